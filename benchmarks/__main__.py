@@ -1,0 +1,162 @@
+"""The command line: ``python -m benchmarks throughput --broker postgresql --peers celery``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import report, servers
+from benchmarks.contestant import PEERS
+from benchmarks.peers import environment
+from benchmarks.subjects import Figures
+
+BROKERS = ("postgresql", "sqlite", "mariadb")
+#: Above this load average the machine is not ours alone: rates mean little, CPU per task something.
+QUIET_LOAD = 0.7
+
+
+def arguments(line: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    subjects = parser.add_subparsers(dest="subject", required=True)
+
+    def subject(name: str, help_text: str, *, peers: bool = True, rounds: int = 3) -> argparse.ArgumentParser:
+        command = subjects.add_parser(name, help=help_text, description=help_text)
+        command.add_argument("--broker", choices=BROKERS, default="postgresql", help="where ours keeps its tasks")
+        command.add_argument("--json", type=Path, metavar="FILE", help="write all figures there, too")
+        command.add_argument("--rounds", type=_positive, default=rounds, help="repeat this often, print medians")
+        if peers:
+            names = f"of {', '.join(PEERS)}; all; none"
+            command.add_argument("--peers", type=_peers, default=list(PEERS), metavar="NAME,…", help=names)
+        return command
+
+    command = subject("throughput", "tasks per second and CPU per task of a worker with two processes")
+    command.add_argument("--tasks", type=_positive, default=60_000, help="no-op tasks; slower peers get fewer")
+    command = subject("limit", "the bare claim-and-finish loop of this machine, and ours", peers=False)
+    command.add_argument("--tasks", type=_positive, default=60_000, help="no-op tasks")
+    command = subject("enqueue", "sending, one by one and in bulk")
+    command.add_argument("--tasks", type=_positive, default=3_000, help="one by one; in bulk ten times as many")
+    command = subject("latency", "from the call to the start of the task and to its result, worker idle")
+    command.add_argument("--samples", type=_positive, default=300)
+    command = subject("idle", "what a worker without work costs")
+    command.add_argument("--seconds", type=_positive, default=30)
+    subject("memory", "memory of a worker with two children")
+    command = subject("backlog", "the cost of a task in tables that are full", peers=False, rounds=1)
+    command.add_argument("--tasks", type=_positive, default=60_000, help="no-op tasks that are measured")
+    command.add_argument("--waiting", type=_positive, default=1_000_000, help="rows waiting behind them")
+    command.add_argument("--finished", type=_positive, default=5_000_000, help="rows in the ledger")
+    command = subjects.add_parser("profile", help="where a worker's time goes, by py-spy and pg_stat_statements")
+    command.add_argument("--broker", choices=BROKERS, default="postgresql", help="where ours keeps its tasks")
+    command.add_argument("--tasks", type=_positive, default=60_000, help="no-op tasks")
+    return parser.parse_args(line)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _peers(text: str) -> list[str]:
+    names = {"all": list(PEERS), "none": []}.get(text, text.split(","))
+    if unknown := [name for name in names if name not in PEERS]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not one of {', '.join(PEERS)}, all, none")
+    return names
+
+
+def orders(given: argparse.Namespace) -> dict[str, tuple[str, str, dict[str, Any]]]:
+    """Return what to measure: by label the contestant, the kind of its server, and its options. Ours comes first."""
+    subject, broker = given.subject, given.broker
+    if subject == "backlog":
+        sizes = {"empty tables": (0, 0), f"{given.waiting:,} waiting": (given.waiting, 0)}
+        sizes[f"{given.finished:,} finished"] = (0, given.finished)
+        return {
+            label: ("workbeat", broker, {"tasks": given.tasks, "waiting": waiting, "finished": finished})
+            for label, (waiting, finished) in sizes.items()
+        }
+    options = {name: getattr(given, name) for name in ("tasks", "samples", "seconds") if hasattr(given, name)}
+    chosen = {"workbeat": ("workbeat", broker, options)}
+    if subject == "throughput":
+        chosen["workbeat-ignored"] = ("workbeat-ignored", broker, options)
+    if subject in ("throughput", "limit", "enqueue") and broker != "mariadb":
+        chosen["bare"] = ("bare", broker, options)
+    for name in getattr(given, "peers", ()):
+        kind, share = PEERS[name]
+        fewer = {"tasks": max(1_000, given.tasks * share // 1_000)} if subject == "throughput" else {}
+        if subject != "latency" or name in ("celery", "celery-tuned", "huey"):  # the others keep no results
+            chosen[name] = (name, kind, options | fewer)
+    return chosen
+
+
+def measure(subject: str, contestant: str, kind: str, options: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """Run one measurement on a fresh server, in a process of the contestant's own environment.
+
+    Return what was found, and the contestant's package with its version.
+    """
+    interpreter = environment.python() if contestant in PEERS else sys.executable
+    with servers.started(kind, "pg_stat_statements" if subject == "profile" else "") as server:
+        place = {"kind": kind, "directory": str(server.directory), "port": server.port, "pid": server.pid}
+        order = {"subject": subject, "contestant": contestant, "options": options}
+        done = subprocess.run(
+            [interpreter, "-m", "benchmarks.run", json.dumps(order | place)],
+            cwd=Path(__file__).parents[1],
+            env={**os.environ, "BENCHMARK_URL": server.url, "DATABASE_URL": server.url},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        raise SystemExit(f"{contestant}: {subject} failed.\n{done.stderr[-4000:]}")
+    answer = json.loads(done.stdout.splitlines()[-1])
+    return answer["found"], answer["version"]
+
+
+def main() -> None:
+    """Measure, print, write."""
+    given = arguments()
+    if given.subject == "profile":
+        found, _ = measure("profile", "workbeat", given.broker, {"tasks": given.tasks})
+        print("\n\n".join("\n".join(lines) for lines in found.values()))
+        return
+    chosen = orders(given)
+    ours = next(iter(chosen))
+    load = os.getloadavg()[0]
+    rounds: dict[str, list[Figures]] = {label: [] for label in chosen}
+    versions: dict[str, str] = {}
+    for turn in range(given.rounds):
+        for label, (contestant, kind, options) in chosen.items():
+            print(f"\rround {turn + 1} of {given.rounds}: {label:<30}", end="", file=sys.stderr, flush=True)
+            figures, versions[label] = measure(given.subject, contestant, kind, options)
+            rounds[label].append(figures)
+    print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
+    results = {label: report.medians(each) for label, each in rounds.items()}
+    command = "python -m benchmarks " + " ".join(sys.argv[1:])
+    python = f"Python {platform.python_version()}"
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, {python}, load before {load:.2f}"
+    packages = ", ".join(dict.fromkeys(filter(None, versions.values())))
+    print(f"$ {command}\n{given.broker}; {machine}; medians of {given.rounds} rounds\n{packages}\n")
+    print(report.table(given.subject, ours, results), end="\n\n")
+    if load > QUIET_LOAD:
+        print(f"The machine was busy (load {load:.2f}): read ratios and CPU time, not rates.")
+    for budget in report.budgets(given.subject, given.broker, ours, results):
+        print(budget)
+    if given.json:
+        facts = {
+            "command": command,
+            "machine": machine,
+            "packages": packages,
+            "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        }
+        given.json.write_text(json.dumps({**facts, "medians": results, "rounds": rounds}, indent=1, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()

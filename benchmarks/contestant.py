@@ -1,0 +1,85 @@
+"""What every contestant can be asked to do, so that one driver measures them all in the same way."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, ClassVar
+
+#: Contestants by name: module and class. Only the chosen one is imported; each lives in its own environment.
+CONTESTANTS = {
+    "workbeat": "benchmarks.workbeat:Workbeat",
+    "workbeat-ignored": "benchmarks.workbeat:WorkbeatIgnored",
+    "bare": "benchmarks.bare:Bare",
+    "celery": "benchmarks.peers.celery_redis:Celery",
+    "celery-tuned": "benchmarks.peers.celery_redis:CeleryTuned",
+    "huey": "benchmarks.peers.huey_redis:Huey",
+    "procrastinate": "benchmarks.peers.procrastinate_pg:Procrastinate",
+    "pgqueuer": "benchmarks.peers.pgqueuer_pg:PgQueuer",
+    "pgqueuer-tuned": "benchmarks.peers.pgqueuer_pg:PgQueuerTuned",
+}
+
+#: The peers: the kind of server each needs, and how many of its tasks take about as long as 1,000 of ours.
+PEERS = {
+    "celery": ("redis", 60),
+    "celery-tuned": ("redis", 60),
+    "huey": ("redis", 150),
+    "procrastinate": ("postgresql", 30),
+    "pgqueuer": ("postgresql", 150),
+    "pgqueuer-tuned": ("postgresql", 150),
+}
+
+
+class Contestant(ABC):
+    """A task queue with a no-op task and a worker of two processes. ``url`` tells its server."""
+
+    #: The package whose version is told beside the figures; empty for code of the benchmarks themselves.
+    distribution: ClassVar[str] = ""
+    #: Can many tasks be sent with one call?
+    sends_many: ClassVar[bool] = True
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Make tables, or whatever else an empty server lacks."""
+
+    @abstractmethod
+    def workers(self) -> list[list[str]]:
+        """Return the commands that together run a worker of two processes."""
+
+    @abstractmethod
+    def send(self) -> Any:
+        """Send one no-op task and return what ``is_done`` knows it by."""
+
+    def send_many(self, count: int) -> Sequence[Any]:
+        """Send ``count`` no-op tasks, with one call where there is one, and return what ``send`` would for each."""
+        return [self.send() for _ in range(count)]
+
+    @abstractmethod
+    def is_done(self, task: Any) -> bool:
+        """Tell whether the task is done and its outcome stored. Asked fifty times a second, so it must be cheap."""
+
+    @abstractmethod
+    def count_done(self) -> int:
+        """Return how many tasks are done since ``prepare``."""
+
+    def send_stamp(self) -> Any:
+        """Send a task that returns ``time.monotonic()``, a clock that all processes of the machine share."""
+        raise NotImplementedError(f"{self.distribution} keeps no results")
+
+    def wait_for_stamp(self, sent: Any) -> float:
+        """Wait for what ``send_stamp`` sent and return its return value."""
+        raise NotImplementedError(f"{self.distribution} keeps no results")
+
+    def close(self) -> None:  # noqa: B027 - most have nothing to close
+        """Let go of connections."""
+
+
+def load(name: str, url: str) -> Contestant:
+    """Import one of ``CONTESTANTS`` and return it for the server at ``url``."""
+    module, _, attribute = CONTESTANTS[name].partition(":")
+    made: Contestant = getattr(import_module(module), attribute)(url)
+    return made

@@ -1,0 +1,23 @@
+"""The tasks that are measured."""
+
+from __future__ import annotations
+
+import time
+
+from django_tasks import shared_task
+
+
+@shared_task
+def noop() -> None:
+    """Do nothing; the result is stored."""
+
+
+@shared_task(ignore_result=True)
+def noop_ignored() -> None:
+    """Do nothing; nothing is stored."""
+
+
+@shared_task
+def stamp() -> float:
+    """Return the time of the clock that all processes share."""
+    return time.monotonic()

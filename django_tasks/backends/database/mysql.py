@@ -1,0 +1,111 @@
+"""MariaDB and MySQL: rows are deleted and updated by primary key only, in key order, under READ COMMITTED.
+
+Deleting by a secondary index takes gap locks, and two workers deadlock; what deadlocks all the same is tried again.
+There are no partial indexes: the claim index holds running rows, too, and ``SKIP LOCKED`` steps over those in flight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ...ids import dashed
+from ..message import Delivery, Holder, Outcome
+from .dialect import CLAIMABLE, CLAIMED, COPIED, RESULT, TASK, delivery, dump, outcome_rows
+from .walking import Walking, marks
+
+INSERT = f"""
+INSERT INTO {TASK} (id, custom_id, name, queue, priority, created_at, due_at, expires_at, body, encoding, options,
+    at_most_once, root_id, parent_id, state, attempt, retries, losses, awaited)
+VALUES (%s, %s, %s, %s, %s, UTC_TIMESTAMP(6), coalesce(%s, UTC_TIMESTAMP(6) + INTERVAL %s SECOND),
+    coalesce(%s, UTC_TIMESTAMP(6) + INTERVAL %s SECOND), %s, %s, %s, %s, %s, %s, 'PENDING', 0, 0, 0, 0)
+ON DUPLICATE KEY UPDATE id = {TASK}.id
+"""  # noqa: S608 - constants only, here and below
+
+_DONE = """JSON_TABLE(%s, '$[*]' COLUMNS (i CHAR(32) PATH '$[0]', a INT PATH '$[1]', s VARCHAR(16) PATH '$[2]',
+    ago DOUBLE PATH '$[3]', rt DOUBLE PATH '$[4]', v LONGTEXT PATH '$[5]', ve VARCHAR(64) PATH '$[6]',
+    ex VARCHAR(255) PATH '$[7]', tb LONGTEXT PATH '$[8]', h LONGTEXT PATH '$[9]')) AS j"""
+
+#: Lock what these attempts still own, in key order.
+LOCK_OWNED = f"SELECT id, attempt, awaited FROM {TASK} WHERE id IN ({{ids}}) ORDER BY id FOR UPDATE"  # noqa: S608
+
+KEEP = f"""
+REPLACE INTO {RESULT} ({", ".join(COPIED)}, history, state, started_at, finished_at, runtime, worker, result,
+    result_encoding, exception, traceback)
+SELECT {", ".join("t." + name for name in COPIED)}, coalesce(j.h, t.history), j.s,
+    UTC_TIMESTAMP(6) - INTERVAL (j.ago + j.rt) SECOND, UTC_TIMESTAMP(6) - INTERVAL j.ago SECOND, j.rt, %s, j.v,
+    coalesce(j.ve, ''), coalesce(j.ex, ''), j.tb
+FROM {_DONE} STRAIGHT_JOIN {TASK} t ON t.id = j.i
+"""  # noqa: S608
+DROP = f"DELETE FROM {TASK} WHERE id IN ({{ids}})"  # noqa: S608
+
+NEXT_BAND = f"""
+SELECT priority, TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), due_at) / 1e6 FROM {TASK}
+WHERE queue = %s AND priority < %s AND {CLAIMABLE} ORDER BY priority DESC, due_at LIMIT 1
+"""  # noqa: S608
+NEXT_QUEUE = f"SELECT queue FROM {TASK} WHERE queue > %s AND {CLAIMABLE} ORDER BY queue LIMIT 1"  # noqa: S608
+
+#: Two workers never wait for, nor take, the same row.
+LOCK_DUE = f"""
+SELECT id FROM {TASK} WHERE queue = %s AND priority = %s AND {CLAIMABLE} AND due_at <= UTC_TIMESTAMP(6) {{known}}
+ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED
+"""  # noqa: S608
+TAKE = f"""
+UPDATE {TASK} SET state = 'STARTED', attempt = attempt + 1, worker_id = %s, slot = %s, started_at = NULL,
+    custom_state = NULL, meta = NULL WHERE id IN ({{ids}})
+"""  # noqa: S608
+TAKEN = f"""
+SELECT id, TIMESTAMPDIFF(MICROSECOND, '1970-01-01', due_at) / 1e6,
+    TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), expires_at) / 1e6, {", ".join(CLAIMED)}
+FROM {TASK} WHERE id IN ({{ids}})
+"""  # noqa: S608
+
+class MySQL(Walking):
+    """MariaDB 10.6 and MySQL 8.0.11, and newer."""
+
+    now = "UTC_TIMESTAMP(6)"
+    later = "(UTC_TIMESTAMP(6) + INTERVAL %s SECOND)"
+    insert = INSERT
+    next_band = NEXT_BAND
+    next_queue = NEXT_QUEUE
+
+    def connection_options(self, options: dict[str, Any]) -> dict[str, Any]:
+        # No gap locks; a dead peer is found out within seconds.
+        mine = {"connect_timeout": 10, "read_timeout": 60, "write_timeout": 60}
+        return {**mine, **options, "isolation_level": "read committed"}
+
+    def epoch(self, column: str) -> str:
+        return f"(TIMESTAMPDIFF(MICROSECOND, '1970-01-01', {column}) / 1e6)"
+
+    def is_transient(self, error: Exception) -> bool:
+        return bool(error.args) and error.args[0] in (1205, 1213)
+
+    def finish(self, cursor: Any, outcomes: Sequence[Outcome], worker: str) -> tuple[set[str], list[str]]:
+        rows = outcome_rows(outcomes, self.key)
+        keys = sorted(row[0] for row in rows)
+        cursor.execute(LOCK_OWNED.format(ids=marks(keys)), keys)
+        owned = {(dashed(id_), attempt) for id_, attempt, _ in cursor.fetchall()}
+        mine = [row for one, row in zip(outcomes, rows, strict=True) if (one.id, one.attempt) in owned]
+        kept = [row[:-1] for row in mine if row[-1]]
+        if kept:
+            cursor.execute(KEEP, (worker, dump(kept)))
+        if mine:
+            keys = sorted(row[0] for row in mine)
+            cursor.execute(DROP.format(ids=marks(keys)), keys)
+        return {one.id for one in outcomes if (one.id, one.attempt) not in owned}, []
+
+    def claim_band(
+        self, cursor: Any, holder: Holder, queue: str, priority: int, limit: int, unknown: Sequence[str]
+    ) -> list[Delivery]:
+        known = f"AND name NOT IN ({marks(unknown)})" if unknown else ""
+        cursor.execute(LOCK_DUE.format(known=known), (queue, priority, *unknown, limit))
+        keys = sorted(row[0] for row in cursor.fetchall())
+        if not keys:
+            return []
+        cursor.execute(TAKE.format(ids=marks(keys)), (holder.worker, holder.slot, *keys))
+        cursor.execute(TAKEN.format(ids=marks(keys)), keys)
+        taken = [delivery(row, dashed) for row in cursor.fetchall()]
+        for one in taken:
+            one.due = float(one.due)
+            one.expires_in = None if one.expires_in is None else float(one.expires_in)
+        return taken

@@ -1,0 +1,272 @@
+"""PostgreSQL: one statement finishes a batch and claims the next, one JSON parameter carries all outcomes.
+
+Each statement names what it prevents. Plans are pinned (generic, no sequential scans), because a prepared statement with an
+unknown ``LIMIT`` is otherwise planned as a walk over the whole table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ...ids import dashed
+from ..message import Delivery, Holder, Message, Outcome
+from .dialect import (
+    CLAIMABLE,
+    CLAIMED,
+    COPIED,
+    RESULT,
+    TASK,
+    WORKER,
+    Band,
+    Dialect,
+    delivery,
+    dump,
+    outcome_rows,
+)
+
+#: Workers listen here for "something was enqueued"; the payload is the queue.
+WAKE_CHANNEL = "django_tasks_wake"
+#: Waiting callers listen here for "this task is done"; the payload is the id.
+DONE_CHANNEL = "django_tasks_done"
+
+INSERT_ONE = f"""
+INSERT INTO {TASK} (id, custom_id, name, queue, priority, created_at, due_at, expires_at, body, encoding, options,
+    at_most_once, root_id, parent_id, state, attempt, retries, losses, awaited)
+VALUES (%s::uuid, %s, %s, %s, %s, clock_timestamp(),
+    coalesce(%s::timestamptz, clock_timestamp() + %s::float8 * interval '1 s'),
+    coalesce(%s::timestamptz, clock_timestamp() + %s::float8 * interval '1 s'),
+    %s, %s, %s, %s, %s::uuid, %s::uuid, 'PENDING', 0, 0, 0, false)
+ON CONFLICT (id) DO NOTHING
+"""  # noqa: S608 - constants only, here and below
+
+INSERT_MANY = f"""
+INSERT INTO {TASK} (id, custom_id, name, queue, priority, created_at, due_at, expires_at, body, encoding, options,
+    at_most_once, root_id, parent_id, state, attempt, retries, losses, awaited)
+SELECT m.id, m.c, m.n, m.q, coalesce(m.p, 0), t.now, coalesce(m.eta, t.now + coalesce(m.d, 0) * interval '1 s'),
+    coalesce(m.x, t.now + m.xi * interval '1 s'), m.b, coalesce(m.e, ''), m.o, coalesce(m.amo, false), m.r, m.pa,
+    'PENDING', 0, 0, 0, false
+FROM (SELECT clock_timestamp() AS now) t, json_to_recordset(%s::json) AS m(id uuid, c text, n text, q text, p int,
+    eta timestamptz, d float8, x timestamptz, xi float8, b text, e text, o text, amo bool, r uuid, pa uuid)
+ON CONFLICT (id) DO NOTHING
+"""  # noqa: S608
+
+#: Nobody is told when nobody listens: NOTIFY takes a lock that all committing transactions share.
+NOTIFY_IDLE = f"SELECT pg_notify('{WAKE_CHANNEL}', '') WHERE EXISTS (SELECT 1 FROM {WORKER} WHERE idle)"  # noqa: S608
+
+INSERT_ONE_AND_NOTIFY = f"WITH t AS ({INSERT_ONE}) {NOTIFY_IDLE}"
+INSERT_MANY_AND_NOTIFY = f"WITH t AS ({INSERT_MANY}) {NOTIFY_IDLE}"
+
+_OUTCOMES = """json_to_recordset(%s::json) AS r(
+        i uuid, a int, s text, ago float8, rt float8, v text, ve text, ex text, tb text, h text, k int)"""
+
+_LEDGER = [*COPIED, *"history state started_at finished_at runtime worker result result_encoding exception traceback".split()]
+#: Only an id that its caller used twice is met in the ledger: then the newer result stays.
+_REPLACED = ", ".join(f"{name} = excluded.{name}" for name in _LEDGER if name != "id")
+
+#: Delete what this attempt still owns and write the ledger from it. A zombie's outcome meets no row (fencing).
+_FINISH = f"""
+done AS (SELECT * FROM {_OUTCOMES}),
+gone AS (DELETE FROM {TASK} t USING done WHERE t.id = done.i AND t.attempt = done.a
+    RETURNING {", ".join("t." + name for name in COPIED)}, t.history, t.awaited, done.*),
+kept AS (INSERT INTO {RESULT} ({", ".join(_LEDGER)})
+    SELECT {", ".join(COPIED)}, coalesce(h, history), s,
+        clock_timestamp() - (ago + rt) * interval '1 s', clock_timestamp() - ago * interval '1 s', rt, %s, v,
+        coalesce(ve, ''), coalesce(ex, ''), tb
+    FROM gone WHERE k = 1
+    ON CONFLICT (id) DO UPDATE SET {_REPLACED})
+"""  # noqa: S608
+
+#: What the finishing part has to tell: refused ids (kind 1) and finished ids that somebody waits for (kind 2).
+_TOLD = """
+SELECT 1 AS kind, d.i::text AS id{nulls} FROM done d WHERE NOT EXISTS (SELECT 1 FROM gone g WHERE g.i = d.i)
+UNION ALL SELECT 2, g.i::text{nulls} FROM gone g WHERE g.awaited
+"""
+
+FINISH = f"WITH {_FINISH} {_TOLD.format(nulls='')}"
+
+#: ``= ANY(ARRAY(…))`` stays an index look-up under every plan; ``IN`` and joins do not. SKIP LOCKED: two workers never
+#: wait for, nor take, the same row. Ranges are walked in order and only as far as the limit needs.
+_CLAIM = f"""
+claimed AS (UPDATE {TASK} SET state = 'STARTED', attempt = attempt + 1, worker_id = %s, slot = %s, started_at = NULL,
+        custom_state = NULL, meta = NULL
+    WHERE id = ANY(ARRAY(
+        SELECT c.id FROM json_to_recordset(%s::json) AS r(q text, hi int, lo int, mark float8)
+        CROSS JOIN LATERAL (
+            SELECT id FROM {TASK} WHERE queue = r.q AND priority <= r.hi AND priority >= r.lo AND {CLAIMABLE}
+                AND due_at <= clock_timestamp() AND due_at >= to_timestamp(r.mark) AND name <> ALL(%s::text[])
+            ORDER BY priority DESC, due_at LIMIT %s FOR UPDATE SKIP LOCKED) c
+        LIMIT %s))
+    RETURNING id::text, extract(epoch FROM due_at)::float8 AS due,
+        extract(epoch FROM expires_at - clock_timestamp())::float8 AS expires_in, {", ".join(CLAIMED)})
+"""  # noqa: S608
+_CLAIMED_ROWS = f"SELECT 0 AS kind, id, due, expires_in, {', '.join(CLAIMED)} FROM claimed"  # noqa: S608
+_NULLS = (
+    ", NULL::float8, NULL::float8, NULL::int, NULL, NULL, NULL::smallint, NULL, NULL, NULL, NULL, NULL::int, NULL::smallint,"
+    " NULL, NULL::bool, NULL::timestamptz, NULL::uuid, NULL::uuid"
+)
+
+CLAIM = f"WITH {_CLAIM} {_CLAIMED_ROWS}"
+STEP = f"WITH {_FINISH}, {_CLAIM} {_CLAIMED_ROWS} UNION ALL {_TOLD.format(nulls=_NULLS)}"
+
+#: A loose index scan: one probe per priority of each queue, however many rows wait.
+BANDS = f"""
+WITH RECURSIVE b AS (
+    (SELECT queue, priority, due_at FROM {TASK} WHERE {CLAIMABLE} ORDER BY queue, priority DESC, due_at LIMIT 1)
+    UNION ALL
+    SELECT n.* FROM b CROSS JOIN LATERAL (SELECT * FROM (
+        (SELECT queue, priority, due_at FROM {TASK} WHERE {CLAIMABLE} AND queue = b.queue AND priority < b.priority
+            ORDER BY queue, priority DESC, due_at LIMIT 1)
+        UNION ALL
+        (SELECT queue, priority, due_at FROM {TASK} WHERE {CLAIMABLE} AND queue > b.queue
+            ORDER BY queue, priority DESC, due_at LIMIT 1)) x LIMIT 1) n)
+SELECT queue, priority, extract(epoch FROM due_at - clock_timestamp())::float8 FROM b
+"""  # noqa: S608
+
+#: The session's planner may only do what the design relies on.
+SESSION = (
+    "SELECT set_config('plan_cache_mode', 'force_generic_plan', false), set_config('jit', 'off', false), "
+    "set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false), "
+    "set_config('enable_mergejoin', 'off', false), set_config('enable_bitmapscan', 'off', false)"
+)
+
+
+class PostgreSQL(Dialect):
+    """PostgreSQL 14 and newer, through psycopg 3 (or 2, without prepared statements and wake-ups)."""
+
+    now = "clock_timestamp()"
+    later = "(clock_timestamp() + %s * interval '1 s')"
+    uuid = "%s::uuid"
+
+    def connection_options(self, options: dict[str, Any]) -> dict[str, Any]:
+        # A dead peer is found out within seconds; a pool would share what must be ours.
+        mine = {
+            "connect_timeout": 10,
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 20_000,
+            "application_name": "django_tasks",
+        }
+        return {**mine, **{key: value for key, value in options.items() if key != "pool"}}
+
+    def prepare_session(self, connection: Any) -> None:
+        connection.pooled = connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS", False)
+        if not connection.pooled:  # behind a transaction pooler a session is somebody else's a moment later
+            with connection.cursor() as cursor:
+                cursor.execute(SESSION)
+
+    def epoch(self, column: str) -> str:
+        return f"extract(epoch FROM {column})::float8"
+
+    def is_transient(self, error: Exception) -> bool:
+        return getattr(error.__cause__, "sqlstate", None) in ("40001", "40P01", "55P03")
+
+    def publish(self, cursor: Any, messages: Sequence[Message], notify: bool) -> None:
+        if len(messages) == 1:
+            one = messages[0]
+            cursor.execute(
+                INSERT_ONE_AND_NOTIFY if notify else INSERT_ONE,
+                (
+                    one.id,
+                    one.custom_id,
+                    one.name,
+                    one.queue,
+                    one.priority,
+                    one.eta,
+                    one.delay,
+                    one.expires_at,
+                    one.expires_in,
+                    one.body,
+                    one.encoding,
+                    one.options,
+                    one.at_most_once,
+                    one.root_id,
+                    one.parent_id,
+                ),
+            )
+        else:
+            records = dump([_as_record(one) for one in messages])
+            cursor.execute(INSERT_MANY_AND_NOTIFY if notify else INSERT_MANY, (records,))
+
+    def step(
+        self,
+        engine: Any,
+        outcomes: Sequence[Outcome],
+        *,
+        holder: Holder,
+        plan: Any,
+        limit: int,
+        unknown: Sequence[str],
+    ) -> tuple[list[Delivery], set[str], list[str]]:
+        finishing = [_as_outcomes(outcomes), holder.name] if outcomes else []
+        claiming = [holder.worker, holder.slot, dump(plan.ranges()), list(unknown), limit, limit] if limit else []
+        sql = STEP if outcomes and limit else CLAIM if limit else FINISH
+        with engine.session() as connection:
+            rows = _run(connection, sql, [*finishing, *claiming])
+        deliveries, refused, awaited = [], set(), []
+        for row in rows:
+            if limit and row[0] == 0:
+                deliveries.append(delivery(row[1:], dashed))
+            elif row[0] == 1:
+                refused.add(row[1])
+            else:
+                awaited.append(row[1])
+        return deliveries, refused, awaited
+
+    def finish(self, cursor: Any, outcomes: Sequence[Outcome], worker: str) -> tuple[set[str], list[str]]:
+        cursor.execute(FINISH, [_as_outcomes(outcomes), worker])
+        rows = cursor.fetchall()
+        return {row[1] for row in rows if row[0] == 1}, [row[1] for row in rows if row[0] == 2]
+
+    def bands(self, engine: Any, queues: Sequence[str] | None) -> list[Band]:
+        with engine.session() as connection:
+            rows = _run(connection, BANDS, [])
+        return [Band(*row) for row in rows if queues is None or row[0] in queues]
+
+    def tell(self, engine: Any, channel: str, payloads: Iterable[str]) -> None:
+        with engine.session() as connection:
+            for payload in payloads:
+                _run(connection, "SELECT pg_notify(%s, %s)", [channel, payload])
+
+
+def _run(connection: Any, sql: str, params: list[Any]) -> list[tuple[Any, ...]]:
+    """Run a hot statement prepared, on the driver's own cursor; through Django's where statements cannot be prepared."""
+    if connection.pooled or not hasattr(connection.connection, "prepare_threshold"):
+        with connection.cursor() as cursor:
+            cursor.execute(sql, params)
+            return list(cursor.fetchall())
+    import psycopg
+
+    with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
+        return cursor.execute(sql, params, prepare=True).fetchall()
+
+
+_OUTCOME_KEYS = ("i", "a", "s", "ago", "rt", "v", "ve", "ex", "tb", "h", "k")
+
+
+def _as_outcomes(outcomes: Sequence[Outcome]) -> str:
+    return dump([dict(zip(_OUTCOME_KEYS, row, strict=True)) for row in outcome_rows(outcomes, str)])
+
+
+def _as_record(one: Message) -> dict[str, Any]:
+    record: dict[str, Any] = {"id": one.id, "n": one.name, "q": one.queue, "b": one.body}
+    rest = {
+        "c": one.custom_id,
+        "p": one.priority,
+        "eta": one.eta and one.eta.isoformat(),
+        "d": one.delay,
+        "x": one.expires_at and one.expires_at.isoformat(),
+        "xi": one.expires_in,
+        "e": one.encoding,
+        "o": one.options,
+        "amo": one.at_most_once,
+        "r": one.root_id,
+        "pa": one.parent_id,
+    }
+    record.update({key: value for key, value in rest.items() if value})
+    if one.expires_in is not None:
+        record["xi"] = one.expires_in
+    return record
+
+

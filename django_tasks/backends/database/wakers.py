@@ -1,0 +1,154 @@
+"""How a worker, or a caller that waits, hears that something happened in the database."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import select
+import time
+from typing import Any
+
+from django.db import DatabaseError, connections
+
+from ..base import ResultWaker, Waker
+from .engine import Engine
+from .postgresql import DONE_CHANNEL, WAKE_CHANNEL
+
+#: Seconds between looks, fresh and after :data:`CALM` idle seconds.
+LOOK, LOOK_CALM = 0.002, 0.02
+CALM = 10.0
+#: Where nothing tells, an idle worker asks every so many seconds at most.
+POLL_MOST = 0.5
+#: The net below notifications, seconds.
+NET = 5.0
+
+
+class Listener(Waker):
+    """PostgreSQL: LISTEN on a connection of its own."""
+
+    def __init__(self, engine: Engine, channel: str = WAKE_CHANNEL) -> None:
+        self._engine = engine
+        with engine.session() as connection:
+            self._raw: Any = connection.connection
+            self._raw.execute(f"LISTEN {channel}")
+
+    def fileno(self) -> int | None:
+        return self._raw.fileno()  # type: ignore[no-any-return]
+
+    def interval(self, idle_for: float) -> float:
+        return NET
+
+    def woken(self) -> bool:
+        """Raises :class:`~django_tasks.exceptions.OperationalError` when the connection is gone: make a new waker."""
+        with self._engine.session() as connection, connection.wrap_database_errors:
+            return bool(list(self._raw.notifies(timeout=0)))
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+class FileWatcher(Waker):
+    """SQLite: every commit changes the write-ahead log, and a look at the file costs microseconds."""
+
+    def __init__(self, path: str) -> None:
+        self._path = f"{path}-wal"
+        self._last = self._look()
+
+    def fileno(self) -> int | None:
+        return None
+
+    def interval(self, idle_for: float) -> float:
+        return LOOK if idle_for < CALM else LOOK_CALM
+
+    def woken(self) -> bool:
+        now = self._look()
+        changed, self._last = now != self._last, now
+        return changed
+
+    def close(self) -> None:
+        pass
+
+    def _look(self) -> tuple[int, int] | None:
+        try:
+            status = os.stat(self._path)
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_size
+
+
+class Poller(Waker):
+    """MariaDB, MySQL, and whatever cannot tell: ask, ever more rarely the longer nothing came."""
+
+    def fileno(self) -> int | None:
+        return None
+
+    def interval(self, idle_for: float) -> float:
+        return min(POLL_MOST, max(0.005, idle_for / 20)) * random.uniform(0.9, 1.1)
+
+    def woken(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        pass
+
+
+class ListeningCaller(ResultWaker):
+    """PostgreSQL: mark the task as awaited; who finishes it sends its id."""
+
+    def __init__(self, engine: Engine, task_id: str, mark: str) -> None:
+        self._task_id = task_id
+        self._listener = Listener(engine, DONE_CHANNEL)
+        # Mark after LISTEN: whoever finishes it from now on tells us. No row: it is finished, or not committed yet.
+        with engine.session() as connection, connection.cursor() as cursor:
+            cursor.execute(mark, (task_id,))
+            self._marked = cursor.rowcount > 0
+
+    def wait(self, timeout: float) -> None:
+        if not self._marked:
+            time.sleep(min(timeout, 0.05))
+            return
+        select.select([self._listener.fileno()], [], [], min(timeout, 1.0))
+        self._listener.woken()
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+class LookingCaller(ResultWaker):
+    """SQLite, MariaDB, MySQL: look again when the file changes, or after a while."""
+
+    def __init__(self, waker: Waker) -> None:
+        self._waker = waker
+        self._since = time.monotonic()
+
+    def wait(self, timeout: float) -> None:
+        end = time.monotonic() + min(timeout, 1.0)
+        while time.monotonic() < end:
+            waited = time.monotonic() - self._since
+            time.sleep(max(0.0, min(self._waker.interval(waited), 0.05, end - time.monotonic())))
+            if self._waker.woken():
+                return
+
+    def close(self) -> None:
+        self._waker.close()
+
+
+def can_listen(alias: str) -> bool:
+    """Does this alias reach a PostgreSQL, by psycopg 3, on a connection that stays ours?"""
+    connection = connections[alias]
+    if connection.vendor != "postgresql" or connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
+        return False
+    with contextlib.suppress(ImportError, DatabaseError):
+        import psycopg  # noqa: F401
+
+        return True
+    return False
+
+
+def local_waker(alias: str) -> Waker:
+    """Return the waker of a database without notifications."""
+    connection = connections[alias]
+    if connection.vendor == "sqlite" and not connection.is_in_memory_db():  # type: ignore[attr-defined]
+        return FileWatcher(str(connection.settings_dict["NAME"]))
+    return Poller()

@@ -1,0 +1,120 @@
+"""What SQLite, MariaDB and MySQL share: rows go in one by one, and a claim walks priorities from the highest down.
+
+PostgreSQL does both in one statement (:mod:`.postgresql`).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from ..message import Delivery, Holder, Message, Outcome
+from .dialect import Band, Dialect
+
+_TOP = 32_767  # above every priority
+
+
+class Walking(Dialect):
+    """A dialect whose step is a short transaction of several statements."""
+
+    #: Inserts one task; an id that is there already stays.
+    insert: ClassVar[str]
+    #: The best priority of a queue below another one, and in how many seconds its head is due.
+    next_band: ClassVar[str]
+    #: The next queue name in which something waits.
+    next_queue: ClassVar[str]
+
+    def key(self, task_id: str) -> str:
+        return task_id.replace("-", "")
+
+    def publish(self, cursor: Any, messages: Sequence[Message], notify: bool) -> None:
+        rows = [
+            (
+                self.key(one.id),
+                one.custom_id,
+                one.name,
+                one.queue,
+                one.priority,
+                _moment(one.eta),
+                one.delay,
+                _moment(one.expires_at),
+                one.expires_in,
+                one.body,
+                one.encoding,
+                one.options,
+                one.at_most_once,
+                one.root_id and self.key(one.root_id),
+                one.parent_id and self.key(one.parent_id),
+            )
+            for one in messages
+        ]
+        if len(rows) == 1:
+            cursor.execute(self.insert, rows[0])
+        else:
+            cursor.executemany(self.insert, rows)
+
+    def step(
+        self,
+        engine: Any,
+        outcomes: Sequence[Outcome],
+        *,
+        holder: Holder,
+        plan: Any,
+        limit: int,
+        unknown: Sequence[str],
+    ) -> tuple[list[Delivery], set[str], list[str]]:
+        def work(cursor: Any) -> tuple[list[Delivery], set[str], list[str]]:
+            refused, awaited = self.finish(cursor, outcomes, holder.name) if outcomes else (set(), [])
+            return self._claim(cursor, holder, plan.queues(), limit, unknown), refused, awaited
+
+        return engine.transaction(work)  # type: ignore[no-any-return]
+
+    def bands(self, engine: Any, queues: Sequence[str] | None) -> list[Band]:
+        with engine.session() as connection, connection.cursor() as cursor:
+            found = []
+            for queue in self._queues(cursor) if queues is None else queues:
+                priority = _TOP
+                while row := _one(cursor, self.next_band, (queue, priority)):
+                    priority = row[0]
+                    found.append(Band(queue, priority, float(row[1])))
+            return found
+
+    @abstractmethod
+    def claim_band(
+        self, cursor: Any, holder: Holder, queue: str, priority: int, limit: int, unknown: Sequence[str]
+    ) -> list[Delivery]:
+        """Claim up to ``limit`` due tasks of one priority of one queue."""
+
+    def _claim(
+        self, cursor: Any, holder: Holder, queues: Sequence[str], limit: int, unknown: Sequence[str]
+    ) -> list[Delivery]:
+        taken: list[Delivery] = []
+        for queue in queues if limit else ():
+            priority = _TOP
+            while len(taken) < limit and (row := _one(cursor, self.next_band, (queue, priority))):
+                priority = row[0]
+                if row[1] <= 0:
+                    taken += self.claim_band(cursor, holder, queue, priority, limit - len(taken), unknown)
+        return taken
+
+    def _queues(self, cursor: Any) -> list[str]:
+        names: list[str] = []
+        while row := _one(cursor, self.next_queue, (names[-1] if names else "",)):
+            names.append(row[0])
+        return names
+
+
+def _one(cursor: Any, sql: str, params: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    cursor.execute(sql, params)
+    return cursor.fetchone()  # type: ignore[no-any-return]
+
+
+def marks(values: Sequence[Any]) -> str:
+    """Return the placeholders for these values."""
+    return ", ".join(["%s"] * len(values))
+
+
+def _moment(value: datetime | None) -> str | None:
+    return None if value is None else value.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ")

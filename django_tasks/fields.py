@@ -1,0 +1,64 @@
+"""Column types that mean the same on every database and under every ``USE_TZ``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django.db import models
+from django.utils import timezone
+
+
+class UTCDateTimeField(models.DateTimeField):  # type: ignore[type-arg]
+    """A moment: always an aware ``datetime`` in Python, always UTC in the column, whatever ``USE_TZ`` says.
+
+    The engine compares these columns with the database's own clock in SQL, so their meaning may not depend on a setting.
+    """
+
+    def get_prep_value(self, value: Any) -> Any:
+        value = self.to_python(value)
+        if isinstance(value, datetime) and timezone.is_naive(value):
+            value = timezone.make_aware(value)
+        return value
+
+    def to_python(self, value: Any) -> Any:
+        if isinstance(value, datetime):
+            return value
+        return super().to_python(value)
+
+    def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
+        if not prepared:
+            value = self.get_prep_value(value)
+        if not isinstance(value, datetime):
+            return value
+        if connection.vendor == "postgresql":
+            return value
+        return value.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ")
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> datetime | None:
+        if value is None:
+            return None
+        if connection.vendor == "postgresql":
+            if value.tzinfo is None:
+                value = value.replace(tzinfo=ZoneInfo(connection.timezone_name))
+            return value.astimezone(UTC)  # type: ignore[no-any-return]
+        # Whatever zone the database's adapter attached, the column holds UTC.
+        return value.replace(tzinfo=UTC)  # type: ignore[no-any-return]
+
+
+class PartialIndex(models.Index):
+    """An index of only the rows that fulfil ``condition``; where the database has none such, of all rows.
+
+    Django leaves a conditional index out on MySQL and MariaDB; the queries behind ours need it there, too.
+    """
+
+    def create_sql(self, model: Any, schema_editor: Any, using: str = "", **kwargs: Any) -> Any:
+        if schema_editor.connection.features.supports_partial_indexes:
+            return super().create_sql(model, schema_editor, using, **kwargs)
+        return models.Index(name=self.name, fields=self.fields).create_sql(model, schema_editor, using, **kwargs)
+
+    def remove_sql(self, model: Any, schema_editor: Any, **kwargs: Any) -> Any:
+        if schema_editor.connection.features.supports_partial_indexes:
+            return super().remove_sql(model, schema_editor, **kwargs)
+        return models.Index(name=self.name, fields=self.fields).remove_sql(model, schema_editor, **kwargs)

@@ -1,0 +1,535 @@
+"""``shared_task`` and ``Task``: declaring a function as a task, calling it, and what it can do while it runs."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
+
+from asgiref.sync import sync_to_async
+from django.utils import timezone
+
+from . import client, exceptions, registry, routing
+from .arguments import Arguments, Models
+from .backends import get_broker
+from .conf import settings
+from .context import current_request
+from .eager import run_eagerly
+from .request import Context, request_of
+from .result import AsyncResult, EagerResult
+from .retry import validate_backoff, validate_max_retries, validate_seconds
+from .serialization import dumps, exception_to_data
+
+__all__ = ["Task", "current_task", "send_task", "shared_task"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: Options of Celery's, or of ours to come, whose machinery this version does not have: refused, never swallowed.
+LATER = {
+    "rate_limit": "limits",
+    "time_limit": "time limits",
+    "soft_time_limit": "time limits",
+    "unique": "uniqueness",
+    "concurrency": "limits",
+    "debounce": "uniqueness",
+    "throttle": "limits",
+    "key": "limits",
+    "per_worker": "limits",
+    "periodic": "periodic tasks",
+    "durable": "the Redis broker",
+    "link": "workflows",
+    "link_error": "workflows",
+    "group_id": "workflows",
+    "chord": "workflows",
+    "chain": "workflows",
+}
+
+
+class Task(Generic[P, R]):
+    """A declared function: its name, its options, and how to call it.
+
+    One instance lives in each process, so what a task keeps on ``self`` is shared by its runs there. Names and meanings are
+    Celery's (https://docs.celeryq.dev/en/stable/userguide/tasks.html); subclass it and give ``base=`` to change how tasks run.
+    """
+
+    #: The registered name: ``module.function`` unless given.
+    name: str = ""
+    #: Drop the return value; ``None`` follows ``TASK_IGNORE_RESULT``.
+    ignore_result: bool | None = None
+    #: Retries after the first attempt; ``None`` is for ever.
+    max_retries: int | None = 3
+    #: Seconds before a retry for which nothing says otherwise.
+    default_retry_delay: float = 180
+    #: ``None`` follows ``TASK_SERIALIZER``.
+    serializer: str | None = None
+    #: ``None`` follows ``TASK_COMPRESSION``.
+    compression: str | None = None
+    #: −100 to 100, higher first; ``None`` follows ``TASK_DEFAULT_PRIORITY``.
+    priority: int | None = None
+    #: ``None`` follows ``TASK_DEFAULT_QUEUE``.
+    queue: str | None = None
+    #: True: a task whose worker dies runs again. False: at most once, it ends as FAILURE. ``None`` follows ``TASK_ACKS_LATE``.
+    acks_late: bool | None = None
+    #: False: a task whose worker dies ends as FAILURE, as with ``acks_late=False``.
+    reject_on_worker_lost: bool | None = None
+    #: Exceptions after which the task is retried by itself.
+    autoretry_for: tuple[type[BaseException], ...] = ()
+    dont_autoretry_for: tuple[type[BaseException], ...] = ()
+    #: Arguments of that retry.
+    retry_kwargs: Mapping[str, Any] = {}
+    #: True for delays of 1, 2, 4 … seconds, a number for that many times as long, False for ``default_retry_delay``.
+    retry_backoff: bool | float = False
+    #: Longest such delay in seconds.
+    retry_backoff_max: float = 600
+    #: Draw the delay from 0 to the computed one.
+    retry_jitter: bool = True
+    #: Exceptions that are expected: FAILURE, logged without traceback as INFO.
+    throws: tuple[type[BaseException], ...] = ()
+    #: Check arguments against the signature when called.
+    typing: bool = True
+    #: Seconds, ``timedelta`` or ``datetime`` after which a call is not run any more.
+    expires: Any = None
+    #: Report STARTED at once, however short the task is; ``None`` follows ``TASK_TRACK_STARTED``.
+    track_started: bool | None = None
+    #: Failures are always kept here; accepted as in Celery.
+    store_errors_even_if_ignored: bool | None = None
+    #: Ours: the body, what it writes and sends, and its result commit in one transaction.
+    atomic: bool = False
+    #: Validate arguments by their annotations with pydantic, when sent and when run.
+    pydantic: bool = False
+    pydantic_strict: bool = False
+    pydantic_context: Mapping[str, Any] | None = None
+    pydantic_dump_kwargs: Mapping[str, Any] | None = None
+
+    MaxRetriesExceededError: ClassVar = exceptions.MaxRetriesExceededError
+    OperationalError: ClassVar = exceptions.OperationalError
+
+    #: The declared function; for a class-based task, its own ``run``.
+    run: Callable[..., Any]
+    is_async: bool = False
+    before_start_overridden: bool = False
+    handlers_overridden: bool = False
+    call_overridden: bool = False
+
+    def __init__(self) -> None:
+        if not callable(getattr(self, "run", None)):
+            raise TypeError(f"{type(self).__name__} needs a method run(): it is the body of the task")
+        if not self.name:
+            self.name = registry.gen_task_name(type(self))
+        bound = bool(getattr(self, "_bound", False))
+        function = inspect.unwrap(getattr(type(self).__dict__.get("run"), "__func__", self.run))
+        self._arguments = Arguments(getattr(self.run, "__func__", self.run), bound=bound or inspect.ismethod(self.run))
+        self._models = (
+            Models(function, self._arguments, strict=self.pydantic_strict, context=self.pydantic_context)
+            if self.pydantic
+            else None
+        )
+        self.is_async = inspect.iscoroutinefunction(function)
+        own = type(self)
+        self.before_start_overridden = own.before_start is not Task.before_start
+        self.call_overridden = own.__call__ is not Task.__call__
+        self.handlers_overridden = any(
+            getattr(own, name) is not getattr(Task, name) for name in ("on_success", "on_failure", "on_retry", "after_return")
+        )
+        _validate(self)
+
+    # Calling
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the body here and now, as a function."""
+        request = request_of(self)
+        if request is not None and not request._entered:  # the worker calls, through an overridden __call__
+            request._entered = True
+            return cast(R, self.run(*args, **kwargs))
+        self.push_request(args=args, kwargs=kwargs, task=self.name, _entered=True)
+        try:
+            return cast(R, self.run(*args, **kwargs))
+        finally:
+            self.pop_request()
+
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
+        """Send the task with these arguments: ``apply_async(args, kwargs)``."""
+        return self.apply_async(args, kwargs)
+
+    def apply_async(
+        self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> AsyncResult[R]:
+        """Send the task; return its result's handle at once.
+
+        The row joins the caller's transaction: a rollback takes it back. Options, as in Celery: ``countdown`` (seconds) or
+        ``eta`` (datetime), ``expires`` (seconds, timedelta, datetime), ``queue``, ``priority`` (−100 to 100, higher first),
+        ``task_id`` (sending one id twice stores it once), ``headers``, ``serializer``, ``compression``, ``ignore_result``,
+        ``retry`` and ``retry_policy`` (of the *sending*), ``shadow``, ``argsrepr``, ``kwargsrepr``.
+
+        Raises ``TypeError`` if the arguments do not fit the function, or for a bad option;
+        :class:`~django_tasks.exceptions.EncodeError` or :class:`~django_tasks.exceptions.PayloadTooLarge` for arguments that
+        cannot be stored; :class:`~django_tasks.exceptions.OperationalError` when the database cannot be reached.
+        """
+        args, kwargs = self._checked(args, kwargs)
+        if options:
+            _refuse_unknown(options, self.name)
+        if settings.TASK_ALWAYS_EAGER:
+            message = client.build(self.name, args, kwargs, options, self)
+            return run_eagerly(message, throw=settings.TASK_EAGER_PROPAGATES)
+        return AsyncResult(client.send(self.name, args, kwargs, options, self), task_name=self.name)
+
+    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
+        """Send the task from asynchronous code."""
+        return await self.aapply_async(args, kwargs)
+
+    async def aapply_async(
+        self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> AsyncResult[R]:
+        """Send the task from asynchronous code, with options."""
+        return await sync_to_async(self.apply_async)(args, kwargs, **options)
+
+    def enqueue_many(self, calls: Iterable[Any], **options: Any) -> list[AsyncResult[R]]:
+        """Send one task for each of ``calls``, all or none, a thousand rows a statement; return the results in order.
+
+        A call is a tuple or list of positional arguments, a dict of keyword arguments, or a pair of both:
+        ``resize.enqueue_many((id,) for id in ids)``. Options as for :meth:`apply_async`, the same for all.
+        """
+        if options:
+            _refuse_unknown(options, self.name)
+        checked = (self._checked(*_as_call(call)) for call in calls)
+        if settings.TASK_ALWAYS_EAGER:
+            return [self.apply_async(args, kwargs, **options) for args, kwargs in checked]
+        return [AsyncResult(one, task_name=self.name) for one in client.send_many(self.name, checked, options, self)]
+
+    def apply(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        throw: bool | None = None,
+        **options: Any,
+    ) -> EagerResult[R]:
+        """Run the task here, as a worker would: serialized, routed, retried, with its states and signals.
+
+        ``throw`` raises the task's exception; default ``TASK_EAGER_PROPAGATES``.
+        """
+        args, kwargs = self._checked(args, kwargs)
+        _refuse_unknown(options, self.name)
+        message = client.build(self.name, args, kwargs, options, self)
+        return run_eagerly(message, throw=settings.TASK_EAGER_PROPAGATES if throw is None else throw)
+
+    def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[R]:  # noqa: N802 - Celery's name
+        """Return the handle of an earlier call of this task."""
+        return AsyncResult(task_id, task_name=self.name, **kwargs)
+
+    # While it runs
+
+    @property
+    def request(self) -> Context:
+        """The call that runs here; outside of one, a request with Celery's defaults."""
+        return request_of(self) or Context(task=self.name)
+
+    def push_request(self, *args: Any, **kwargs: Any) -> None:
+        """Begin a request by hand, as tests of tasks do."""
+        current_request.set(Context(*args, **{"_owner": self, "_outer": current_request.get(), **kwargs}))
+
+    def pop_request(self) -> None:
+        """End it."""
+        request = current_request.get()
+        if request is not None:
+            current_request.set(request._outer)
+
+    def retry(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        exc: BaseException | None = None,
+        throw: bool = True,
+        eta: datetime | None = None,
+        countdown: float | None = None,
+        max_retries: int | None = None,
+        **options: Any,
+    ) -> exceptions.Retry:
+        """Run the task again later, under the same id: ``raise self.retry(exc=error, countdown=60)``.
+
+        ``args`` and ``kwargs`` replace the arguments, ``queue`` and ``priority`` move it. The delay is ``countdown`` seconds,
+        ``eta``, or ``default_retry_delay``. With ``throw=False`` the body goes on; the retry stands all the same.
+
+        Raises ``Retry``; past ``max_retries`` the exception ``exc``, or
+        :class:`~django_tasks.exceptions.MaxRetriesExceededError`; ``exc`` at once when the task was called as a function.
+        """
+        request = self.request
+        if request.called_directly:
+            if exc is not None:
+                raise exc
+            raise exceptions.Retry("Task can be retried", None)
+        limit = max_retries if max_retries is not None else request.max_retries
+        limit = self.max_retries if limit is None else limit
+        if limit is not None and request.retries >= limit:
+            if exc is not None:
+                raise exc
+            raise exceptions.MaxRetriesExceededError(
+                f"Can't retry {self.name}[{request.id}] args:{request.args} kwargs:{request.kwargs}",
+                task_args=request.args,
+                task_kwargs=request.kwargs,
+            )
+        when: Any = eta if eta is not None else countdown
+        if isinstance(when, datetime):
+            when = timezone.make_aware(when) if timezone.is_naive(when) else when
+        elif when is None:
+            when = self.default_retry_delay
+        else:
+            when = validate_seconds(when, name="countdown")
+        retry = exceptions.Retry(exc=exc, when=when, is_eager=request.is_eager)
+        retry.changes = self._changes(request, args, kwargs, options)  # type: ignore[attr-defined]
+        if throw:
+            raise retry
+        request._retry = retry
+        return retry
+
+    def update_state(self, task_id: str | None = None, state: str | None = None, meta: Any = None, **kwargs: Any) -> None:
+        """Tell how far the task is: ``self.update_state(state="PROGRESS", meta={"current": 3, "total": 10})``.
+
+        Seen at once through ``AsyncResult.state`` and ``.info``. Does nothing when this attempt is not the owner any more,
+        or when the task runs eagerly.
+        """
+        request = self.request
+        if task_id is not None and task_id != request.id:
+            raise ValueError("update_state() tells of the running task; the state of another one is not ours to set")
+        delivery = request.get("_delivery")
+        if delivery is None or request.is_eager:
+            return
+        if state is not None and (not isinstance(state, str) or not 0 < len(state) <= 64):
+            raise ValueError(f"A state is a name of at most 64 characters, not {state!r}")
+        told = exception_to_data(meta) if isinstance(meta, BaseException) else meta
+        get_broker().report(delivery.id, delivery.attempt, state or "PROGRESS", dumps(told)[1])
+
+    def is_revoked(self) -> bool:
+        """Should the running task stop: was it revoked, or has another worker taken it over? Asks the database."""
+        delivery = self.request.get("_delivery")
+        return bool(delivery is not None and not self.request.is_eager and get_broker().is_revoked(delivery.id, delivery.attempt))
+
+    # What subclasses may fill in
+
+    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
+        """Runs in the worker before the body; what it raises fails the task."""
+
+    def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
+        """Runs in the worker once the result is stored."""
+
+    def on_failure(self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """Runs in the worker once the final failure is stored."""
+
+    def on_retry(self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """Runs in the worker once the retry is stored."""
+
+    def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """Runs last, after a success or a final failure."""
+
+    def shadow_name(self, args: Any, kwargs: Any, options: Any) -> str | None:
+        """Return another name for people to see, or ``None``."""
+        return None
+
+    def __repr__(self) -> str:
+        return f"<@task: {self.name}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _by_name, (self.name,)
+
+    # Inside
+
+    def _checked(
+        self, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None
+    ) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        args = () if args is None else args
+        kwargs = {} if kwargs is None else kwargs
+        if not isinstance(args, list | tuple):
+            raise TypeError(f"args of {self.name} must be a list or tuple, not {type(args).__name__}")
+        if not isinstance(kwargs, Mapping):
+            raise TypeError(f"kwargs of {self.name} must be a dict, not {type(kwargs).__name__}")
+        if self.typing:
+            self._arguments.check(args, kwargs)
+        if self._models is not None:
+            return self._models.sent(args, kwargs)
+        return args, kwargs
+
+    def _changes(
+        self, request: Context, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, options: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return what a retry changes in the row."""
+        unknown = set(options) - {"queue", "priority", "headers", "retries", "task_id", "root_id", "parent_id"}
+        if unknown:
+            raise TypeError(f"retry() does not know the option {sorted(unknown)[0]!r}; it takes queue, priority and headers")
+        changes: dict[str, Any] = {}
+        if options.get("queue") is not None:
+            changes["queue"] = routing.validate_queue(options["queue"])
+        if options.get("priority") is not None:
+            changes["priority"] = routing.validate_priority(options["priority"])
+        if args is not None or kwargs is not None:
+            new = [request.args if args is None else args, request.kwargs if kwargs is None else kwargs]
+            encoding = request._delivery.encoding
+            serializer, _, compression = encoding.partition("+")
+            changes["encoding"], changes["body"] = dumps(new, serializer or "json", compression or None)
+        if options.get("headers"):
+            kept = client.options_of(request._delivery.options)
+            kept["headers"] = {**kept.get("headers", {}), **options["headers"]}
+            changes["options"] = dumps(kept)[1]
+        return changes
+
+
+class _Current:
+    """``current_task``: the task that runs here, or something false."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._get(), name)
+
+    def __bool__(self) -> bool:
+        return current_request.get() is not None
+
+    def __repr__(self) -> str:
+        return repr(self._get()) if self else "<no task runs here>"
+
+    def _get(self) -> Any:
+        request = current_request.get()
+        if request is None:
+            raise AttributeError("No task runs here")
+        return request._owner
+
+
+#: The task that runs in this thread or coroutine, as Celery's ``current_task``.
+current_task: Any = _Current()
+
+
+@overload
+def shared_task(function: Callable[P, R], /) -> Task[P, R]: ...
+@overload
+def shared_task(*, bind: bool = ..., **options: Any) -> _Decorator: ...
+def shared_task(*args: Any, **options: Any) -> Any:
+    """Declare a function as a task: ``@shared_task`` or ``@shared_task(bind=True, max_retries=5)``.
+
+    The options are the attributes of :class:`Task`, and ``base``, a subclass of it; others become attributes of the task.
+
+    Raises :class:`~django_tasks.exceptions.ImproperlyConfigured` for an option that is misspelt, of a bad value, or not
+    available; :class:`~django_tasks.exceptions.AlreadyRegistered` if another function has the name.
+    """
+    if not args:
+        return lambda function: _declare(function, options)
+    if len(args) == 1 and callable(args[0]):
+        return _declare(args[0], options)
+    raise TypeError("@shared_task takes options by name only: @shared_task(queue='mail')")
+
+
+class _Decorator:
+    """What ``shared_task(...)`` returns, for type checkers: with ``bind=True`` the first argument is the task."""
+
+    @overload
+    def __call__(self, function: Callable[Concatenate[Task[Any, Any], P], R], /) -> Task[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    def __call__(self, function: Any) -> Any: ...
+
+
+def send_task(
+    name: str, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+) -> AsyncResult[Any]:
+    """Send a task by name, also one that this process does not know; a known one gives its declared options."""
+    task = registry.tasks.get(name)
+    if task is not None:
+        return cast("AsyncResult[Any]", task.apply_async(args, kwargs, **options))
+    if settings.TASK_ALWAYS_EAGER:
+        raise exceptions.NotRegistered(name, ", so TASK_ALWAYS_EAGER cannot run it")
+    if not isinstance(name, str) or not 0 < len(name) <= 255:
+        raise ValueError(f"A task's name is a string of 1 to 255 characters, not {name!r}")
+    _refuse_unknown(options, name)
+    return AsyncResult(client.send(name, args or (), kwargs or {}, options), task_name=name)
+
+
+def _declare(function: Callable[..., Any], options: dict[str, Any]) -> Task[..., Any]:
+    if not callable(function):
+        raise TypeError(f"@shared_task is for functions, not {function!r}")
+    options = dict(options)
+    base = options.pop("base", None) or Task
+    if not (isinstance(base, type) and issubclass(base, Task)):
+        raise exceptions.ImproperlyConfigured(f"@shared_task(base={base!r}): base must be a subclass of django_tasks.Task")
+    bind = options.pop("bind", False)
+    name = options.pop("name", None) or registry.gen_task_name(function)
+    _check_declared(options, name)
+    if options.get("reject_on_worker_lost") is False:
+        options["acks_late"] = False
+    members = {
+        **options,
+        "name": name,
+        "run": function if bind else staticmethod(function),
+        "_bound": bind,
+        "__doc__": function.__doc__,
+        "__module__": function.__module__,
+        "__wrapped__": function,
+        "__name__": function.__name__,
+    }
+    task = cast("Task[..., Any]", type(function.__name__, (base,), members)())
+    return cast("Task[..., Any]", registry.tasks.register(task))
+
+
+def _check_declared(options: Mapping[str, Any], name: str) -> None:
+    for option in options:
+        if option in LATER:
+            raise exceptions.ImproperlyConfigured(
+                f"@shared_task({option}=…) on {name}: this version has no {LATER[option]} yet, and ignores no option silently."
+            )
+        known = [one for one in vars(Task) if not one.startswith("_")]
+        if option not in known and (close := difflib.get_close_matches(option, known, 1, 0.85)):
+            raise exceptions.ImproperlyConfigured(f"@shared_task({option}=…) on {name}: did you mean {close[0]!r}?")
+
+
+def _refuse_unknown(options: Mapping[str, Any], name: str) -> None:
+    for option in options:
+        if option in client.CALL_OPTIONS or option in client.MEANINGLESS:
+            continue
+        if option in LATER:
+            if options[option] in (None, [], ()):
+                continue
+            raise TypeError(f"apply_async({option}=…) of {name}: this version has no {LATER[option]} yet")
+        if close := difflib.get_close_matches(option, client.CALL_OPTIONS, 1, 0.8):
+            raise TypeError(f"apply_async() of {name} has no option {option!r}; did you mean {close[0]!r}?")
+
+
+def _validate(task: Task[Any, Any]) -> None:
+    """Raise ``ImproperlyConfigured`` for an attribute that no run could use."""
+    where = f"Task {task.name}: "
+    try:
+        if not isinstance(task.name, str) or not 0 < len(task.name) <= 255:
+            raise ValueError(f"name must be a string of 1 to 255 characters, not {task.name!r}")
+        validate_max_retries(task.max_retries)
+        validate_seconds(task.default_retry_delay, name="default_retry_delay")
+        validate_seconds(task.retry_backoff_max, name="retry_backoff_max")
+        validate_backoff(task.retry_backoff)
+        if task.queue is not None:
+            routing.validate_queue(task.queue)
+        if task.priority is not None:
+            routing.validate_priority(task.priority)
+        for name in ("autoretry_for", "dont_autoretry_for", "throws"):
+            given = getattr(task, name)
+            given = (given,) if isinstance(given, type) else tuple(given or ())
+            if not all(isinstance(one, type) and issubclass(one, BaseException) for one in given):
+                raise ValueError(f"{name} must hold exception classes, not {given!r}")
+            setattr(task, name, given)
+        for name in ("atomic", "typing", "retry_jitter", "pydantic"):
+            if not isinstance(getattr(task, name), bool):
+                raise ValueError(f"{name} must be True or False, not {getattr(task, name)!r}")
+        if not isinstance(task.retry_kwargs, Mapping):
+            raise ValueError(f"retry_kwargs must be a dict, not {task.retry_kwargs!r}")
+    except (TypeError, ValueError) as error:
+        raise exceptions.ImproperlyConfigured(f"{where}{error}") from error
+
+
+def _as_call(call: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    if isinstance(call, Mapping):
+        return (), call
+    if isinstance(call, list | tuple):
+        if len(call) == 2 and isinstance(call[0], list | tuple) and isinstance(call[1], Mapping):
+            return call[0], call[1]
+        return call, {}
+    raise TypeError(f"A call is a tuple of arguments, a dict of keyword arguments or a pair of both, not {call!r}")
+
+
+def _by_name(name: str) -> Any:
+    return registry.tasks[name]
+
+

@@ -1,0 +1,105 @@
+"""What a child does right now, in memory that it shares with its supervisor.
+
+A child writes before each task, the supervisor reads: so a dead child's running task is known exactly, and a long one is
+seen even when the child's interpreter is blocked. The child alone writes; a reader reads until two reads agree.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+from ..backends.message import Delivery
+
+#: Most claims that one child may hold.
+CAPACITY = 512
+
+_HEAD = struct.Struct("=iiid")  # index of the running task or -1, number of claims, its attempt, monotonic start
+_COUNT = struct.Struct("=Q")  # tasks run since the child began
+_BEAT = struct.Struct("=d")  # monotonic time of the child's last sign of life
+_COUNT_AT = _HEAD.size
+_BEAT_AT = _COUNT_AT + _COUNT.size
+_IDS_AT = _BEAT_AT + _BEAT.size
+_SIZE = _IDS_AT + 16 * CAPACITY
+
+
+class Running(NamedTuple):
+    """The task that a child runs; ``since`` is ``time.monotonic()`` of its start."""
+
+    id: str
+    attempt: int
+    since: float
+
+
+class Slot:
+    """One child's window."""
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, _SIZE)
+        self.clear()
+
+    # The child writes
+
+    def clear(self) -> None:
+        """Nothing is held."""
+        _HEAD.pack_into(self._memory, 0, -1, 0, 0, 0.0)
+        self.beat()
+
+    def load(self, deliveries: Sequence[Delivery]) -> None:
+        """These are held now; none runs yet."""
+        ids = b"".join([bytes.fromhex(one.id.replace("-", "")) for one in deliveries])
+        _HEAD.pack_into(self._memory, 0, -1, len(deliveries), 0, 0.0)
+        self._memory[_IDS_AT : _IDS_AT + len(ids)] = ids
+
+    def start(self, index: int, held: int, attempt: int) -> None:
+        """The claim at ``index`` runs from now on."""
+        _HEAD.pack_into(self._memory, 0, index, held, attempt, time.monotonic())
+
+    def stop(self, held: int) -> None:
+        """No task runs."""
+        _HEAD.pack_into(self._memory, 0, -1, held, 0, 0.0)
+
+    def count(self, processed: int) -> None:
+        """So many tasks were run."""
+        _COUNT.pack_into(self._memory, _COUNT_AT, processed)
+
+    def beat(self) -> None:
+        """The child lives."""
+        _BEAT.pack_into(self._memory, _BEAT_AT, time.monotonic())
+
+    # The supervisor reads
+
+    @property
+    def processed(self) -> int:
+        """Tasks run since the child began."""
+        return int(_COUNT.unpack_from(self._memory, _COUNT_AT)[0])
+
+    @property
+    def silent_for(self) -> float:
+        """Seconds since the child's last sign of life."""
+        return time.monotonic() - float(_BEAT.unpack_from(self._memory, _BEAT_AT)[0])
+
+    def running(self) -> Running | None:
+        """The task that runs, if one does."""
+        index, _, attempt, since, id_ = self._read()
+        return Running(str(UUID(bytes=id_)), attempt, since) if index >= 0 else None
+
+    def unstarted(self) -> list[str]:
+        """The claims behind the running one; empty when none runs."""
+        index, held, *_ = self._read()
+        if index < 0:
+            return []
+        ids = self._memory[_IDS_AT + 16 * (index + 1) : _IDS_AT + 16 * held]
+        return [str(UUID(bytes=ids[at : at + 16])) for at in range(0, len(ids), 16)]
+
+    def _read(self) -> tuple[int, int, int, float, bytes]:
+        while True:
+            head = _HEAD.unpack_from(self._memory, 0)
+            at = _IDS_AT + 16 * max(head[0], 0)
+            id_ = self._memory[at : at + 16]
+            if head == _HEAD.unpack_from(self._memory, 0):
+                return (*head, id_)

@@ -1,0 +1,68 @@
+"""The tasks as plain functions; that a worker runs them is shown by the demo."""
+
+from __future__ import annotations
+
+import csv
+from smtplib import SMTPServerDisconnected
+
+import pytest
+from django.core import mail
+from pytest_django import Settings
+
+from shop import tasks
+from shop.models import Order, Product, Report
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def order(product: Product) -> Order:
+    return Order.objects.create(product=product, quantity=2, email="someone@example.com")
+
+
+@pytest.fixture
+def server_that_is_down(settings: Settings) -> None:
+    """Take the shop's own transport in place of the outbox that tests get, and let all deliveries fail."""
+    transport = "shop.mail.FlakyFileBackend"
+    if hasattr(settings, "MAILERS"):
+        settings.MAILERS = {"default": {"BACKEND": transport}}
+    else:
+        settings.EMAIL_BACKEND = transport
+    settings.SHOP_MAIL_FAILURE_RATE = 1
+
+
+def test_a_thumbnail_is_made(product: Product) -> None:
+    told = tasks.make_thumbnail(product.pk)
+    product.refresh_from_db()
+    assert told == {"file": product.thumbnail.name, "bytes": product.thumbnail.size}
+
+
+def test_a_report_has_the_rows_that_were_asked_for(product: Product) -> None:
+    report = Report.objects.create(rows=10)
+    told = tasks.write_report(report.pk)
+    report.refresh_from_db()
+    with report.file.open("r") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["number"] for row in rows] == [str(number) for number in range(1, 11)]
+    assert told == {"file": report.file.name, "rows": 10, "bytes": report.file.size}
+    assert report.finished_at is not None
+
+
+def test_an_order_is_confirmed_when_the_mail_is_out(order: Order) -> None:
+    message_id = tasks.confirm_order(order.pk)
+    order.refresh_from_db()
+    assert order.confirmed_at is not None
+    assert [sent.extra_headers["Message-ID"] for sent in mail.outbox] == [message_id]
+    assert "2 x Apples" in str(mail.outbox[0].body)
+
+
+@pytest.mark.usefixtures("server_that_is_down")
+def test_an_order_is_not_confirmed_when_the_server_hangs_up(order: Order) -> None:
+    with pytest.raises(SMTPServerDisconnected):
+        tasks.confirm_order.run(order.pk)
+    order.refresh_from_db()
+    assert order.confirmed_at is None
+
+
+def test_a_mail_keeps_its_id_when_the_task_runs_twice(order: Order) -> None:
+    assert tasks.ask_for_review(order.pk) == tasks.ask_for_review(order.pk)

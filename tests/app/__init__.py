@@ -1,0 +1,1 @@
+"""A small app whose tasks the tests send and run."""

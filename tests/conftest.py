@@ -1,0 +1,118 @@
+"""Fixtures for all tests: above all ``database``, a fresh migrated one of each kind.
+
+A test that takes ``database`` runs once for each kind of database; ``@pytest.mark.databases`` narrows that::
+
+    @pytest.mark.databases("sqlite", "postgresql")           # only these
+    @pytest.mark.databases("postgresql", private=True)       # on a server of its own: database.server.kill()
+    @pytest.mark.databases(alias="tasks")                    # not as "default": DJANGO_TASKS["DATABASE"] is "tasks"
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from django.conf import settings
+from django.contrib.contenttypes.models import ContentType
+from django.db import DEFAULT_DB_ALIAS
+from django.test import override_settings
+from pytest_django import DjangoDbBlocker
+
+from tests.databases import KINDS, ON_SERVERS, DatabaseMaker, TestDatabase, attached
+from tests.servers import Server, ServerMissing, new_server
+
+MARKER = "databases(*kinds, private=False, alias='default'): kinds of the fixture database; a server of its own; name"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--databases",
+        default=",".join(KINDS),
+        metavar="KINDS",
+        help=f"run the tests of these databases only, separated by commas; default {','.join(KINDS)}",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", MARKER)
+    unknown = set(config.getoption("--databases").split(",")) - set(KINDS)
+    if unknown:
+        raise pytest.UsageError(f"--databases: {', '.join(sorted(unknown))} unknown, allowed are {', '.join(KINDS)}")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "database" in metafunc.fixturenames:
+        marker = metafunc.definition.get_closest_marker("databases")
+        wanted = (marker.args if marker else ()) or KINDS
+        if unknown := set(wanted) - set(KINDS):
+            raise pytest.UsageError(f"databases({', '.join(sorted(unknown))}): allowed are {', '.join(KINDS)}")
+        chosen = metafunc.config.getoption("--databases").split(",")
+        metafunc.parametrize("database", [kind for kind in KINDS if kind in wanted and kind in chosen], indirect=True)
+
+
+@pytest.fixture(scope="session")
+def database_maker(
+    tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBlocker
+) -> Iterator[DatabaseMaker]:
+    """Give the servers and migrated templates of this run, each started when first asked for."""
+    maker = DatabaseMaker(tmp_path_factory.mktemp("databases"))
+    yield maker
+    with django_db_blocker.unblock():
+        maker.close()
+
+
+@pytest.fixture
+def database(
+    request: pytest.FixtureRequest, tmp_path: Path, database_maker: DatabaseMaker, django_db_blocker: DjangoDbBlocker
+) -> Iterator[TestDatabase]:
+    """Give a fresh migrated database as Django's ``default`` one, committed to for real and seen by other processes."""
+    if {"db", "transactional_db"} & set(request.fixturenames):
+        pytest.fail("take either the fixture database or pytest-django's db and django_db: each replaces 'default'")
+    marker = request.node.get_closest_marker("databases")
+    alias = (marker.kwargs.get("alias") if marker else None) or DEFAULT_DB_ALIAS
+    kind = request.param
+    with ExitStack() as stack:
+        stack.enter_context(django_db_blocker.unblock())
+        server = None
+        try:
+            if marker and marker.kwargs.get("private"):
+                server = new_server(kind)
+                stack.callback(server.close)
+                url = ON_SERVERS[kind](server.url).make(tmp_path)
+            else:
+                shared = database_maker.of(kind)
+                url = shared.make(tmp_path)
+                stack.callback(shared.remove, url)
+        except ServerMissing as missing:
+            do_without(kind, missing)
+        stack.enter_context(attached(alias, url))
+        stack.enter_context(override_settings(DJANGO_TASKS={**settings.DJANGO_TASKS, "DATABASE": alias}))
+        ContentType.objects.clear_cache()
+        yield TestDatabase(kind, alias, url, server)
+
+
+@pytest.fixture
+def private_server() -> Iterator[Callable[..., Server]]:
+    """Give a factory of servers which the test may kill: ``private_server("postgresql", fsync="on")``."""
+    with ExitStack() as stack:
+
+        def start(kind: str, **options: str) -> Server:
+            try:
+                server = new_server(kind, **options)
+            except ServerMissing as missing:
+                do_without(kind, missing)
+            stack.callback(server.close)
+            return server
+
+        yield start
+
+
+def do_without(kind: str, missing: ServerMissing) -> NoReturn:
+    """Skip the test; but a run that says it is complete (``CI=true``) must have PostgreSQL."""
+    if kind == "postgresql" and os.environ.get("CI", "").lower() in {"1", "true", "yes"}:
+        pytest.fail(str(missing))
+    pytest.skip(str(missing))

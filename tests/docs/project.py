@@ -1,0 +1,211 @@
+"""A scratch project in which the blocks of one page run, one after the other."""
+
+from __future__ import annotations
+
+import doctest
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self
+
+from tests.docs.blocks import Block
+
+ROOT = Path(__file__).resolve().parents[2]
+#: Serves until it is told to stop, and looks the same whatever the page says: known to exist, not started.
+CHECKED_ONLY = {"runserver"}
+MANAGE_PY = """\
+import os, sys
+from django.core.management import execute_from_command_line
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
+execute_from_command_line(sys.argv)
+"""
+#: Apps add up: a page shows the lines that one adds, "..." stands for the rest.
+SETTINGS_END = """
+INSTALLED_APPS = list(dict.fromkeys(app for app in [*_apps, *INSTALLED_APPS, *{apps!r}] if app is not ...))
+"""
+
+
+class SnippetFailed(AssertionError):
+    """A block of a page does not do what the page says."""
+
+
+class Project:
+    """The directory, the settings, one Python session and the workers in the background; a context manager.
+
+    ``environ`` names the database. Leaving it ends all processes and lets ``manage.py check`` judge the settings.
+    """
+
+    def __init__(self, directory: Path, page: Path, environ: Mapping[str, str]) -> None:
+        self.directory = directory
+        self.page = page
+        self.environ = {**environ, "DJANGO_SETTINGS_MODULE": "settings", "PYTHONPATH": f"{directory}{os.pathsep}{ROOT}"}
+        self._settings: list[str] = []
+        self._apps: list[str] = []
+        self._syncdb_due = False
+        self._session: subprocess.Popen[str] | None = None
+        self._processes = ExitStack()
+        self._log = directory / "log"
+
+    def __enter__(self) -> Self:
+        (self.directory / "manage.py").write_text(MANAGE_PY)
+        self._write_settings()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self._processes.close()
+        if kind is None and self._settings:
+            self._manage(self.environ, "check")
+
+    def run(self, block: Block) -> None:
+        """Do what a block says. Raises ``SnippetFailed`` with the place and the reason."""
+        try:
+            if block.file:
+                self._write(block.file, block.text)
+            elif block.language == "console":
+                for command, output in commands_in(block.text):
+                    self._command(command, output)
+            else:
+                self._python(block)
+        except SnippetFailed as failure:
+            raise SnippetFailed(f"{self.page.name}, line {block.line}: {failure}\n{self._end_of_log()}") from None
+
+    def _write(self, path: Path, text: str) -> None:
+        if path.name == "settings.py":
+            self._settings.append(text)
+        else:
+            if len(path.parts) < 2 or path.is_absolute() or ".." in path.parts:
+                raise SnippetFailed(f"# {path}: name the file with its app's directory, as in # shop/{path.name}")
+            file = self.directory / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            for package in path.parents[:-1]:
+                (self.directory / package / "__init__.py").touch()
+            # A second block of the same file goes on where the first one ended.
+            with file.open("a") as stream:
+                stream.write(text)
+            app = ".".join(path.parent.parts)
+            if app not in self._apps:
+                self._apps.append(app)
+            self._syncdb_due = self._syncdb_due or path.name == "models.py"
+        self._write_settings()
+
+    def _write_settings(self) -> None:
+        beginning = "from tests.settings import *\n_apps = INSTALLED_APPS\n"
+        text = "\n".join([beginning, *self._settings, SETTINGS_END.format(apps=self._apps)])
+        (self.directory / "settings.py").write_text(text)
+
+    def _python(self, block: Block) -> None:
+        if self._session is None:
+            self._make_tables()
+            self._session = self._spawn(self.environ, "-m", "tests.docs.session", talk=True)
+        assert self._session.stdin
+        assert self._session.stdout
+        request = {"language": block.language, "text": block.text, "page": str(self.page), "line": block.line}
+        self._session.stdin.write(json.dumps(request) + "\n")
+        self._session.stdin.flush()
+        answer = self._session.stdout.readline()
+        if failure := json.loads(answer)["failure"] if answer else "the session died":
+            raise SnippetFailed(failure)
+
+    def _command(self, line: str, output: str) -> None:
+        words = shlex.split(line, comments=True)
+        environ = dict(self.environ)
+        while words and re.match(r"\w+=", words[0]):
+            name, _, environ[name] = words.pop(0).partition("=")
+        match words:
+            case ["python" | "./manage.py", *_] if "manage.py" in words[0] or words[1:2] == ["manage.py"]:
+                arguments = words[words.index("manage.py") + 1 :] if words[0] == "python" else words[1:]
+                self._manage_as_shown(environ, arguments, output)
+            case ["make", *targets]:
+                check_make(targets)
+            case ["pip" | "uv", *_] | ["python", "-m", "pip", *_]:
+                check_extras(line)
+            case _:
+                raise SnippetFailed(f"$ {line}\ncannot be run here; say so above it: <!-- not run: the reason -->")
+
+    def _manage_as_shown(self, environ: Mapping[str, str], arguments: list[str], output: str) -> None:
+        self._make_tables()
+        if arguments[0] in CHECKED_ONLY:
+            self._manage(environ, "help", arguments[0])
+        elif arguments[0] == "runworker" and "--burst" not in arguments:
+            worker = self._spawn(environ, "manage.py", *arguments)
+            self._processes.callback(self._end_worker, worker)
+        else:
+            got = self._manage(environ, *arguments)
+            flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+            if output.strip() and not doctest.OutputChecker().check_output(f"...{output}...\n", got + "\n", flags):
+                raise SnippetFailed(f"$ python manage.py {shlex.join(arguments)}\nprinted\n{got}\ninstead of\n{output}")
+
+    def _make_tables(self) -> None:
+        if self._syncdb_due:
+            self._syncdb_due = False
+            self._manage(self.environ, "migrate", "--run-syncdb", "--verbosity", "0")
+
+    def _manage(self, environ: Mapping[str, str], *arguments: str) -> str:
+        command = [sys.executable, "manage.py", *arguments]
+        done = subprocess.run(
+            command, cwd=self.directory, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise SnippetFailed(f"manage.py {shlex.join(arguments)} ended with {done.returncode}:\n{done.stderr}")
+        return done.stdout + done.stderr
+
+    def _spawn(self, environ: Mapping[str, str], *arguments: str, talk: bool = False) -> subprocess.Popen[str]:
+        pipe = subprocess.PIPE if talk else None
+        log = self._processes.enter_context(self._log.open("a"))
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=self.directory,
+            env=environ,
+            stdin=pipe or subprocess.DEVNULL,
+            stdout=pipe or log,
+            stderr=log,
+            text=True,
+        )
+        self._processes.enter_context(process)  # which closes its pipes and waits for it
+        if not talk:
+            return process
+        self._processes.callback(process.kill)
+        return process
+
+    def _end_worker(self, worker: subprocess.Popen[str]) -> None:
+        worker.send_signal(signal.SIGTERM)
+        try:
+            status = worker.wait(30)
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            raise
+        if status:
+            raise SnippetFailed(f"the worker ended with {status}:\n{self._end_of_log()}")
+
+    def _end_of_log(self) -> str:
+        return "\n".join(self._log.read_text().splitlines()[-40:]) if self._log.exists() else ""
+
+
+def commands_in(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the commands of a console block, each with the output shown below it."""
+    for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+        command, _, output = part.replace("\\\n", " ").partition("\n")
+        yield command, output
+
+
+def check_make(targets: list[str]) -> None:
+    """Raise ``SnippetFailed`` when the Makefile has no such target."""
+    known = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    if unknown := [word for word in targets if "=" not in word and word not in known]:
+        raise SnippetFailed(f"make {' '.join(unknown)}: no such target, there are {', '.join(known)}")
+
+
+def check_extras(line: str) -> None:
+    """Raise ``SnippetFailed`` when a command installs an extra which the package does not have."""
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for extras in re.findall(r"django-workbeat\[([\w,-]+)\]", line):
+        if unknown := set(extras.split(",")) - set(known):
+            raise SnippetFailed(f"{line}: no extra {', '.join(unknown)}, there are {', '.join(known)}")
