@@ -13,18 +13,16 @@ __distribution__ = "django-workbeat"
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from .client import enqueue_many, send_task
     from .registry import tasks
     from .result import AsyncResult, EagerResult
-    from .task import Task, current_task, shared_task
+    from .task import Task, current_task, send_task, shared_task
 
 _HOMES = {
     "AsyncResult": "result",
     "EagerResult": "result",
     "Task": "task",
     "current_task": "task",
-    "enqueue_many": "client",
-    "send_task": "client",
+    "send_task": "task",
     "shared_task": "task",
     "tasks": "registry",
 }
@@ -34,7 +32,6 @@ __all__ = [
     "EagerResult",
     "Task",
     "current_task",
-    "enqueue_many",
     "send_task",
     "shared_task",
     "tasks",

@@ -11,6 +11,8 @@ from django.db import connections
 
 from . import clash
 from .conf import check_settings, settings
+from .routing import check_routes
+from .serialization import check_formats
 
 TAG = "django_tasks"
 
@@ -28,7 +30,7 @@ def check_clash(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
 @checks.register(TAG)
 def check_configuration(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
     """E002: a setting is unknown or has a bad value. E003: the database cannot be a broker. W002: pickle is accepted."""
-    problems = check_settings()
+    problems = check_settings() or [*check_formats(), *check_routes()]
     if problems:
         return [checks.Error(problem, id="django_tasks.E002") for problem in problems]
     found: list[checks.CheckMessage] = []

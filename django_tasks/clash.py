@@ -8,11 +8,13 @@ imports nothing of ours, so it can tell what happened whoever came last.
 from __future__ import annotations
 
 import base64
+import csv
 import hashlib
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import Distribution, PackagePath, distributions
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
@@ -65,12 +67,17 @@ def find_clash(path: Sequence[str] | None = None) -> list[Problem]:
     metadata of every distribution and hashes our own files, so it is for system checks, not for every start. An
     editable install has no list of files and can only be told by its neighbours.
     """
-    owners = list(_owners(path))
-    ours = next((owner for owner in owners if _name(owner) == DISTRIBUTION), None)
-    others = [owner for owner in owners if _name(owner) != DISTRIBUTION]
-    changed = {str(file) for file in _files(ours) if not _is_intact(file)} if ours is not None else set()
+    ours: _Owner | None = None
+    others: list[_Owner] = []
+    for owner in _owners(path):
+        if owner.name == DISTRIBUTION:
+            ours = owner
+        else:
+            others.append(owner)
+    changed = ours.changed() if ours is not None else {}
     problems = [_meet(other, changed) for other in others]
-    orphaned = sorted(file for file in changed if not _exists(ours, file) and not _is_claimed(file, others))
+    claimed = {file for other in others for file in other.hashes}
+    orphaned = tuple(sorted(file for file, is_there in changed.items() if not is_there and file not in claimed))
     if orphaned:
         problems.append(
             Problem(
@@ -78,67 +85,66 @@ def find_clash(path: Sequence[str] | None = None) -> list[Problem]:
                 message=f"{len(orphaned)} files of {DISTRIBUTION!r} are missing, {orphaned[0]} among them: "
                 f"another distribution of the import package {PACKAGE!r} was uninstalled and took them along.",
                 hint=f"Run: pip install --force-reinstall --no-deps {DISTRIBUTION}",
-                files=tuple(orphaned),
+                files=orphaned,
             )
         )
     return sorted(problems, key=lambda problem: not problem.overwritten)
 
 
-def _meet(other: Distribution, changed: set[str]) -> Problem:
-    name = _name(other)
-    files = tuple(sorted(changed & {str(file) for file in _files(other)}))
+def _meet(other: _Owner, changed: Mapping[str, bool]) -> Problem:
+    files = tuple(sorted(changed.keys() & other.hashes.keys()))
     if files:
         return Problem(
             overwritten=True,
-            message=f"{name!r} has overwritten {len(files)} files of {DISTRIBUTION!r}, {files[0]} among them: "
+            message=f"{other.name!r} has overwritten {len(files)} files of {DISTRIBUTION!r}, {files[0]} among them: "
             f"both install the import package {PACKAGE!r}.",
-            hint=f"Run: {_CURE.format(other=name)}",
-            other=name,
+            hint=f"Run: {_CURE.format(other=other.name)}",
+            other=other.name,
             files=files,
         )
     return Problem(
         overwritten=False,
-        message=f"{name!r} is installed beside {DISTRIBUTION!r} and has the same import package {PACKAGE!r}; "
+        message=f"{other.name!r} is installed beside {DISTRIBUTION!r} and has the same import package {PACKAGE!r}; "
         f"the files of {DISTRIBUTION!r} are intact.",
-        hint=f"Uninstall {name!r}, or install {DISTRIBUTION!r} after it: the next installation decides who wins.",
-        other=name,
+        hint=f"Uninstall {other.name!r}, or install {DISTRIBUTION!r} after it: the next installation decides who wins.",
+        other=other.name,
     )
 
 
-def _owners(path: Sequence[str] | None) -> Iterator[Distribution]:
+class _Owner:
+    """A distribution that installs files of the package; ``hashes`` are theirs, as RECORD tells them."""
+
+    def __init__(self, distribution: Distribution) -> None:
+        self.name = re.sub(r"[-_.]+", "-", distribution.metadata.get("Name", "")).lower()
+        self.hashes: dict[str, str] = {}
+        self._distribution = distribution
+        # Not ``distribution.files``, which leaves out what is not there any more.
+        record = distribution.read_text("RECORD") or ""
+        if f"{PACKAGE}/" in record:
+            for file, digest, *_ in csv.reader(record.splitlines()):
+                if file.startswith(f"{PACKAGE}/") and not file.endswith(".pyc"):
+                    self.hashes[file] = digest
+
+    def changed(self) -> dict[str, bool]:
+        """Return the files that are not as they were installed, and whether they are there at all."""
+        changed = {}
+        for file, digest in self.hashes.items():
+            try:
+                content = Path(str(self._distribution.locate_file(file))).read_bytes()
+            except OSError:
+                changed[file] = False
+                continue
+            found = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+            if digest.startswith("sha256=") and digest != f"sha256={found}":
+                changed[file] = True
+        return changed
+
+
+def _owners(path: Sequence[str] | None) -> Iterator[_Owner]:
     seen: set[str] = set()
     for distribution in distributions(path=list(sys.path if path is None else path)):
-        record = distribution.read_text("RECORD") or distribution.read_text("installed-files.txt") or ""
-        if f"{PACKAGE}/" not in record and _name(distribution) != DISTRIBUTION:
-            continue
+        owner = _Owner(distribution)
         # The same directory may stand twice on the path; the first one is what Python imports.
-        if _name(distribution) not in seen and (_files(distribution) or _name(distribution) == DISTRIBUTION):
-            seen.add(_name(distribution))
-            yield distribution
-
-
-def _files(distribution: Distribution) -> list[PackagePath]:
-    return [file for file in distribution.files or () if file.parts[0] == PACKAGE and file.suffix != ".pyc"]
-
-
-def _is_intact(file: PackagePath) -> bool:
-    if file.hash is None:
-        return True  # nothing to compare with
-    try:
-        content = Path(str(file.locate())).read_bytes()
-    except OSError:
-        return False
-    digest = hashlib.new(file.hash.mode, content, usedforsecurity=False).digest()
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == file.hash.value
-
-
-def _exists(distribution: Distribution | None, file: str) -> bool:
-    return distribution is not None and Path(str(distribution.locate_file(file))).exists()
-
-
-def _is_claimed(file: str, others: list[Distribution]) -> bool:
-    return any(file == str(claimed) for other in others for claimed in _files(other))
-
-
-def _name(distribution: Distribution) -> str:
-    return (distribution.metadata["Name"] or "").lower().replace("_", "-").replace(".", "-")
+        if owner.name not in seen and (owner.hashes or owner.name == DISTRIBUTION):
+            seen.add(owner.name)
+            yield owner

@@ -72,7 +72,10 @@ def build(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Ma
     acks_late = given("acks_late")
     if acks_late is None:
         acks_late = getattr(task, "acks_late", None)
-    if not (settings.TASK_ACKS_LATE if acks_late is None else acks_late):
+    if acks_late is None:
+        requeue = getattr(task, "reject_on_worker_lost", None)
+        acks_late = settings.TASK_ACKS_LATE and (settings.TASK_REJECT_ON_WORKER_LOST if requeue is None else requeue)
+    if not acks_late:
         message.at_most_once = True
     if parent is not None and not parent.called_directly:
         message.parent_id = ids.key_of(parent.id)

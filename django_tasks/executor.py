@@ -129,13 +129,18 @@ def _run_atomic(delivery: Delivery, task: Any, request: Context, began: float) -
 
 
 def _call(task: Any, request: Context) -> Any:
+    args, kwargs = request.args, request.kwargs
+    if task._models is not None:  # pydantic=True
+        args, kwargs = task._models.received(args, kwargs)
     if task.call_overridden:
-        value = task(*request.args, **request.kwargs)
+        value = task(*args, **kwargs)
     else:
         request._entered = True
-        value = task.run(*request.args, **request.kwargs)
+        value = task.run(*args, **kwargs)
     if task.is_async and hasattr(value, "__await__"):
         value = async_to_sync(_awaited)(value)
+    if task._models is not None:
+        value = task._models.returned(value, **(task.pydantic_dump_kwargs or {}))
     if request._retry is not None:  # retry(throw=False): the retry stands, whatever the body returned
         raise request._retry
     return value

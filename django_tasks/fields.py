@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -48,17 +49,25 @@ class UTCDateTimeField(models.DateTimeField):  # type: ignore[type-arg]
 
 
 class PartialIndex(models.Index):
-    """An index of only the rows that fulfil ``condition``; where the database has none such, of all rows.
+    """An index of only the rows that fulfil ``where``; where the database has none such, of all rows.
 
-    Django leaves a conditional index out on MySQL and MariaDB; the queries behind ours need it there, too.
+    Django leaves a conditional index out on MySQL and MariaDB, with a warning; the queries behind ours need it there, too.
     """
 
+    def __init__(self, *, fields: Sequence[str], name: str, where: models.Q) -> None:
+        super().__init__(fields=fields, name=name)
+        self.where = where
+
+    def deconstruct(self) -> tuple[str, Sequence[Any], dict[str, Any]]:
+        path, args, kwargs = super().deconstruct()
+        return path, args, {**kwargs, "where": self.where}
+
     def create_sql(self, model: Any, schema_editor: Any, using: str = "", **kwargs: Any) -> Any:
-        if schema_editor.connection.features.supports_partial_indexes:
-            return super().create_sql(model, schema_editor, using, **kwargs)
-        return models.Index(name=self.name, fields=self.fields).create_sql(model, schema_editor, using, **kwargs)
+        return self._for(schema_editor).create_sql(model, schema_editor, using, **kwargs)
 
     def remove_sql(self, model: Any, schema_editor: Any, **kwargs: Any) -> Any:
-        if schema_editor.connection.features.supports_partial_indexes:
-            return super().remove_sql(model, schema_editor, **kwargs)
-        return models.Index(name=self.name, fields=self.fields).remove_sql(model, schema_editor, **kwargs)
+        return self._for(schema_editor).remove_sql(model, schema_editor, **kwargs)
+
+    def _for(self, schema_editor: Any) -> models.Index:
+        partial = schema_editor.connection.features.supports_partial_indexes
+        return models.Index(name=self.name, fields=self.fields, condition=self.where if partial else None)

@@ -112,12 +112,12 @@ class Task(Call):
             PartialIndex(
                 fields=["queue", "-priority", "due_at"],
                 name="djt_task_claim",
-                condition=models.Q(state__in=["PENDING", "RETRY"]),
+                where=models.Q(state__in=["PENDING", "RETRY"]),
             ),
             # What a worker holds: rescue, reconnect, give-back.
-            PartialIndex(fields=["worker_id"], name="djt_task_worker", condition=models.Q(worker_id__isnull=False)),
+            PartialIndex(fields=["worker_id"], name="djt_task_worker", where=models.Q(worker_id__isnull=False)),
             # What is set aside until a worker knows its name.
-            PartialIndex(fields=["name"], name="djt_task_unroutable", condition=models.Q(state="UNROUTABLE")),
+            PartialIndex(fields=["name"], name="djt_task_unroutable", where=models.Q(state="UNROUTABLE")),
         )
         constraints = (
             models.CheckConstraint(

@@ -138,7 +138,7 @@ def autodiscover() -> None:
         wanted = (*(app.name for app in apps.get_app_configs()), None, *settings.IMPORTS)
         if wanted == _discovered:
             return
-        signals.import_modules.emit(tasks)
+        signals.import_modules.emit(None)
         autodiscover_modules("tasks")
         for module in settings.IMPORTS:
             import_module(module)

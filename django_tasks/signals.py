@@ -8,11 +8,12 @@ the ``*_publish`` ones, whose sender is the task's name
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import django.dispatch
 
 _Receiver = Callable[..., Any]
+_R = TypeVar("_R", bound=_Receiver)
 
 #: One object for each name under which a receiver was connected: Django tells senders apart by identity, and two equal
 #: strings may be two objects.
@@ -27,18 +28,20 @@ class Signal(django.dispatch.Signal):
     value, as in Celery.
     """
 
+    @overload  # type: ignore[override]
+    def connect(self, receiver: _R, sender: object = None, weak: bool = True, dispatch_uid: Any = None) -> _R: ...
+    @overload
     def connect(
-        self,
-        receiver: _Receiver | None = None,
-        sender: object = None,
-        weak: bool = True,
-        dispatch_uid: Any = None,
+        self, receiver: None = None, sender: object = None, weak: bool = True, dispatch_uid: Any = None
+    ) -> Callable[[_R], _R]: ...
+    def connect(
+        self, receiver: _R | None = None, sender: object = None, weak: bool = True, dispatch_uid: Any = None
     ) -> Any:
         if isinstance(sender, str):
             sender = _sender_names.setdefault(sender, sender)
         if receiver is None:
 
-            def decorate(function: _Receiver) -> _Receiver:
+            def decorate(function: _R) -> _R:
                 super(Signal, self).connect(function, sender, weak, dispatch_uid)
                 return function
 

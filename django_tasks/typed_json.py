@@ -206,7 +206,7 @@ def _tag_dict(value: dict[Any, Any], room: int) -> dict[str, Any]:
         try:
             tagged[name] = _tag(item, room - 1)
         except _Refused as exc:
-            exc.path.append(f"[{key!r}]")
+            exc.path.append(f"[{name[:50]!r}]")
             raise
     return tagged
 
@@ -218,10 +218,13 @@ def _key(key: Any) -> str:
     if key is None or key is True or key is False:
         return {None: "null", True: "true", False: "false"}[key]
     if isinstance(key, int):
-        return int.__repr__(key)
+        try:
+            return int.__repr__(key)
+        except ValueError as exc:  # more digits than Python converts
+            raise _Refused(f"a key of the dict is a number: {exc}") from exc
     if isinstance(key, float) and math.isfinite(key):
         return float.__repr__(key)
-    raise _Refused(f"the dict's key {key!r} is a {_name(type(key))}; JSON's keys are texts")
+    raise _Refused(f"a key of the dict is a {_name(type(key))}; JSON's keys are texts")
 
 
 def _write_bytes(value: Any) -> tuple[str, str]:

@@ -45,8 +45,5 @@ if os.environ.get("READTHEDOCS") or os.environ.get("DOCS_INTERSPHINX"):
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
-# A section may have no page yet.
-suppress_warnings = ["toc.empty_glob"]
-
 html_theme = "furo"
 html_title = f"django-workbeat {version}"

@@ -122,10 +122,7 @@ class Server(ABC):
         if self._process is None:
             return
         self._process.send_signal(signal.SIGSTOP)  # else it puts new children in the place of the dead
-        family = self._family()
-        for member in family:
-            with suppress(psutil.NoSuchProcess):
-                member.kill()
+        family = self._signal_family(signal.SIGKILL)
         self._process.wait(PATIENCE)
         while any(is_alive(member) for member in family):
             time.sleep(0.005)
@@ -133,24 +130,28 @@ class Server(ABC):
 
     def pause(self) -> None:
         """SIGSTOP: connections stay open, new ones are accepted by the kernel, nobody answers."""
-        for member in self._family():
-            member.suspend()
+        os.kill(self.pid, signal.SIGSTOP)  # before it is asked for its children, so that it has no more of them
+        self._signal_family(signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let a paused server go on."""
-        for member in self._family():
-            member.resume()
+        self._signal_family(signal.SIGCONT)
 
     def close(self) -> None:
         """Kill it and remove its files."""
         self.kill()
         shutil.rmtree(self.home, ignore_errors=True)
 
-    def _family(self) -> list[psutil.Process]:
-        with suppress(psutil.NoSuchProcess):
+    def _signal_family(self, number: signal.Signals) -> list[psutil.Process]:
+        try:
             father = psutil.Process(self.pid)
-            return [father, *father.children(recursive=True)]
-        return []
+            family = [father, *father.children(recursive=True)]
+        except (ServerFailed, psutil.NoSuchProcess):
+            return []
+        for member in family:
+            with suppress(psutil.NoSuchProcess):  # a client's backend may leave at any time
+                member.send_signal(number)
+        return family
 
     def _run(self, *command: str | Path) -> None:
         done = self._spawn([str(part) for part in command], subprocess.PIPE)
@@ -159,7 +160,7 @@ class Server(ABC):
             raise ServerFailed(f"{command[0]} ended with {done.returncode}:\n{output.decode(errors='replace')}")
 
     def _spawn(self, command: list[str], output: int | IO[bytes]) -> subprocess.Popen[bytes]:
-        # A session of its own: Ctrl-C ends the tests first, and their fixtures end the server.
+        # A process group of its own: Ctrl-C ends the tests first, and their fixtures end the server.
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -197,7 +198,7 @@ class PostgreSQL(Server):
         self._run(self.programs / "initdb", *options, "-D", self.data)
 
     def _accessible_copy(self) -> Path:
-        # What pip installed under /root/ cannot be executed by another user. The wheel's programs look for their
+        # What pip installed in the home of root cannot be executed by another user. The wheel's programs look for their
         # libraries in a directory beside the package, so the copy keeps that order.
         package = self.programs.parents[1]
         copies = self.home / "programs"

@@ -6,7 +6,8 @@ import logging
 import sys
 
 from .. import signals
-from ..utils.log import TaskContextFilter
+from ..conf import settings
+from ..utils.log import LoggingProxy, TaskContextFilter
 
 #: Our loggers: ``django_tasks.worker``, ``django_tasks.executor`` and, below ``django_tasks.task``, those of tasks.
 ROOT = "django_tasks"
@@ -30,8 +31,16 @@ class _Formatter(logging.Formatter):
 def configure(level: str, logfile: str | None) -> None:
     """Set the level of our loggers and make sure that what they say is seen.
 
-    A receiver of ``setup_logging`` takes over completely, as in Celery.
+    A receiver of ``setup_logging`` takes over completely, as in Celery. With ``WORKER_REDIRECT_STDOUTS``, what is
+    printed from now on is logged, too.
     """
+    _set_up(level, logfile)
+    if settings.WORKER_REDIRECT_STDOUTS:
+        # Handlers made so far keep the real streams.
+        sys.stdout = sys.stderr = LoggingProxy(logging.getLogger(f"{ROOT}.redirected"))
+
+
+def _set_up(level: str, logfile: str | None) -> None:
     if signals.setup_logging.receivers:
         signals.setup_logging.emit(None, loglevel=level, logfile=logfile, format=FORMAT, colorize=False)
         return

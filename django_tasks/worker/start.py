@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from django.core.management.base import CommandError
@@ -143,8 +145,14 @@ def banner(info: WorkerInfo) -> str:
 def watch_and_restart(arguments: Sequence[str]) -> int:
     """Run the worker as a child process; when code changes, let it finish its tasks and start it anew."""
     reloader = autoreload.get_reloader()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        process.terminate()  # or it would outlive us
+        raise KeyboardInterrupt
+
     while True:
         process = subprocess.Popen(arguments)  # noqa: S603 - our own command line
+        signal.signal(signal.SIGTERM, stop)
         try:
             for _ in reloader.tick():
                 if process.poll() is not None:

@@ -38,7 +38,7 @@ class SnippetFailed(AssertionError):
 
 
 class Project:
-    """The directory, the settings, one Python session and the workers in the background; a context manager.
+    """The directory, the settings, one interpreter and the workers in the background; a context manager.
 
     ``environ`` names the database. Leaving it ends all processes and lets ``manage.py check`` judge the settings.
     """
@@ -50,7 +50,7 @@ class Project:
         self._settings: list[str] = []
         self._apps: list[str] = []
         self._syncdb_due = False
-        self._session: subprocess.Popen[str] | None = None
+        self._interpreter: subprocess.Popen[str] | None = None
         self._processes = ExitStack()
         self._log = directory / "log"
 
@@ -102,16 +102,16 @@ class Project:
         (self.directory / "settings.py").write_text(text)
 
     def _python(self, block: Block) -> None:
-        if self._session is None:
+        if self._interpreter is None:
             self._make_tables()
-            self._session = self._spawn(self.environ, "-m", "tests.docs.session", talk=True)
-        assert self._session.stdin
-        assert self._session.stdout
+            self._interpreter = self._spawn(self.environ, "-m", "tests.docs.interpreter", talk=True)
+        assert self._interpreter.stdin
+        assert self._interpreter.stdout
         request = {"language": block.language, "text": block.text, "page": str(self.page), "line": block.line}
-        self._session.stdin.write(json.dumps(request) + "\n")
-        self._session.stdin.flush()
-        answer = self._session.stdout.readline()
-        if failure := json.loads(answer)["failure"] if answer else "the session died":
+        self._interpreter.stdin.write(json.dumps(request) + "\n")
+        self._interpreter.stdin.flush()
+        answer = self._interpreter.stdout.readline()
+        if failure := json.loads(answer)["failure"] if answer else "the interpreter died":
             raise SnippetFailed(failure)
 
     def _command(self, line: str, output: str) -> None:

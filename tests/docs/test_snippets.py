@@ -22,7 +22,7 @@ def test_a_page_does_what_it_says(page: Path, database: TestDatabase, tmp_path: 
 
 
 @pytest.mark.databases("sqlite")
-def test_a_page_is_a_project_with_files_settings_a_session_and_commands(database: TestDatabase, tmp_path: Path) -> None:
+def test_a_page_is_a_project_with_files_settings_python_and_commands(database: TestDatabase, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
         """

@@ -68,7 +68,7 @@ def test_the_dict_itself_may_be_left_out() -> None:
 @pytest.mark.parametrize(
     ("given", "text"),
     [
-        ({"TASK_DEFAULT_PRIORITY": "high"}, "DJANGO_TASKS['TASK_DEFAULT_PRIORITY'] is 'high'; allowed: a whole number from -100"),
+        ({"TASK_DEFAULT_PRIORITY": "high"}, "DJANGO_TASKS['TASK_DEFAULT_PRIORITY'] is 'high'; allowed: a whole"),
         ({"TASK_DEFAULT_PRIORITY": 101}, "is 101; allowed: a whole number from -100 to 100."),
         ({"TASK_DEFAULT_PRIORITY": True}, "is True; allowed: a whole number"),
         ({"TASK_ALWAYS_EAGER": 1}, "is 1; allowed: True or False."),
@@ -76,11 +76,11 @@ def test_the_dict_itself_may_be_left_out() -> None:
         ({"TASK_DEFAULT_QUEUE": "q" * 65}, "allowed: 1 to 64"),
         ({"TASK_DEFAULT_QUEUE": "q\n"}, r"is 'q\n'; allowed"),
         ({"DATABASE": "task"}, "is 'task'; allowed: an alias of DATABASES. DATABASES has default."),
-        ({"WORKER_POOL": "gevent"}, "allowed: None (prefork where the system can fork, else solo) or 'prefork' or 'solo'."),
+        ({"WORKER_POOL": "gevent"}, "allowed: None (prefork where the system can fork, else solo) or 'prefork'"),
         ({"WORKER_CONCURRENCY": 0}, "allowed: None (one for each CPU) or a whole number from 1."),
         ({"WORKER_HEARTBEAT_INTERVAL": "5"}, "allowed: a number of seconds from 0.1, or a timedelta."),
         ({"WORKER_SHUTDOWN_TIMEOUT": float("nan")}, "is nan; allowed: a number of seconds"),
-        ({"WORKER_LEASE": 9, "WORKER_HEARTBEAT_INTERVAL": 5}, "is 9; allowed: at least twice WORKER_HEARTBEAT_INTERVAL, here 10"),
+        ({"WORKER_LEASE": 9, "WORKER_HEARTBEAT_INTERVAL": 5}, "is 9; allowed: at least twice WORKER_HEARTBEAT"),
         ({"ACCEPT_CONTENT": "json"}, "is 'json'; allowed: a list, not empty,"),
         ({"ACCEPT_CONTENT": []}, "is []; allowed: a list, not empty,"),
         ({"IMPORTS": "shop.jobs"}, "is 'shop.jobs'; allowed: a list of dotted module names."),
@@ -93,7 +93,7 @@ def test_the_dict_itself_may_be_left_out() -> None:
         ({"RESULT_EXPIRES": -1}, "is -1; allowed:"),
         ({"RESULT_EXPIRES": {"SUCESS": 1}}, "SUCESS is no final state."),
         ({"TASK_SERIALIZER": "JSON!"}, "allowed: the name of a registered serializer"),
-        ({"BROKER_URL": "redis://:secret@host/0"}, "is 'redis://…'; allowed: 'database://'. redis:// is not available in this"),
+        ({"BROKER_URL": "redis://:secret@host/0"}, "is 'redis://…'; allowed: 'database://'. redis:// is not available"),
         ({"BROKER_URL": "sqla+sqlite:///secret"}, "is 'sqla://…'; allowed: 'database://'."),
         ({"BROKER_URL": "database"}, "allowed: 'database://'."),
     ],
@@ -165,9 +165,8 @@ def test_results_are_kept_by_final_state() -> None:
         with with_settings(RESULT_EXPIRES=for_ever):
             assert set(settings.RESULT_EXPIRES.values()) == {None}
     with with_settings(RESULT_EXPIRES={"success": 60, "failure": None}):
-        assert settings.RESULT_EXPIRES["SUCCESS"] == timedelta(minutes=1)
-        assert settings.RESULT_EXPIRES["FAILURE"] is None
-        assert settings.RESULT_EXPIRES["REVOKED"] == 7 * day
+        kept = settings.RESULT_EXPIRES
+        assert (kept["SUCCESS"], kept["FAILURE"], kept["REVOKED"]) == (timedelta(minutes=1), None, 7 * day)
     with with_settings(RESULT_EXPIRES={"SUCCESS": 60, "default": day}):
         assert settings.RESULT_EXPIRES["FAILURE"] == day
 

@@ -20,8 +20,8 @@ from django_tasks.retry import (
 
 @pytest.mark.parametrize(
     ("retries", "factor", "maximum", "delay"),
-    [(0, 1, 600, 1), (1, 1, 600, 2), (5, 1, 600, 32), (10, 1, 600, 600), (3, 2, 600, 16), (3, 0, 600, 0), (1, 0.25, 600, 0.5),
-     (4, 1, 7, 7), (0, 1000, 600, 600), (1_000_000, 1, 600, 600), (1_000_000, 1e-300, 600, 600)],
+    [(0, 1, 600, 1), (1, 1, 600, 2), (5, 1, 600, 32), (10, 1, 600, 600), (3, 2, 600, 16), (3, 0, 600, 0),
+     (1, 0.25, 600, 0.5), (4, 1, 7, 7), (0, 1000, 600, 600), (1_000_000, 1, 600, 600), (1_000_000, 1e-300, 600, 600)],
 )  # fmt: skip
 def test_the_delay_doubles_up_to_the_maximum(retries: int, factor: float, maximum: float, delay: float) -> None:
     assert backoff_delay(retries, factor=factor, maximum=maximum, jitter=False) == delay

@@ -1,19 +1,15 @@
 from __future__ import annotations
 
 import base64
-import collections
-import dataclasses
-import enum
 import json
-import math
 import pickle
 import subprocess
 import sys
 import types
-import uuid
 import zlib
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, time, timedelta, timezone
+from contextlib import suppress
+from datetime import date
 from decimal import Decimal
 from importlib import import_module
 from typing import Any
@@ -21,13 +17,10 @@ from typing import Any
 import pytest
 from django.contrib.contenttypes.models import ContentType
 from django.test import override_settings
-from django.utils.safestring import mark_safe
-from django.utils.translation import gettext_lazy
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
-from django_tasks import typed_json
 from django_tasks.exceptions import (
     ContentDisallowed,
     DecodeError,
@@ -49,311 +42,16 @@ from django_tasks.serialization import (
     unregister,
 )
 
-JSON = ("json",)
+from .values import JSON_ONLY, nested, same, scalars, tagged, texts
+
 ALL = ("json", "msgpack", "yaml", "pickle", "reversed", "hex")
-
-#: Any text, those with NUL bytes and lone surrogates included.
-texts = st.text(st.characters(exclude_categories=()))
-zones = st.none() | st.timezones() | st.just(UTC) | st.just(timezone(timedelta(hours=-3, minutes=-30)))
-tagged = (
-    st.datetimes(timezones=zones)
-    | st.dates()
-    | st.times()
-    | st.timedeltas()
-    | st.decimals(allow_nan=False)
-    | st.uuids()
-    | st.binary(max_size=50)
-)
-scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts
-keys = texts | st.sampled_from(["__type__", "__value__"])
-
-
-def nested(leaves: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    return st.recursive(
-        leaves, lambda inner: st.lists(inner, max_size=5) | st.dictionaries(keys, inner, max_size=5), max_leaves=20
-    )
-
-
-def same(one: Any, other: Any) -> bool:
-    """Equality which tells 1 from True and 1.0, and 0.0 from -0.0; an aware datetime has its offset, not its zone's name."""
-    if isinstance(one, datetime) and isinstance(other, datetime):
-        return one.isoformat() == other.isoformat()
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list):
-        return len(one) == len(other) and all(map(same, one, other))
-    if isinstance(one, float):
-        return one == other and math.copysign(1, one) == math.copysign(1, other)
-    return bool(one == other)
-
-
-# JSON ----------------------------------------------------------------------------------------------------------------
-
-
-@given(nested(scalars | tagged))
-@example({"__type__": "datetime", "__value__": "2026-01-01"})
-@example({"__type__": "datetime", "__value__": {"__type__": "dict", "__value__": []}})
-@example({"__type__": "datetime"})
-@example([2**63, 2**64, -(2**70), 10**4000])
-@example([-0.0, 1e16, 5e-324, 1.7976931348623157e308])
-@example("\ud800\udc00 \ud800 \x00")
-@example("1-2-3-4-5")
-def test_every_value_comes_back_as_it_was(value: Any) -> None:
-    encoding, text = dumps(value)
-    assert encoding == ""
-    assert storable(text) == text
-    assert same(loads(text, encoding, JSON), value)
-
-
-@given(nested(scalars | tagged | st.sampled_from([float("nan"), float("inf"), {1, 2}, object()])))
-def test_both_ways_of_writing_mean_the_same(value: Any) -> None:
-    try:
-        text = typed_json.encode(value)
-    except EncodeError:
-        with pytest.raises(EncodeError):
-            typed_json.encode_portably(value)
-    else:
-        other = typed_json.encode_portably(value)
-        assert same(typed_json.decode(text), typed_json.decode(other))
-
-
-@given(
-    st.text(st.sampled_from('[]{}",:\\0123456789.eE+-nulltruefase_ypv \x00\ud800'), max_size=60)
-    | nested(scalars).map(json.dumps)
-    | nested(st.floats()).map(lambda value: json.dumps(value, indent=1))
-    | st.builds(lambda kind, value: json.dumps({"__type__": kind, "__value__": value}), texts | st.sampled_from(
-        ["datetime", "date", "time", "timedelta", "decimal", "uuid", "bytes", "base64", "dict"]), nested(scalars))
-)  # fmt: skip
-@example('{"a":1,"a":2}')
-@example('{"a":1,"\\u0061":2}')
-@example("18446744073709551616")
-@example("1e400")
-@example("-1" + "0" * 5000)
-@example('"\\ud800"')
-@example('{"__type__":"decimal","__value__":"sNaN"}')
-@example('{"__type__":"timedelta","__value__":[1e9,0,0]}')
-@example('{"__type__":"timedelta","__value__":[9999999999,0,0]}')
-@example('{"__type__":"uuid","__value__":{"hex":5}}')
-@example('{"__type__":["a"],"__value__":1}')
-def test_both_ways_of_reading_agree_and_raise_nothing_but_ours(text: str) -> None:
-    """S1."""
-    try:
-        expected = typed_json.decode_portably(text)
-    except DecodeError:
-        with pytest.raises(DecodeError):
-            loads(text, "", JSON)
-    else:
-        # NaN cannot be read, but a Decimal may be one.
-        assert repr(loads(text, "", JSON)) == repr(expected)
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("", "not JSON"),
-        ('{"a": 1, "a": 2}', "same key twice"),
-        ("[NaN]", "NaN is not JSON"),
-        ("[-Infinity]", "-Infinity is not JSON"),
-        ("1e999", "a number is too large"),
-        ("9" * 5000, "4300"),
-        ("[" * 65 + "]" * 65, "nested deeper than 64 levels"),
-        ("[" * 100_000, "not JSON"),
-        ('{"a":' * 100_000, "not JSON"),
-        ('{"__type__":"os.system","__value__":"true"}', "unknown type 'os.system'"),
-        ('{"__type__":"datetime","__value__":"now"}', "is no datetime: 'now'"),
-        ('{"__type__":"dict","__value__":[["a",1],["a",2]]}', "is no dict"),
-    ],
-)
-def test_json_is_read_strictly(text: str, reason: str) -> None:
-    """S1."""
-    with pytest.raises(DecodeError) as caught:
-        loads(text, "", JSON)
-    assert reason in str(caught.value)
-
-
-def test_sixty_four_levels_are_allowed_in_both_directions() -> None:
-    value: Any = 1
-    for _ in range(64):
-        value = [value]
-    assert loads(dumps(value)[1], "", JSON) == value
-    assert loads(dumps({"a": [{}] * 100})[1], "", JSON) == {"a": [{}] * 100}
-    for deeper in ([value], {"a": value}):
-        with pytest.raises(EncodeError, match="deeper than 64 levels"):
-            dumps(deeper)
-    shallow: Any = datetime(2026, 1, 1)
-    for _ in range(63):
-        shallow = [shallow]
-    assert loads(dumps(shallow)[1], "", JSON) == shallow
-    with pytest.raises(EncodeError, match="deeper than 64 levels"):
-        dumps([shallow])
-
-
-def test_a_value_that_contains_itself_is_refused() -> None:
-    endless: list[Any] = []
-    endless.append(endless)
-    with pytest.raises(EncodeError, match="contains itself"):
-        dumps(endless)
-
-
-class Colour(enum.Enum):
-    RED = "red"
-
-
-class Level(enum.IntEnum):
-    HIGH = 3
-
-
-class Answer(enum.StrEnum):
-    YES = "yes"
-
-
-class Jsonable:
-    def __json__(self) -> dict[str, Any]:
-        return {"day": date(2026, 1, 2)}
-
-
-Point = collections.namedtuple("Point", "x y")
-
-
-@pytest.mark.parametrize("encode", [typed_json.encode, typed_json.encode_portably])
-@pytest.mark.parametrize(
-    ("value", "back"),
-    [
-        ((1, (2,)), [1, [2]]),
-        (Point(1, 2), [1, 2]),
-        (Colour.RED, "red"),
-        ([Level.HIGH, Answer.YES], [3, "yes"]),
-        ({Answer.YES: True, Level.HIGH: 1}, {"yes": True, "3": 1}),
-        ({1: "a", None: "b", True: "c", 1.5: "d"}, {"1": "c", "null": "b", "1.5": "d"}),
-        (mark_safe("<b>"), "<b>"),  # noqa: S308
-        (gettext_lazy("Yes"), "Yes"),
-        ({"title": gettext_lazy("Yes")}, {"title": "Yes"}),
-        (bytearray(b"ab"), b"ab"),
-        (memoryview(b"\xff"), b"\xff"),
-        (collections.OrderedDict(a=1), {"a": 1}),
-        (Jsonable(), {"day": date(2026, 1, 2)}),
-        (datetime(2026, 1, 2, 3, 4, 5, 6, UTC), datetime(2026, 1, 2, 3, 4, 5, 6, UTC)),
-    ],
-)
-def test_values_near_to_jsons_become_what_they_stand_for(encode: Any, value: Any, back: Any) -> None:
-    assert same(typed_json.decode(encode(value)), back)
-
-
-def test_a_querydict_gives_what_indexing_it_gives() -> None:
-    from django.http import QueryDict
-
-    assert loads(dumps(QueryDict("a=1&a=2&b=3"))[1], "", JSON) == {"a": "2", "b": "3"}
-
-
-@dataclasses.dataclass
-class Order:
-    number: int
-
-
-def a_generator() -> Iterator[int]:
-    yield 1
-
-
-@pytest.mark.parametrize("encode", [typed_json.encode, typed_json.encode_portably])
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        ([[1], {"user": {"tags": {1, 2}}}], "value[1]['user']['tags']: JSON has no set; send a list"),
-        (frozenset(), "JSON has no frozenset; send a list"),
-        (a_generator(), "a generator can be read only once; send a list"),
-        ({}.keys(), "JSON has no dict_keys; send a list or a dict of its values"),
-        (types.MappingProxyType({}), "JSON has no mappingproxy; send a list or a dict"),
-        (object(), "JSON has no object; send plain values"),
-        (Order(1), "test_serialization.Order; send plain values"),
-        (len, "JSON has no builtin_function_or_method"),
-        ([float("nan")], "value[0]: JSON has no NaN and no Infinity; send None or a text"),
-        ([None, float("-inf")], "value[1]: JSON has no NaN"),
-        ({"a": None, "b": float("nan")}, "value['b']: JSON has no NaN"),
-        ({(1, 2): 3}, "the dict's key (1, 2) is a tuple; JSON's keys are texts"),
-        ({uuid.UUID(int=0): 3}, "is a uuid.UUID; JSON's keys are texts"),
-        ({1: "a", "1": "b"}, "two keys of a dict become '1'"),
-        (10**5000, "4300"),
-        (ContentType(pk=5), "send its primary key, 5, and read it in the task"),
-        ([ContentType.objects.all()], "value[0]: a QuerySet holds model instances; send ids: queryset.values_list"),
-        (ContentType.objects.raw("SELECT 1"), "a QuerySet holds model instances"),
-    ],
-)
-def test_what_cannot_be_kept_is_refused_with_its_place_and_advice(encode: Any, value: Any, text: str) -> None:
-    with pytest.raises(EncodeError) as caught:
-        encode(value)
-    assert text in str(caught.value)
-
-
-@pytest.mark.django_db
-def test_a_queryset_of_plain_values_becomes_a_list() -> None:
-    made = ContentType.objects.create(app_label="shop", model="order")
-    shop = ContentType.objects.filter(app_label="shop")
-    ids, pairs, dicts = loads(
-        dumps([shop.values_list("pk", flat=True), shop.values_list(), shop.values("model")])[1], "", JSON
-    )
-    assert ids == [made.pk]
-    assert pairs == [[made.pk, "shop", "order"]]
-    assert dicts == [{"model": "order"}]
-
-
-def test_markers_are_kombus() -> None:
-    assert json.loads(dumps([datetime(2026, 1, 2), date(2026, 1, 2), time(3), Decimal("1.50"), b"a", b"\xff"])[1]) == [
-        {"__type__": "datetime", "__value__": "2026-01-02T00:00:00"},
-        {"__type__": "date", "__value__": "2026-01-02"},
-        {"__type__": "time", "__value__": "03:00:00"},
-        {"__type__": "decimal", "__value__": "1.50"},
-        {"__type__": "bytes", "__value__": "a"},
-        {"__type__": "base64", "__value__": "/w=="},
-    ]
-    key = uuid.uuid4()
-    assert json.loads(dumps(key)[1]) == {"__type__": "uuid", "__value__": {"hex": key.hex}}
-
-
-def test_kombu_reads_ours_and_we_read_kombus() -> None:
-    kombu = pytest.importorskip("kombu.utils.json")
-    value = [
-        datetime(2026, 1, 2, tzinfo=UTC),
-        date(2026, 1, 2),
-        time(3),
-        Decimal("1.5"),
-        uuid.uuid4(),
-        b"a",
-        b"\xff",
-        None,
-    ]
-    assert kombu.loads(dumps(value)[1]) == value
-    assert loads(kombu.dumps(value), "", JSON) == value
-
-
-def test_nothing_is_imported_or_run_because_text_names_it() -> None:
-    """S2, S3: in a process of its own, since what is loaded once stays loaded."""
-    program = """
-import sys
-from django.conf import settings
-settings.configure()
-from django_tasks.serialization import exception_from_data, loads
-before = set(sys.modules)
-for text in ('{"__type__":"this","__value__":[]}', '{"__type__":"builtins.eval","__value__":"1"}'):
-    try:
-        loads(text, "", ("json",))
-    except Exception as exc:
-        assert type(exc).__name__ == "DecodeError", exc
-for module, name in [("this", "Zen"), ("antigravity", "x"), ("os", "system"), ("builtins", "eval"), ("builtins", "exit")]:
-    exc = exception_from_data({"exc_module": module, "exc_type": name, "exc_args": ["exit(3)"], "text": "t"})
-    assert type(exc).__mro__[1].__name__ == "UnpickleableExceptionWrapper", exc
-assert not set(sys.modules) - before - {"stringprep"}, set(sys.modules) - before
-"""
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
 # Formats and compressions --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("serializer", ["msgpack", "yaml"])
-@given(value=nested(st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
-                    | texts | tagged))  # fmt: skip
+@given(value=nested(scalars.filter(lambda value: type(value) is not int or -(2**63) <= value < 2**64) | tagged))
 @effort(max_examples=60)
 def test_every_format_keeps_the_same_types(serializer: str, value: Any) -> None:
     encoding, text = dumps(value, serializer)
@@ -377,17 +75,21 @@ def test_compressed_text_is_the_same_each_time() -> None:
     assert dumps([1], compression="gzip") == dumps([1], compression="gzip")
 
 
-@pytest.mark.parametrize("encoding", ["", "json", "msgpack", "yaml", "json+gzip", "json+zlib", "json+zstd", "msgpack+zlib", "no",
-                                      "json+no", "+", "+gzip", "json+gzip+gzip", "pickle"])  # fmt: skip
-@given(text=texts | st.binary().map(lambda content: base64.b64encode(content).decode())
-       | st.binary().map(lambda content: base64.b64encode(zlib.compress(content)).decode()))  # fmt: skip
+@pytest.mark.parametrize(
+    "encoding",
+    ["", "json", "msgpack", "yaml", "json+gzip", "json+zlib", "json+zstd", "msgpack+zlib", "no", "json+no", "+",
+     "+gzip", "json+gzip+gzip", "pickle"],
+)  # fmt: skip
+@given(
+    text=texts
+    | st.binary().map(lambda content: base64.b64encode(content).decode())
+    | st.binary().map(lambda content: base64.b64encode(zlib.compress(content)).decode())
+)
 @effort(max_examples=40)
 def test_no_stored_text_raises_anything_but_ours(encoding: str, text: str) -> None:
     """S1, R15."""
-    try:
+    with suppress(SerializationError):
         loads(text, encoding, ALL)
-    except SerializationError:
-        pass
 
 
 @pytest.mark.parametrize(
@@ -424,7 +126,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_made(compression: str) -> 
     bomb = base64.b64encode(import_module(squeeze).compress(b"[" + b" " * 50_000_000 + b"]")).decode()
     assert len(bomb) < 100_000
     with pytest.raises(PayloadTooLarge, match="10 times PAYLOAD_LIMIT"):
-        loads(bomb, f"json+{compression}", JSON)
+        loads(bomb, f"json+{compression}", JSON_ONLY)
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zlib", "zstd"])
@@ -433,7 +135,7 @@ def test_truncated_data_are_refused(compression: str, kept: int) -> None:
     encoding, text = dumps(["x" * 100], compression=compression)
     torn = base64.b64encode(base64.b64decode(text)[:kept]).decode()
     with pytest.raises(DecodeError):
-        loads(torn, encoding, JSON)
+        loads(torn, encoding, JSON_ONLY)
 
 
 def test_text_is_measured_before_it_is_read() -> None:
@@ -456,8 +158,8 @@ def test_a_payload_is_measured_in_bytes() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["a: &a [1]\nb: *a", "&a [*a]", "!!python/object/apply:os.system ['true']", "a: !!python/name:os.system", "[" * 5000, "{[1]: 2}",
-     "x: 0x" + "f" * 20_000, "- " * 5000],
+    ["a: &a [1]\nb: *a", "&a [*a]", "!!python/object/apply:os.system ['true']", "a: !!python/name:os.system",
+     "[" * 5000, "{[1]: 2}", "x: " + "9" * 20_000, "- " * 5000],
 )  # fmt: skip
 def test_hostile_yaml_is_refused(text: str) -> None:
     with pytest.raises(DecodeError):
@@ -470,8 +172,8 @@ def test_yaml_repeats_what_is_used_twice() -> None:
 
 
 def test_pickle_needs_to_be_allowed_twice() -> None:
-    for given in ({}, {"ALLOW_UNSAFE_PICKLE": True}, {"ACCEPT_CONTENT": ["json", "pickle"]}):
-        with override_settings(DJANGO_TASKS=given):
+    for half in ({}, {"ALLOW_UNSAFE_PICKLE": True}, {"ACCEPT_CONTENT": ["json", "pickle"]}):
+        with override_settings(DJANGO_TASKS=half):
             with pytest.raises(ContentDisallowed, match="ALLOW_UNSAFE_PICKLE = True and 'pickle' in ACCEPT_CONTENT"):
                 dumps({1}, "pickle")
             with pytest.raises(ContentDisallowed):
@@ -551,11 +253,12 @@ def test_a_malformed_registration_is_refused(arguments: Any, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "problems"),
+    ("changed", "problems"),
     [
         ({}, []),
-        ({"TASK_SERIALIZER": "msgpack", "ACCEPT_CONTENT": ["json", "application/x-msgpack"], "TASK_COMPRESSION": "zstd"}, []),
-        ({"RESULT_SERIALIZER": "yaml"}, ["['RESULT_SERIALIZER'] is 'yaml', which DJANGO_TASKS['ACCEPT_CONTENT'] does not accept"]),
+        ({"TASK_SERIALIZER": "msgpack", "ACCEPT_CONTENT": ["json", "application/x-msgpack"]}, []),
+        ({"RESULT_COMPRESSION": "zstd"}, []),
+        ({"RESULT_SERIALIZER": "yaml"}, ["is 'yaml', which DJANGO_TASKS['ACCEPT_CONTENT'] does not accept"]),
         ({"TASK_SERIALIZER": "jsonn"}, ["['TASK_SERIALIZER'] is 'jsonn': No serializer 'jsonn'"]),
         ({"RESULT_COMPRESSION": "gzpi"}, ["['RESULT_COMPRESSION'] is 'gzpi': No compression 'gzpi'"]),
         ({"ACCEPT_CONTENT": ["json", "bson"]}, ["['ACCEPT_CONTENT'] has 'bson', which is no registered serializer."]),
@@ -563,8 +266,8 @@ def test_a_malformed_registration_is_refused(arguments: Any, text: str) -> None:
         ({"TASK_SERIALIZER": "pickle"}, ["pickle can run any code"]),
     ],
 )  # fmt: skip
-def test_the_settings_about_formats_are_checked(given: dict[str, Any], problems: list[str]) -> None:
-    with override_settings(DJANGO_TASKS=given):
+def test_the_settings_about_formats_are_checked(changed: dict[str, Any], problems: list[str]) -> None:
+    with override_settings(DJANGO_TASKS=changed):
         found = check_formats()
     assert len(found) == len(problems)
     for text, problem in zip(problems, found, strict=True):
@@ -579,6 +282,7 @@ def test_a_missing_package_is_named_with_its_extra(
     module: str, extra: str, serializer: str, compression: str | None
 ) -> None:
     """In a process of its own, in which the package cannot be imported."""
+    encoding = f"{serializer}+{compression}" if compression else serializer
     program = f"""
 import sys
 sys.modules[{module!r}] = None
@@ -586,15 +290,16 @@ from django.conf import settings
 settings.configure()
 from django_tasks.exceptions import DecodeError, EncodeError
 from django_tasks.serialization import dumps, loads
-for call, error in [(lambda: dumps([1], {serializer!r}, {compression!r}), EncodeError),
-                    (lambda: loads("kQE=", {serializer + (f"+{compression}" if compression else "")!r}, {[serializer]}), DecodeError)]:
+def write(): dumps([1], {serializer!r}, {compression!r})
+def read(): loads("kQE=", {encoding!r}, [{serializer!r}])
+for call, error in [(write, EncodeError), (read, DecodeError)]:
     try:
         call()
     except error as exc:
         assert "pip install 'django-workbeat[{extra}]'" in str(exc), exc
     else:
         raise AssertionError
-"""  # fmt: skip
+"""
     if compression == "zstd" and sys.version_info >= (3, 14):
         pytest.skip("zstd is in the standard library")
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
@@ -674,8 +379,8 @@ def there_and_back(exc: BaseException) -> BaseException:
     direct = exception_from_data(data)
     # However it travels.
     for back in (
-        exception_from_data(loads(dumps(data)[1], "", JSON)),
-        exception_from_data(loads(json.dumps(data), "", JSON)),
+        exception_from_data(loads(dumps(data)[1], "", JSON_ONLY)),
+        exception_from_data(loads(json.dumps(data), "", JSON_ONLY)),
         exception_from_data(json.loads(json.dumps(data))),
     ):
         assert type(back) is type(direct)
@@ -709,7 +414,9 @@ def test_an_exception_whose_class_is_loaded_comes_back_as_it_was(exc: Exception)
 
 def test_arguments_that_cannot_be_stored_become_their_reprs() -> None:
     assert there_and_back(ValueError(ValueError("inner"), {1}, "kept")).args == ("ValueError('inner')", "{1}", "kept")
-    assert there_and_back(Mute(object)).args == ("<class 'object'>",)
+    back = there_and_back(Mute(object))
+    assert isinstance(back, UnpickleableExceptionWrapper)  # one that says something
+    assert back.exc_args == ("<class 'object'>",)
     assert there_and_back(ValueError(Mute())).args == ("<Mute that cannot say what it is>",)
     assert str(exception_to_data(Mute())["text"]) == "<Mute that cannot say what it is>"
 

@@ -1,4 +1,4 @@
-"""One Python session: runs blocks of code that come as JSON lines on stdin, in one namespace, with Django set up.
+"""One Python interpreter: runs blocks of code that come as JSON lines on stdin, in one namespace, with Django set up.
 
 Each line is ``{"language": "python" or "pycon", "text": …, "page": …, "line": …}``; each answer is ``{"failure": …}``,
 empty when the block went well.
