@@ -20,13 +20,17 @@ class Arguments:
                 inspect.Parameter.POSITIONAL_OR_KEYWORD,
                 inspect.Parameter.VAR_POSITIONAL,
             ):
-                raise TypeError(f"{_name(function)} is declared with bind=True and so must take the task as its first argument")
+                raise TypeError(
+                    f"{_name(function)} is declared with bind=True and so must take the task as its first argument"
+                )
             if parameters[0].kind is not inspect.Parameter.VAR_POSITIONAL:
                 parameters = parameters[1:]
         self.name = _name(function)
         self.signature = inspect.Signature(parameters)
         positional = [
-            one for one in parameters if one.kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+            one
+            for one in parameters
+            if one.kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         ]
         needs_names = any(
             one.kind is inspect.Parameter.KEYWORD_ONLY and one.default is inspect.Parameter.empty for one in parameters
@@ -47,16 +51,21 @@ class Arguments:
 
 
 class Models:
-    """A function's annotations as pydantic sees them (``pydantic=True``): arguments are validated when sent and when run.
+    """A function's annotations as pydantic sees them (``pydantic=True``): arguments are validated when sent and when
+    run.
 
     Unlike Celery's, every annotation counts, not only models; the caller may pass models or plain data.
     """
 
-    def __init__(self, function: Callable[..., Any], arguments: Arguments, *, strict: bool, context: Mapping[str, Any] | None) -> None:
+    def __init__(
+        self, function: Callable[..., Any], arguments: Arguments, *, strict: bool, context: Mapping[str, Any] | None
+    ) -> None:
         try:
             import pydantic
         except ImportError as error:
-            raise ImproperlyConfigured("pydantic=True needs pydantic: pip install 'django-workbeat[pydantic]'") from error
+            raise ImproperlyConfigured(
+                "pydantic=True needs pydantic: pip install 'django-workbeat[pydantic]'"
+            ) from error
         self._pydantic = pydantic
         self._function = function
         self._arguments = arguments
@@ -65,12 +74,18 @@ class Models:
 
     def sent(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """Validate what the caller gave and return it as plain data. Raises ``pydantic.ValidationError``."""
-        return self._each(args, kwargs, lambda adapter, value: adapter.dump_python(adapter.validate_python(value, **self._options), mode="json"))
+        return self._each(
+            args,
+            kwargs,
+            lambda adapter, value: adapter.dump_python(adapter.validate_python(value, **self._options), mode="json"),
+        )
 
     def received(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """Validate plain data and return what the function expects. Raises ``pydantic.ValidationError``."""
         # Plain data has no dates or tuples; strict validation knows how JSON spells them.
-        return self._each(args, kwargs, lambda adapter, value: adapter.validate_python(value, context=self._options["context"]))
+        return self._each(
+            args, kwargs, lambda adapter, value: adapter.validate_python(value, context=self._options["context"])
+        )
 
     def returned(self, value: Any, **dump: Any) -> Any:
         """Return a model as plain data; anything else unchanged."""
@@ -97,7 +112,9 @@ class Models:
         if self._adapters is None:
             hints = get_type_hints(self._function, include_extras=True)
             self._adapters = {
-                name: self._pydantic.TypeAdapter(hints[name]) for name in self._arguments.signature.parameters if name in hints
+                name: self._pydantic.TypeAdapter(hints[name])
+                for name in self._arguments.signature.parameters
+                if name in hints
             }
         return self._adapters
 

@@ -23,13 +23,16 @@ def check_clash(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
     found: list[checks.CheckMessage] = []
     for problem in clash.find_clash():
         kind = checks.Error if problem.overwritten else checks.Warning
-        found.append(kind(problem.message, hint=problem.hint, id=f"django_tasks.{'E' if problem.overwritten else 'W'}001"))
+        found.append(
+            kind(problem.message, hint=problem.hint, id=f"django_tasks.{'E' if problem.overwritten else 'W'}001")
+        )
     return found
 
 
 @checks.register(TAG)
 def check_configuration(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
-    """E002: a setting is unknown or has a bad value. E003: the database cannot be a broker. W002: pickle is accepted."""
+    """E002: a setting is unknown or has a bad value. E003: the database cannot be a broker. W002: pickle is
+    accepted."""
     problems = check_settings() or [*check_formats(), *check_routes()]
     if problems:
         return [checks.Error(problem, id="django_tasks.E002") for problem in problems]

@@ -27,19 +27,44 @@ logger = logging.getLogger(__name__)
 
 #: What a task or a call may be given: read here.
 CALL_OPTIONS = frozenset(
-    "countdown eta expires queue priority task_id headers serializer compression ignore_result retry retry_policy shadow "
-    "argsrepr kwargsrepr root_id parent_id routing_key exchange acks_late".split()
+    [
+        "countdown",
+        "eta",
+        "expires",
+        "queue",
+        "priority",
+        "task_id",
+        "headers",
+        "serializer",
+        "compression",
+        "ignore_result",
+        "retry",
+        "retry_policy",
+        "shadow",
+        "argsrepr",
+        "kwargsrepr",
+        "root_id",
+        "parent_id",
+        "routing_key",
+        "exchange",
+        "acks_late",
+    ]
 )
 #: Accepted as in Celery, where they name AMQP objects; there is nothing that they could mean here.
-MEANINGLESS = frozenset("producer connection publisher add_to_parent exchange_type delivery_mode mandatory immediate".split())
+MEANINGLESS = frozenset(
+    ["producer", "connection", "publisher", "add_to_parent", "exchange_type", "delivery_mode", "mandatory", "immediate"]
+)
 
 _NOTHING = dumps([[], {}])
 
 
-def build(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any], task: Any = None) -> Message:
+def build(
+    name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any], task: Any = None
+) -> Message:
     """Return the message of a call; ``options`` are the call's own, ``task`` supplies its declared ones.
 
-    Raises ``TypeError`` or ``ValueError`` for a bad option, :class:`~django_tasks.exceptions.EncodeError` for arguments that
+    Raises ``TypeError`` or ``ValueError`` for a bad option, :class:`~django_tasks.exceptions.EncodeError` for
+    arguments that
     cannot be serialized, :class:`~django_tasks.exceptions.PayloadTooLarge` beyond ``PAYLOAD_LIMIT``.
     """
     routed: Mapping[str, Any] = options
@@ -94,7 +119,8 @@ def build(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Ma
 def publish(messages: Sequence[Message], *, retry: bool | None = None, policy: Mapping[str, Any] | None = None) -> None:
     """Store messages in the caller's transaction; outside of one, try again as ``policy`` says.
 
-    Raises :class:`~django_tasks.exceptions.OperationalError` when the database cannot be reached, within the time that the
+    Raises :class:`~django_tasks.exceptions.OperationalError` when the database cannot be reached, within the time
+    that the
     policy and the database's own timeouts allow.
     """
     broker = get_broker()
@@ -117,7 +143,9 @@ def publish(messages: Sequence[Message], *, retry: bool | None = None, policy: M
     raise error or OperationalError("The task could not be stored and retry_policy allows no further try.")
 
 
-def send(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any], task: Any = None) -> str:
+def send(
+    name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any], task: Any = None
+) -> str:
     """Store one call; return its id.
 
     An id chosen by the caller is a key: a call whose id is waiting, running or in the ledger is not stored again.
@@ -136,7 +164,9 @@ def send(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Map
     return task_id
 
 
-def send_many(name: str, calls: Iterable[tuple[Sequence[Any], Mapping[str, Any]]], options: Mapping[str, Any], task: Any) -> list[str]:
+def send_many(
+    name: str, calls: Iterable[tuple[Sequence[Any], Mapping[str, Any]]], options: Mapping[str, Any], task: Any
+) -> list[str]:
     """Store many calls of one task, in statements of a thousand, all or none; return their ids in order."""
     if options.get("task_id") is not None:
         raise TypeError("enqueue_many() makes the ids itself: the option 'task_id' names one call")
@@ -249,10 +279,13 @@ def _message_options(given: Mapping[str, Any]) -> str | None:
     return dumps(kept)[1] if kept else None
 
 
-def _tell_before(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]) -> Mapping[str, Any]:
+def _tell_before(
+    name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]
+) -> Mapping[str, Any]:
     headers = dict(options.get("headers") or {})
     signals.before_task_publish.emit(
-        name, body=(args, kwargs, {}), headers=headers, properties={}, exchange="", routing_key=options.get("queue"), declare=[],
+        name, body=(args, kwargs, {}), headers=headers, properties={}, exchange="", routing_key=options.get("queue"),
+        declare=[],
         retry_policy=options.get("retry_policy"),
     )  # fmt: skip
     return {**options, "headers": headers} if headers else options

@@ -50,7 +50,9 @@ def run_eagerly(message: Message, *, throw: bool) -> EagerResult[Any]:
         _store(delivery, message, done, began)
     if throw and done.state in states.PROPAGATE_STATES and isinstance(execution.value, BaseException):
         raise execution.value
-    return EagerResult(message.custom_id or message.id, _value(done, execution), done.state, done.traceback, message.name)
+    return EagerResult(
+        message.custom_id or message.id, _value(done, execution), done.state, done.traceback, message.name
+    )
 
 
 def _again(delivery: Delivery, back: Return) -> None:
@@ -70,7 +72,11 @@ def _value(done: Outcome, execution: Execution) -> Any:
     if done.state != states.SUCCESS:
         if isinstance(execution.value, BaseException):
             return execution.value
-        return exception_from_data(loads(done.result, done.result_encoding, settings.ACCEPT_CONTENT)) if done.result else None
+        return (
+            exception_from_data(loads(done.result, done.result_encoding, settings.ACCEPT_CONTENT))
+            if done.result
+            else None
+        )
     return None if done.result is None else loads(done.result, done.result_encoding, settings.ACCEPT_CONTENT)
 
 

@@ -1,4 +1,5 @@
-"""One call in, one outcome out: what happens between a delivery and its outcome, in a worker and in eager mode alike."""
+"""One call in, one outcome out: what happens between a delivery and its outcome, in a worker and in eager mode
+alike."""
 
 from __future__ import annotations
 
@@ -256,7 +257,12 @@ def _failed(delivery: Delivery, task: Any, request: Context, error: BaseExceptio
 
 
 def failure(
-    delivery: Delivery, error: BaseException, *, state: str = states.FAILURE, text: str | None = None, runtime: float | None = None
+    delivery: Delivery,
+    error: BaseException,
+    *,
+    state: str = states.FAILURE,
+    text: str | None = None,
+    runtime: float | None = None,
 ) -> Outcome:
     """Return the outcome of an attempt that ended by ``error``."""
     encoding, data = dumps(exception_to_data(error))
@@ -428,7 +434,8 @@ def _unknown(delivery: Delivery) -> Execution:
     logger.error(
         "Task %s[%s] is unknown to this worker: set aside until a worker that knows it runs.",
         delivery.name, delivery.task_id,
-        extra={"task_id": delivery.task_id, "task_name": delivery.name, "queue": delivery.queue, "state": states.UNROUTABLE},
+        extra={"task_id": delivery.task_id, "task_name": delivery.name, "queue": delivery.queue, "state":
+        states.UNROUTABLE},
     )  # fmt: skip
     return Execution(Return(delivery.id, delivery.attempt, states.UNROUTABLE))
 
@@ -439,5 +446,3 @@ def _malformed(delivery: Delivery, task: Any, error: Exception) -> Execution:
     if not isinstance(error, exceptions.SerializationError):
         error = exceptions.DecodeError(_line(error))
     return Execution(failure(delivery, error, text=traceback_text(error)))
-
-

@@ -14,7 +14,8 @@ from django.utils import timezone
 class UTCDateTimeField(models.DateTimeField):  # type: ignore[type-arg]
     """A moment: always an aware ``datetime`` in Python, always UTC in the column, whatever ``USE_TZ`` says.
 
-    The engine compares these columns with the database's own clock in SQL, so their meaning may not depend on a setting.
+    The engine compares these columns with the database's own clock in SQL, so their meaning may not depend on a
+    setting.
     """
 
     def get_prep_value(self, value: Any) -> Any:
@@ -51,7 +52,8 @@ class UTCDateTimeField(models.DateTimeField):  # type: ignore[type-arg]
 class PartialIndex(models.Index):
     """An index of only the rows that fulfil ``where``; where the database has none such, of all rows.
 
-    Django leaves a conditional index out on MySQL and MariaDB, with a warning; the queries behind ours need it there, too.
+    Django leaves a conditional index out on MySQL and MariaDB, with a warning; the queries behind ours need it there,
+    too.
     """
 
     def __init__(self, *, fields: Sequence[str], name: str, where: models.Q) -> None:

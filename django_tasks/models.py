@@ -82,7 +82,8 @@ class Task(Call):
     #: Who has it: ``Worker.id`` and the worker's slot.
     worker_id = models.BigIntegerField(_("worker"), null=True, blank=True)
     slot = models.IntegerField(_("slot"), null=True, blank=True)
-    #: When the running attempt began, once it is worth telling: after about a second, or at once with ``track_started``.
+    #: When the running attempt began, once it is worth telling: after about a second, or at once with
+    #: ``track_started``.
     started_at = UTCDateTimeField(_("started"), null=True, blank=True)
     #: How many workers died over it.
     losses = models.SmallIntegerField(_("losses"), default=0)
@@ -169,7 +170,8 @@ class TaskResult(Call):
 
 
 class Worker(models.Model):
-    """One start of a worker process: its lease, and what it is. A worker that lost its lease never comes back as this row."""
+    """One start of a worker process: its lease, and what it is. A worker that lost its lease never comes back as this
+    row."""
 
     name = models.CharField(_("name"), max_length=255)
     hostname = models.CharField(_("host"), max_length=255)

@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Self
+from typing import Any, Self, TypeVar
 
 from django.db import models
-from django.db.models.functions import Now
+from django.db.models.expressions import Func
 
 from . import states
 
-if TYPE_CHECKING:
-    from .models import Task, TaskResult, Worker  # noqa: F401 - for the type parameters only
+M = TypeVar("M", bound=models.Model)
 
 
-class TaskQuerySet(models.QuerySet["Task"]):
+class DatabaseNow(Func):
+    """The database's own clock, by which all moments of this package are compared; UTC where columns have no zone."""
+
+    output_field = models.DateTimeField()
+    template = "%(function)s"
+
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(compiler, connection, template="statement_timestamp()", **context)
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(
+            compiler, connection, template="strftime('%%%%Y-%%%%m-%%%%d %%%%H:%%%%M:%%%%f', 'now')", **context
+        )
+
+    def as_mysql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **context)
+
+
+class TaskQuerySet(models.QuerySet[M]):
     """The to-do list."""
 
     def claimable(self) -> Self:
@@ -23,11 +40,11 @@ class TaskQuerySet(models.QuerySet["Task"]):
 
     def due(self) -> Self:
         """Claimable now, by the database's clock."""
-        return self.claimable().filter(due_at__lte=Now())
+        return self.claimable().filter(due_at__lte=DatabaseNow())
 
     def scheduled(self) -> Self:
         """Claimable later."""
-        return self.claimable().filter(due_at__gt=Now())
+        return self.claimable().filter(due_at__gt=DatabaseNow())
 
     def running(self) -> Self:
         """Claimed by a worker."""
@@ -42,22 +59,25 @@ class TaskQuerySet(models.QuerySet["Task"]):
         return self.filter(state=states.UNROUTABLE)
 
 
-class TaskResultQuerySet(models.QuerySet["TaskResult"]):
+class TaskResultQuerySet(models.QuerySet[M]):
     """The ledger."""
 
     def finished_before(self, moment: datetime) -> Self:
+        """Older than this."""
         return self.filter(finished_at__lt=moment)
 
     def failed(self) -> Self:
+        """Ended as FAILURE."""
         return self.filter(state=states.FAILURE)
 
     def with_state(self, state: str) -> Self:
+        """Ended in this state."""
         return self.filter(state=state)
 
 
-class WorkerQuerySet(models.QuerySet["Worker"]):
+class WorkerQuerySet(models.QuerySet[M]):
     """The worker processes."""
 
     def online(self, lease: timedelta) -> Self:
         """Neither stopped nor lost: renewed within its lease."""
-        return self.filter(stopped_at=None, lost_at=None, beat_at__gte=Now() - lease)
+        return self.filter(stopped_at=None, lost_at=None, beat_at__gte=DatabaseNow() - lease)

@@ -76,9 +76,9 @@ tasks = TaskRegistry()
 
 
 def _origin(task: Any) -> Any:
-    """Return the function, or for a class with a ``run`` method the class, that defines the task."""
-    function = inspect.unwrap(getattr(task, "run", task))
-    return type(task) if inspect.ismethod(function) else function
+    """Return the function that was declared as the task, or the class that someone wrote for it."""
+    function = getattr(task, "__wrapped__", None)
+    return type(task) if function is None else inspect.unwrap(function)
 
 
 def _same_home(old: Any, new: Any) -> bool:

@@ -74,6 +74,8 @@ class Context:
     _entered: bool = False
     #: ``retry(throw=False)`` was asked for.
     _retry: Any = None
+    #: What the worker was given; ``None`` when the task was called as a function.
+    _delivery: Any = None
 
     def __init__(self, *mappings: Mapping[str, Any], **fields: Any) -> None:
         for mapping in mappings:

@@ -44,11 +44,14 @@ class AsyncResult(Generic[R]):
     """A task by its id: its state and, once it is done, its result.
 
     Names and meanings are Celery's (https://docs.celeryq.dev/en/stable/reference/celery.result.html); differences:
-    :meth:`exists` tells an unknown id from a waiting task, and the extended fields (``name``, ``args``, …) are always there.
+    :meth:`exists` tells an unknown id from a waiting task, and the extended fields (``name``, ``args``, …) are always
+    there.
     Every property asks the database until the task is done. Equal and hashable by id.
     """
 
-    def __init__(self, id: str, backend: Any = None, task_name: str | None = None, app: Any = None, parent: Any = None) -> None:
+    def __init__(
+        self, id: str, backend: Any = None, task_name: str | None = None, app: Any = None, parent: Any = None
+    ) -> None:
         if id is None:
             raise ValueError("AsyncResult needs the id of a task, not None")
         self.id = str(id)
@@ -65,7 +68,8 @@ class AsyncResult(Generic[R]):
 
     @property
     def state(self) -> str:
-        """The state by Celery's name. An id nobody knows is PENDING, or raises ``UnknownResult`` with ``RESULT_UNKNOWN_RAISES``."""
+        """The state by Celery's name. An id nobody knows is PENDING, or raises ``UnknownResult`` with
+        ``RESULT_UNKNOWN_RAISES``."""
         record = self._record()
         return record.state if record is not None else states.PENDING
 
@@ -95,7 +99,8 @@ class AsyncResult(Generic[R]):
 
     @property
     def result(self) -> Any:
-        """The return value; the exception (not raised) of a failure; what ``update_state`` told while it runs; else ``None``."""
+        """The return value; the exception (not raised) of a failure; what ``update_state`` told while it runs; else
+        ``None``."""
         record = self._record()
         return None if record is None else _value(record)
 
@@ -170,17 +175,19 @@ class AsyncResult(Generic[R]):
     ) -> R:
         """Wait until the task is done and return its result; raise its exception if ``propagate``.
 
-        ``timeout`` in seconds (``None``: for ever). The wait is woken by the database; ``interval`` only bounds how often
+        ``timeout`` in seconds (``None``: for ever). The wait is woken by the database; ``interval`` only bounds how
+        often
         ``on_interval`` is called. ``callback(task_id, value)`` is called with the result.
 
         Raises :class:`~django_tasks.exceptions.TimeoutError`; :class:`~django_tasks.exceptions.TaskRevokedError`;
-        :class:`~django_tasks.exceptions.WouldBlockForever` inside a task (unless ``disable_sync_subtasks`` is false or within
+        :class:`~django_tasks.exceptions.WouldBlockForever` inside a task (unless ``disable_sync_subtasks`` is false
+        or within
         :func:`allow_join_result`), and in the transaction that still holds the call.
         """
         if disable_sync_subtasks and not _joining.get() and _inside_task():
             raise WouldBlockForever(
-                "get() inside a task may wait for a task that waits for this worker. Let the other task continue the work "
-                "instead, or pass disable_sync_subtasks=False."
+                "get() inside a task may wait for a task that waits for this worker. Let the other task continue "
+                "the work instead, or pass disable_sync_subtasks=False."
             )
         record = self._wait(timeout, interval, on_interval)
         value = _value(record)
@@ -202,7 +209,7 @@ class AsyncResult(Generic[R]):
         """Raise the exception of a failure, else return the value; do not wait."""
         record = self._record()
         value = None if record is None else _value(record)
-        if record is not None and record.state in states.PROPAGATE_STATES and propagate:
+        if isinstance(value, BaseException) and self.state in states.PROPAGATE_STATES and propagate:
             raise value
         if callback is not None:
             callback(self.id, value)
@@ -210,13 +217,22 @@ class AsyncResult(Generic[R]):
 
     # Acting
 
-    def revoke(self, connection: Any = None, terminate: bool = False, signal: Any = None, wait: bool = False, timeout: Any = None) -> None:
+    def revoke(
+        self,
+        connection: Any = None,
+        terminate: bool = False,
+        signal: Any = None,
+        wait: bool = False,
+        timeout: Any = None,
+    ) -> None:
         """Cancel it: what waits never runs, durably; a running task sees ``self.is_revoked()``.
 
         Raises ``ValueError`` for ``terminate=True``: a running attempt is not killed by this version.
         """
         if terminate:
-            raise ValueError("revoke(terminate=True) is not available: a running task is only asked to stop (is_revoked())")
+            raise ValueError(
+                "revoke(terminate=True) is not available: a running task is only asked to stop (is_revoked())"
+            )
         get_broker().revoke([ids.key_of(self.id)])
 
     def forget(self) -> None:
@@ -282,7 +298,8 @@ class AsyncResult(Generic[R]):
         inside = connections[broker.alias].in_atomic_block
         if inside and record is not None and client.read_outside(self.id) is None:
             raise WouldBlockForever(
-                f"Task {self.id} was sent in the transaction that is still open here: no worker can see it before the commit."
+                f"Task {self.id} was sent in the transaction that is still open here: "
+                "no worker can see it before the commit."
             )
         waker = None
         looks = iter(_FIRST_LOOKS)

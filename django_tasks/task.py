@@ -51,8 +51,10 @@ LATER = {
 class Task(Generic[P, R]):
     """A declared function: its name, its options, and how to call it.
 
-    One instance lives in each process, so what a task keeps on ``self`` is shared by its runs there. Names and meanings are
-    Celery's (https://docs.celeryq.dev/en/stable/userguide/tasks.html); subclass it and give ``base=`` to change how tasks run.
+    One instance lives in each process, so what a task keeps on ``self`` is shared by its runs there. Names and
+    meanings are
+    Celery's (https://docs.celeryq.dev/en/stable/userguide/tasks.html); subclass it and give ``base=`` to change how
+    tasks run.
     """
 
     #: The registered name: ``module.function`` unless given.
@@ -71,7 +73,8 @@ class Task(Generic[P, R]):
     priority: int | None = None
     #: ``None`` follows ``TASK_DEFAULT_QUEUE``.
     queue: str | None = None
-    #: True: a task whose worker dies runs again. False: at most once, it ends as FAILURE. ``None`` follows ``TASK_ACKS_LATE``.
+    #: True: a task whose worker dies runs again. False: at most once, it ends as FAILURE. ``None`` follows
+    #: ``TASK_ACKS_LATE``.
     acks_late: bool | None = None
     #: False: a task whose worker dies ends as FAILURE, as with ``acks_late=False``.
     reject_on_worker_lost: bool | None = None
@@ -132,7 +135,8 @@ class Task(Generic[P, R]):
         self.before_start_overridden = own.before_start is not Task.before_start
         self.call_overridden = own.__call__ is not Task.__call__
         self.handlers_overridden = any(
-            getattr(own, name) is not getattr(Task, name) for name in ("on_success", "on_failure", "on_retry", "after_return")
+            getattr(own, name) is not getattr(Task, name)
+            for name in ("on_success", "on_failure", "on_retry", "after_return")
         )
         _validate(self)
 
@@ -159,13 +163,17 @@ class Task(Generic[P, R]):
     ) -> AsyncResult[R]:
         """Send the task; return its result's handle at once.
 
-        The row joins the caller's transaction: a rollback takes it back. Options, as in Celery: ``countdown`` (seconds) or
-        ``eta`` (datetime), ``expires`` (seconds, timedelta, datetime), ``queue``, ``priority`` (−100 to 100, higher first),
-        ``task_id`` (sending one id twice stores it once), ``headers``, ``serializer``, ``compression``, ``ignore_result``,
+        The row joins the caller's transaction: a rollback takes it back. Options, as in Celery: ``countdown``
+        (seconds) or
+        ``eta`` (datetime), ``expires`` (seconds, timedelta, datetime), ``queue``, ``priority`` (−100 to 100, higher
+        first),
+        ``task_id`` (sending one id twice stores it once), ``headers``, ``serializer``, ``compression``,
+        ``ignore_result``,
         ``retry`` and ``retry_policy`` (of the *sending*), ``shadow``, ``argsrepr``, ``kwargsrepr``.
 
         Raises ``TypeError`` if the arguments do not fit the function, or for a bad option;
-        :class:`~django_tasks.exceptions.EncodeError` or :class:`~django_tasks.exceptions.PayloadTooLarge` for arguments that
+        :class:`~django_tasks.exceptions.EncodeError` or :class:`~django_tasks.exceptions.PayloadTooLarge` for
+        arguments that
         cannot be stored; :class:`~django_tasks.exceptions.OperationalError` when the database cannot be reached.
         """
         args, kwargs = self._checked(args, kwargs)
@@ -215,7 +223,7 @@ class Task(Generic[P, R]):
         message = client.build(self.name, args, kwargs, options, self)
         return run_eagerly(message, throw=settings.TASK_EAGER_PROPAGATES if throw is None else throw)
 
-    def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[R]:  # noqa: N802 - Celery's name
+    def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[R]:
         """Return the handle of an earlier call of this task."""
         return AsyncResult(task_id, task_name=self.name, **kwargs)
 
@@ -249,11 +257,13 @@ class Task(Generic[P, R]):
     ) -> exceptions.Retry:
         """Run the task again later, under the same id: ``raise self.retry(exc=error, countdown=60)``.
 
-        ``args`` and ``kwargs`` replace the arguments, ``queue`` and ``priority`` move it. The delay is ``countdown`` seconds,
+        ``args`` and ``kwargs`` replace the arguments, ``queue`` and ``priority`` move it. The delay is ``countdown``
+        seconds,
         ``eta``, or ``default_retry_delay``. With ``throw=False`` the body goes on; the retry stands all the same.
 
         Raises ``Retry``; past ``max_retries`` the exception ``exc``, or
-        :class:`~django_tasks.exceptions.MaxRetriesExceededError`; ``exc`` at once when the task was called as a function.
+        :class:`~django_tasks.exceptions.MaxRetriesExceededError`; ``exc`` at once when the task was called as a
+        function.
         """
         request = self.request
         if request.called_directly:
@@ -284,10 +294,13 @@ class Task(Generic[P, R]):
         request._retry = retry
         return retry
 
-    def update_state(self, task_id: str | None = None, state: str | None = None, meta: Any = None, **kwargs: Any) -> None:
+    def update_state(
+        self, task_id: str | None = None, state: str | None = None, meta: Any = None, **kwargs: Any
+    ) -> None:
         """Tell how far the task is: ``self.update_state(state="PROGRESS", meta={"current": 3, "total": 10})``.
 
-        Seen at once through ``AsyncResult.state`` and ``.info``. Does nothing when this attempt is not the owner any more,
+        Seen at once through ``AsyncResult.state`` and ``.info``. Does nothing when this attempt is not the owner any
+        more,
         or when the task runs eagerly.
         """
         request = self.request
@@ -304,7 +317,11 @@ class Task(Generic[P, R]):
     def is_revoked(self) -> bool:
         """Should the running task stop: was it revoked, or has another worker taken it over? Asks the database."""
         delivery = self.request.get("_delivery")
-        return bool(delivery is not None and not self.request.is_eager and get_broker().is_revoked(delivery.id, delivery.attempt))
+        return bool(
+            delivery is not None
+            and not self.request.is_eager
+            and get_broker().is_revoked(delivery.id, delivery.attempt)
+        )
 
     # What subclasses may fill in
 
@@ -356,7 +373,9 @@ class Task(Generic[P, R]):
         """Return what a retry changes in the row."""
         unknown = set(options) - {"queue", "priority", "headers", "retries", "task_id", "root_id", "parent_id"}
         if unknown:
-            raise TypeError(f"retry() does not know the option {sorted(unknown)[0]!r}; it takes queue, priority and headers")
+            raise TypeError(
+                f"retry() does not know the option {sorted(unknown)[0]!r}; it takes queue, priority and headers"
+            )
         changes: dict[str, Any] = {}
         if options.get("queue") is not None:
             changes["queue"] = routing.validate_queue(options["queue"])
@@ -404,7 +423,8 @@ def shared_task(*, bind: bool = ..., **options: Any) -> _Decorator: ...
 def shared_task(*args: Any, **options: Any) -> Any:
     """Declare a function as a task: ``@shared_task`` or ``@shared_task(bind=True, max_retries=5)``.
 
-    The options are the attributes of :class:`Task`, and ``base``, a subclass of it; others become attributes of the task.
+    The options are the attributes of :class:`Task`, and ``base``, a subclass of it; others become attributes of the
+    task.
 
     Raises :class:`~django_tasks.exceptions.ImproperlyConfigured` for an option that is misspelt, of a bad value, or not
     available; :class:`~django_tasks.exceptions.AlreadyRegistered` if another function has the name.
@@ -447,7 +467,9 @@ def _declare(function: Callable[..., Any], options: dict[str, Any]) -> Task[...,
     options = dict(options)
     base = options.pop("base", None) or Task
     if not (isinstance(base, type) and issubclass(base, Task)):
-        raise exceptions.ImproperlyConfigured(f"@shared_task(base={base!r}): base must be a subclass of django_tasks.Task")
+        raise exceptions.ImproperlyConfigured(
+            f"@shared_task(base={base!r}): base must be a subclass of django_tasks.Task"
+        )
     bind = options.pop("bind", False)
     name = options.pop("name", None) or registry.gen_task_name(function)
     _check_declared(options, name)
@@ -471,7 +493,8 @@ def _check_declared(options: Mapping[str, Any], name: str) -> None:
     for option in options:
         if option in LATER:
             raise exceptions.ImproperlyConfigured(
-                f"@shared_task({option}=…) on {name}: this version has no {LATER[option]} yet, and ignores no option silently."
+                f"@shared_task({option}=…) on {name}: this version has no {LATER[option]} yet, "
+                "and ignores no option silently."
             )
         known = [one for one in vars(Task) if not one.startswith("_")]
         if option not in known and (close := difflib.get_close_matches(option, known, 1, 0.85)):
@@ -531,5 +554,3 @@ def _as_call(call: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
 
 def _by_name(name: str) -> Any:
     return registry.tasks[name]
-
-

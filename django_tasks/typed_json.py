@@ -45,6 +45,8 @@ __all__ = [
 #: How deep arrays and objects may be nested, those of the markers included.
 MAX_DEPTH: Final = 64
 
+# Characters above which text is read by the standard library: for hostile text orjson needs 90 times its size.
+_QUICK_LIMIT: Final = 65_536
 _TYPE: Final = "__type__"
 _VALUE: Final = "__value__"
 _MARKED: Final = frozenset({_TYPE, _VALUE})
@@ -286,7 +288,7 @@ def decode(text: str) -> Any:
     Raises ``DecodeError`` for what is not JSON, and for what other readers would understand differently: duplicate
     keys, NaN, numbers beyond a float, more than 4,300 digits, more than 64 levels, unknown or malformed markers.
     """
-    if orjson is None:
+    if orjson is None or len(text) > _QUICK_LIMIT:
         return decode_portably(text)
     try:
         value = orjson.loads(text)
@@ -317,14 +319,21 @@ def check_depth(value: Any) -> None:
 
 
 def _depth(value: Any) -> int:
-    """Return the number of levels of lists and dicts, or one more than is allowed; uses no recursion."""
-    level = [value]
-    for depth in range(MAX_DEPTH + 1):
-        level = [item for item in level if isinstance(item, dict | list | tuple)]
-        if not level:
-            return depth
-        level = [item for each in level for item in (each.values() if isinstance(each, dict) else each)]
-    return MAX_DEPTH + 1
+    """Return the number of levels of lists and dicts, or one more than is allowed; needs neither recursion nor copies."""
+    deepest = 0
+    open_levels: list[Iterator[Any]] = [iter((value,))]
+    while open_levels:
+        for item in open_levels[-1]:
+            if isinstance(item, dict | list | tuple):
+                deepest = max(deepest, len(open_levels))
+                if deepest > MAX_DEPTH:
+                    return deepest
+                if item:
+                    open_levels.append(iter(item.values() if isinstance(item, dict) else item))
+                    break
+        else:
+            open_levels.pop()
+    return deepest
 
 
 def untag(value: Any) -> Any:

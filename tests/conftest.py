@@ -22,6 +22,7 @@ from django.db import DEFAULT_DB_ALIAS
 from django.test import override_settings
 from pytest_django import DjangoDbBlocker
 
+from django_tasks.backends import close_all
 from tests.databases import KINDS, ON_SERVERS, DatabaseMaker, TestDatabase, attached
 from tests.servers import Server, ServerMissing, new_server
 
@@ -90,6 +91,8 @@ def database(
         except ServerMissing as missing:
             do_without(kind, missing)
         stack.enter_context(attached(alias, url))
+        close_all()  # a broker keeps to the kind of database that it first saw
+        stack.callback(close_all)
         stack.enter_context(override_settings(DJANGO_TASKS={**settings.DJANGO_TASKS, "DATABASE": alias}))
         ContentType.objects.clear_cache()
         yield TestDatabase(kind, alias, url, server)

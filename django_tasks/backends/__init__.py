@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 
 _lock = threading.Lock()
 _brokers: dict[str, DatabaseBroker] = {}
-#: Brokers of the parent process: closing their connections here would hang up on the parent, so they are kept as they are.
+#: Brokers of the parent process: closing their connections here would hang up on the parent, so they are kept as they
+#: are.
 _of_parent: list[DatabaseBroker] = []
 
 
 def get_broker(alias: str | None = None) -> DatabaseBroker:
-    """Return the broker of this process; ``alias`` is for tools that work on another database than the settings name."""
+    """Return the broker of this process; ``alias`` is for tools that work on another database than the settings
+    name."""
     alias = alias or settings.DATABASE
     broker = _brokers.get(alias)
     if broker is None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import ClassVar, NamedTuple
 
-from .message import Delivery, Holder, Message, Outcome, Return, Stepped, Survey
+from .message import Holder, Message, Outcome, Return, Stepped, Survey
 
 
 class Queues(NamedTuple):
@@ -47,7 +47,8 @@ class Waker(ABC):
 
     @abstractmethod
     def fileno(self) -> int | None:
-        """Return a descriptor that becomes readable at a hint, or ``None`` if the waker must be asked every ``interval``."""
+        """Return a descriptor that becomes readable at a hint, or ``None`` if the waker must be asked every
+        ``interval``."""
 
     @abstractmethod
     def interval(self, idle_for: float) -> float:
@@ -112,8 +113,10 @@ class Broker(ABC):
     ) -> Stepped:
         """Store what became of earlier deliveries *and* claim up to ``limit`` new ones, best first.
 
-        An outcome whose ``(id, attempt)`` is no longer leased is refused: nothing of it is stored. Deliveries come by queue
-        order, then higher priority, then earlier due time; a task that is not due, expired or named in ``unknown`` is not
+        An outcome whose ``(id, attempt)`` is no longer leased is refused: nothing of it is stored. Deliveries come by
+        queue
+        order, then higher priority, then earlier due time; a task that is not due, expired or named in ``unknown`` is
+        not
         among them (what has expired is delivered with ``expires_in`` ≤ 0, to be finished as REVOKED). They belong to
         ``holder`` for as long as its worker renews its lease.
         """
@@ -130,7 +133,8 @@ class Broker(ABC):
 
     @abstractmethod
     def renew(self, worker: int, *, processed: int, draining: bool = False) -> bool:
-        """Renew the lease; False when it ran out before: the worker's tasks are no longer its own, it must stop them."""
+        """Renew the lease; False when it ran out before: the worker's tasks are no longer its own, it must stop
+        them."""
 
     @abstractmethod
     def set_idle(self, worker: int, idle: bool) -> None:
@@ -148,7 +152,8 @@ class Broker(ABC):
     def rescue(self, *, max_losses: int) -> int:
         """Take back what workers without a lease hold; return how many tasks.
 
-        Each goes back with its place in the queue kept, or ends: REVOKED if that was asked, FAILURE (``WorkerLostError``) if
+        Each goes back with its place in the queue kept, or ends: REVOKED if that was asked, FAILURE
+        (``WorkerLostError``) if
         it is to run at most once or has now cost ``max_losses`` workers. Any number of callers is safe.
         """
 
@@ -189,7 +194,9 @@ class Broker(ABC):
     # House-keeping
 
     @abstractmethod
-    def prune(self, expires: Mapping[str, timedelta | None], *, batch: int = 1_000, deadline: float = float("inf")) -> int:
+    def prune(
+        self, expires: Mapping[str, timedelta | None], *, batch: int = 1_000, deadline: float = float("inf")
+    ) -> int:
         """Delete finished tasks older than ``expires[state]``, ``batch`` rows at a time, until none is left or
         ``time.monotonic()`` passes ``deadline``; return how many. Also forgets workers that stopped a day ago."""
 

@@ -134,7 +134,8 @@ class Stepped(NamedTuple):
 
 
 class Survey(NamedTuple):
-    """What waits in some queues: is anything due, and in how many seconds will the next thing be (``None``: nothing)?"""
+    """What waits in some queues: is anything due, and in how many seconds will the next thing be (``None``:
+    nothing)?"""
 
     due: bool
     next_due: float | None

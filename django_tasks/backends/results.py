@@ -39,7 +39,19 @@ class Record:
         return self.state in states.FINISHED
 
 
-_COMMON = ("custom_id", "name", "queue", "body", "encoding", "retries", "attempt", "root_id", "parent_id", "options", "history")
+_COMMON = (
+    "custom_id",
+    "name",
+    "queue",
+    "body",
+    "encoding",
+    "retries",
+    "attempt",
+    "root_id",
+    "parent_id",
+    "options",
+    "history",
+)
 
 
 class DatabaseResults:
@@ -51,7 +63,8 @@ class DatabaseResults:
     def read(self, task_id: str) -> Record | None:
         """Return what is known of a task, ``None`` if nobody knows it.
 
-        The to-do list is read first: a task only ever moves from there to the ledger, so it cannot be missed in between.
+        The to-do list is read first: a task only ever moves from there to the ledger, so it cannot be missed in
+        between.
         """
         from ..models import Task, TaskResult
 

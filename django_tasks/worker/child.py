@@ -33,7 +33,8 @@ logger = logging.getLogger("django_tasks.worker")
 LOOK = 0.02
 #: When a task has run for so many seconds, what is claimed behind it goes back.
 GIVE_BACK_AFTER = 0.25
-#: After a task of so many seconds the rest of its batch is not trusted to be still ours. Less than the above, by far more
+#: After a task of so many seconds the rest of its batch is not trusted to be still ours. Less than the above, by far
+#: more
 #: than the time between the two lines that end a task.
 TRUST_FOR = 0.2
 #: An idle child looks for work for so many seconds before it says that it is idle.
@@ -149,7 +150,9 @@ class Child:
         held = {(one.id, one.attempt) for one in self._broker.held(self.holder.worker, self.holder.slot)}
         kept = [one for one in self._outcomes if (one.id, one.attempt) in held]
         if len(kept) < len(self._outcomes):
-            logger.info("%d outcomes were stored, or lost their lease, before the reconnect", len(self._outcomes) - len(kept))
+            logger.info(
+                "%d outcomes were stored, or lost their lease, before the reconnect", len(self._outcomes) - len(kept)
+            )
         known = {one.id for one in kept} | {delivery.id for _, delivery in self._claims}
         running = self._slot.running()
         if running is not None:
@@ -301,6 +304,8 @@ class Child:
         if options.max_tasks is not None and self.processed >= options.max_tasks:
             return True
         if options.max_memory is not None and resident_kib() > options.max_memory:
-            logger.info("Child %d uses %d KiB, more than %d: it is replaced", os.getpid(), resident_kib(), options.max_memory)
+            logger.info(
+                "Child %d uses %d KiB, more than %d: it is replaced", os.getpid(), resident_kib(), options.max_memory
+            )
             return True
         return self._stopping

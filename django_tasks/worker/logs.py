@@ -1,4 +1,5 @@
-"""Logging of a worker: Django's ``LOGGING`` rules; where it leaves our loggers without a handler, a plain one is added."""
+"""Logging of a worker: Django's ``LOGGING`` rules; where it leaves our loggers without a handler, a plain one is
+added."""
 
 from __future__ import annotations
 

@@ -130,7 +130,11 @@ def banner(info: WorkerInfo) -> str:
     """Return what a worker says of itself when it starts."""
     connection = connections[settings.DATABASE]
     where = connection.settings_dict
-    place = where["NAME"] if connection.vendor == "sqlite" else f"{where['HOST'] or 'local'}:{where['PORT'] or ''}/{where['NAME']}"
+    place = (
+        where["NAME"]
+        if connection.vendor == "sqlite"
+        else f"{where['HOST'] or 'local'}:{where['PORT'] or ''}/{where['NAME']}"
+    )
     lines = [
         f" django-workbeat {info.version}   {info.name}",
         f"   broker       {connection.vendor} {settings.DATABASE!r} at {place}",
@@ -187,7 +191,12 @@ def _node_name(given: str | None) -> str:
 def _expand(text: str, name: str) -> str:
     host = socket.gethostname()
     short, _, domain = host.partition(".")
-    for mark, value in (("%h", host), ("%n", name.partition("@")[0]), ("%d", domain or short), ("%p", str(os.getpid()))):
+    for mark, value in (
+        ("%h", host),
+        ("%n", name.partition("@")[0]),
+        ("%d", domain or short),
+        ("%p", str(os.getpid())),
+    ):
         text = text.replace(mark, value)
     return text
 
@@ -233,5 +242,3 @@ def _pidfile(path: str | None) -> Any:
         yield
     finally:
         file.unlink(missing_ok=True)
-
-

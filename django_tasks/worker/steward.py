@@ -1,6 +1,7 @@
 """The worker's business with the broker: its lease, rescue, wake-ups, and tidying. One thread, its own connection.
 
-It runs beside the supervisor's main thread, which must never wait for a database, and in a process of its own kind: no task
+It runs beside the supervisor's main thread, which must never wait for a database, and in a process of its own kind:
+no task
 code runs here, so no task can hold its interpreter.
 """
 
@@ -20,7 +21,7 @@ from queue import Empty, SimpleQueue
 
 from .. import signals
 from ..backends import get_broker
-from ..backends.base import Queues, Waker, WorkerInfo
+from ..backends.base import Waker, WorkerInfo
 from ..backends.message import Holder
 from ..conf import settings
 from ..exceptions import OperationalError
@@ -55,7 +56,9 @@ class Ward:
 class Steward:
     """Keeps one worker's lease and looks after its children."""
 
-    def __init__(self, info: WorkerInfo, *, on_lease_lost: Callable[[], None], on_drained: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, info: WorkerInfo, *, on_lease_lost: Callable[[], None], on_drained: Callable[[], None] | None = None
+    ) -> None:
         self.info = info
         self.worker = 0
         #: True once the worker takes nothing new.

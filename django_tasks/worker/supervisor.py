@@ -308,13 +308,16 @@ class Supervisor:
 
 
 class Solo:
-    """One process that does everything, for debugging and for systems without ``fork``: its heartbeat shares the interpreter
+    """One process that does everything, for debugging and for systems without ``fork``: its heartbeat shares the
+    interpreter
     with the tasks, so a task that blocks it for longer than the lease runs twice."""
 
     def __init__(self, info: WorkerInfo, options: Options) -> None:
         self.info = info
         self.options = options
-        self.steward = Steward(info, on_lease_lost=self._lease_lost, on_drained=self._drained if options.burst else None)
+        self.steward = Steward(
+            info, on_lease_lost=self._lease_lost, on_drained=self._drained if options.burst else None
+        )
         self._child: Child | None = None
         self._stopped = False
         self._anew = False
@@ -404,5 +407,3 @@ def _die_with_parent() -> None:
             ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL)
     if os.getppid() != parent:  # it died in between
         os._exit(1)
-
-

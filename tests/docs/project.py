@@ -27,6 +27,7 @@ from django.core.management import execute_from_command_line
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 execute_from_command_line(sys.argv)
 """
+SETTINGS_BEGIN = "from tests.settings import *\n"
 #: Apps add up: a page shows the lines that one adds, "..." stands for the rest.
 SETTINGS_END = """
 INSTALLED_APPS = list(dict.fromkeys(app for app in [*_apps, *INSTALLED_APPS, *{apps!r}] if app is not ...))
@@ -41,12 +42,20 @@ class Project:
     """The directory, the settings, one interpreter and the workers in the background; a context manager.
 
     ``environ`` names the database. Leaving it ends all processes and lets ``manage.py check`` judge the settings.
+
+    A page that begins with ``django-admin startproject`` gets what that makes, instead: its own settings and database,
+    and no app that it does not install itself.
     """
 
     def __init__(self, directory: Path, page: Path, environ: Mapping[str, str]) -> None:
         self.directory = directory
         self.page = page
-        self.environ = {**environ, "DJANGO_SETTINGS_MODULE": "settings", "PYTHONPATH": f"{directory}{os.pathsep}{ROOT}"}
+        self._base = environ
+        self.environ: dict[str, str] = {}
+        self._begin = ""
+        self._settings_file = directory
+        self._settle(directory, "settings", SETTINGS_BEGIN)
+        self._installs_itself = False
         self._settings: list[str] = []
         self._apps: list[str] = []
         self._syncdb_due = False
@@ -97,9 +106,17 @@ class Project:
         self._write_settings()
 
     def _write_settings(self) -> None:
-        beginning = "from tests.settings import *\n_apps = INSTALLED_APPS\n"
-        text = "\n".join([beginning, *self._settings, SETTINGS_END.format(apps=self._apps)])
-        (self.directory / "settings.py").write_text(text)
+        apps = [] if self._installs_itself else self._apps
+        text = "\n".join([self._begin, "_apps = INSTALLED_APPS", *self._settings, SETTINGS_END.format(apps=apps)])
+        self._settings_file.write_text(text)
+
+    def _settle(self, directory: Path, settings: str, begin: str) -> None:
+        """Work in ``directory`` from now on, with this module of settings, whose text is ``begin`` so far."""
+        self.directory = directory
+        self._begin = begin
+        self._settings_file = directory.joinpath(*settings.split(".")).with_suffix(".py")
+        path = f"{directory}{os.pathsep}{ROOT}"
+        self.environ = {**self._base, "DJANGO_SETTINGS_MODULE": settings, "PYTHONPATH": path}
 
     def _python(self, block: Block) -> None:
         if self._interpreter is None:
@@ -123,6 +140,14 @@ class Project:
             case ["python" | "./manage.py", *_] if "manage.py" in words[0] or words[1:2] == ["manage.py"]:
                 arguments = words[words.index("manage.py") + 1 :] if words[0] == "python" else words[1:]
                 self._manage_as_shown(environ, arguments, output)
+            case ["django-admin", "startproject", name]:
+                self._run(environ, "-m", "django", "startproject", name)
+            case ["cd", name] if (self.directory / name / "manage.py").exists():
+                made = self.directory / name / name / "settings.py"
+                self._settle(self.directory / name, f"{name}.settings", made.read_text())
+                self._installs_itself = True
+            case ["python", "-m", "venv", _] | ["source", _]:
+                pass  # the tests have an environment of their own
             case ["make", *targets]:
                 check_make(targets)
             case ["pip" | "uv", *_] | ["python", "-m", "pip", *_]:
@@ -149,12 +174,19 @@ class Project:
             self._manage(self.environ, "migrate", "--run-syncdb", "--verbosity", "0")
 
     def _manage(self, environ: Mapping[str, str], *arguments: str) -> str:
-        command = [sys.executable, "manage.py", *arguments]
+        return self._run(environ, "manage.py", *arguments)
+
+    def _run(self, environ: Mapping[str, str], *arguments: str) -> str:
         done = subprocess.run(
-            command, cwd=self.directory, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True
+            [sys.executable, *arguments],
+            cwd=self.directory,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
         )
         if done.returncode:
-            raise SnippetFailed(f"manage.py {shlex.join(arguments)} ended with {done.returncode}:\n{done.stderr}")
+            raise SnippetFailed(f"{shlex.join(arguments)} ended with {done.returncode}:\n{done.stderr}")
         return done.stdout + done.stderr
 
     def _spawn(self, environ: Mapping[str, str], *arguments: str, talk: bool = False) -> subprocess.Popen[str]:

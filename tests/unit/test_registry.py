@@ -19,7 +19,7 @@ class FunctionTask:
     """As much of a task as the registry asks for."""
 
     def __init__(self, function: Callable[..., Any], name: str) -> None:
-        self.run = function
+        self.run = self.__wrapped__ = function
         self.name = name
 
 

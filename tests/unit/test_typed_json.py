@@ -6,6 +6,7 @@ import enum
 import json
 import subprocess
 import sys
+import tracemalloc
 import types
 import uuid
 from collections.abc import Iterator
@@ -113,6 +114,19 @@ def test_json_is_read_strictly(text: str, reason: str) -> None:
     with pytest.raises(DecodeError) as caught:
         loads(text, "", JSON_ONLY)
     assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "unit", ["{},", "[],", '"",', "1e9,", '{"a":1},', "[[[[]]]],", '{"__type__":"date","__value__":"2026-01-01"},']
+)
+def test_hostile_text_needs_little_more_memory_than_its_values(unit: str) -> None:
+    """S1: three characters are enough for an empty dict, which Python keeps in 72 bytes."""
+    text = f"[{unit * (1_000_000 // len(unit))}1]"
+    tracemalloc.start()
+    loads(text, "", JSON_ONLY)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 25 * len(text)
 
 
 def test_sixty_four_levels_are_allowed_in_both_directions() -> None:

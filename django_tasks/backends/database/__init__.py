@@ -1,6 +1,7 @@
 """The database as broker: the to-do list is the queue, the row is the message.
 
-``broker`` holds the verbs, ``engine`` the private connection, ``dialect`` what databases spell differently, ``plan`` the order
+``broker`` holds the verbs, ``engine`` the private connection, ``dialect`` what databases spell differently, ``plan``
+the order
 of claims, ``wakers`` how an idle worker hears of new work.
 """
 

@@ -141,9 +141,7 @@ class DatabaseBroker(Broker):
     def _dialect_step(
         self, outcomes: Sequence[Outcome], holder: Holder, plan: Plan, limit: int, unknown: Sequence[str]
     ) -> tuple[list[Any], set[str], list[str]]:
-        return self.dialect.step(
-            self.engine, outcomes, holder=holder, plan=plan, limit=limit, unknown=unknown
-        )
+        return self.dialect.step(self.engine, outcomes, holder=holder, plan=plan, limit=limit, unknown=unknown)
 
     def _one_by_one(self, outcomes: Sequence[Outcome], holder: Holder, plan: Plan) -> tuple[set[str], list[str]]:
         refused: set[str] = set()
@@ -152,7 +150,9 @@ class DatabaseBroker(Broker):
             try:
                 _, not_mine, told = self._dialect_step([one], holder, plan, 0, ())
             except (DataError, IntegrityError, exceptions.SerializationError, ValueError) as error:
-                problem = exceptions.EncodeError(f"The outcome {one.state} could not be stored: {storable(str(error))[:500]}")
+                problem = exceptions.EncodeError(
+                    f"The outcome {one.state} could not be stored: {storable(str(error))[:500]}"
+                )
                 failed = _failure(one.id, one.attempt, problem, runtime=one.runtime)
                 _, not_mine, told = self._dialect_step([failed], holder, plan, 0, ())
             refused |= not_mine
@@ -163,7 +163,8 @@ class DatabaseBroker(Broker):
         refused: set[str] = set()
         cancelled: list[Return] = []
         for one in returns:
-            sets, params = [_FREE, "state = %s"], [one.state]
+            sets = [_FREE, "state = %s"]
+            params: list[Any] = [one.state]
             if one.eta is not None:
                 sets.append("due_at = %s")
                 params.append(self._moment(one.eta))
@@ -180,12 +181,15 @@ class DatabaseBroker(Broker):
                 params.append(one.encoding)
             if one.lost:
                 sets.append("losses = losses + 1")
-            sql = f"UPDATE {TASK} SET {', '.join(sets)} WHERE id = {self.dialect.uuid} AND attempt = %s AND state = 'STARTED'"  # noqa: S608
+            owned = f"WHERE id = {self.dialect.uuid} AND attempt = %s AND state = 'STARTED'"
+            sql = f"UPDATE {TASK} SET {', '.join(sets)} {owned}"
             if not self.engine.execute(f"{sql} AND revoked_at IS NULL", [*params, self._key(one.id), one.attempt]):
                 cancelled.append(one)
         for one in cancelled:  # asked to stop while it ran, or not ours any more
             if self.is_revoked(one.id, one.attempt):
-                _, not_mine, awaited = self._dialect_step([_revoked(one.id, one.attempt)], holder, self._plan(Queues()), 0, ())
+                _, not_mine, awaited = self._dialect_step(
+                    [_revoked(one.id, one.attempt)], holder, self._plan(Queues()), 0, ()
+                )
                 refused |= not_mine
                 self.dialect.tell(self.engine, DONE_CHANNEL, awaited)
             else:
@@ -206,8 +210,8 @@ class DatabaseBroker(Broker):
 
         def work(cursor: Any) -> int:
             cursor.execute(
-                f"INSERT INTO {WORKER} (name, hostname, pid, pool, concurrency, queues, version, lease, started_at, beat_at,"  # noqa: S608
-                f" idle, draining, processed) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, {now}, {now}, %s, %s, 0)"
+                f"INSERT INTO {WORKER} (name, hostname, pid, pool, concurrency, queues, version, lease, started_at,"
+                f" beat_at, idle, draining, processed) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, {now}, {now}, %s, %s, 0)"
                 + (" RETURNING id" if isinstance(self.dialect, PostgreSQL) else ""),
                 [*worker[:5], str(worker.queues), worker.version, worker.lease, False, False],
             )
@@ -218,7 +222,7 @@ class DatabaseBroker(Broker):
     def renew(self, worker: int, *, processed: int, draining: bool = False) -> bool:
         return bool(
             self.engine.execute(
-                f"UPDATE {WORKER} SET beat_at = {self.dialect.now}, processed = %s, draining = %s"  # noqa: S608
+                f"UPDATE {WORKER} SET beat_at = {self.dialect.now}, processed = %s, draining = %s"
                 " WHERE id = %s AND lost_at IS NULL AND stopped_at IS NULL",
                 [processed, draining, worker],
             )
@@ -226,16 +230,16 @@ class DatabaseBroker(Broker):
 
     def set_idle(self, worker: int, idle: bool) -> None:
         if isinstance(self.dialect, PostgreSQL):  # the others have nobody to tell
-            self.engine.execute(f"UPDATE {WORKER} SET idle = %s WHERE id = %s", [idle, worker])  # noqa: S608
+            self.engine.execute(f"UPDATE {WORKER} SET idle = %s WHERE id = %s", [idle, worker])
 
     def unregister(self, worker: int) -> None:
         def work(cursor: Any) -> None:
             cursor.execute(
-                f"UPDATE {WORKER} SET stopped_at = {self.dialect.now}, idle = %s WHERE id = %s AND lost_at IS NULL",  # noqa: S608
+                f"UPDATE {WORKER} SET stopped_at = {self.dialect.now}, idle = %s WHERE id = %s AND lost_at IS NULL",
                 [False, worker],
             )
             cursor.execute(
-                f"UPDATE {TASK} SET {_FREE}, state = 'PENDING' WHERE worker_id = %s AND state = 'STARTED'"  # noqa: S608
+                f"UPDATE {TASK} SET {_FREE}, state = 'PENDING' WHERE worker_id = %s AND state = 'STARTED'"
                 " AND revoked_at IS NULL",
                 [worker],
             )
@@ -249,7 +253,7 @@ class DatabaseBroker(Broker):
 
     def rescue(self, *, max_losses: int) -> int:
         lost = self.engine.query(
-            f"SELECT id, name FROM {WORKER} WHERE stopped_at IS NULL AND "  # noqa: S608
+            f"SELECT id, name FROM {WORKER} WHERE stopped_at IS NULL AND "
             f"(lost_at IS NOT NULL AND EXISTS (SELECT 1 FROM {TASK} t WHERE t.worker_id = {WORKER}.id)"
             f" OR lost_at IS NULL AND {self.dialect.epoch('beat_at')} + lease < {self.dialect.epoch(self.dialect.now)})"
         )
@@ -257,7 +261,7 @@ class DatabaseBroker(Broker):
         for worker, name in lost:
             # From here on its heartbeat fails, and so it stops whatever it still runs.
             self.engine.execute(
-                f"UPDATE {WORKER} SET lost_at = {self.dialect.now}, idle = %s WHERE id = %s AND lost_at IS NULL"  # noqa: S608
+                f"UPDATE {WORKER} SET lost_at = {self.dialect.now}, idle = %s WHERE id = %s AND lost_at IS NULL"
                 f" AND {self.dialect.epoch('beat_at')} + lease < {self.dialect.epoch(self.dialect.now)}",
                 [False, worker],
             )
@@ -265,7 +269,9 @@ class DatabaseBroker(Broker):
                 # Unless it is known to have begun, only a first loss is charged: most of a batch had not.
                 charged = bool(row[7]) or row[3] == 0
                 reason = f"Worker {name} lost its lease"
-                count += self._end(row, Holder(worker, row[2], name), charged=charged, max_losses=max_losses, reason=reason)
+                count += self._end(
+                    row, Holder(worker, row[2], name), charged=charged, max_losses=max_losses, reason=reason
+                )
         return count
 
     def lose(self, holder: Holder, running: Iterable[str], *, max_losses: int, reason: str) -> int:
@@ -281,20 +287,20 @@ class DatabaseBroker(Broker):
             keys = [self._key(one) for one in ids[start : start + MANY]]
             marks = ", ".join([self.dialect.uuid] * len(keys))
             count += self.engine.execute(
-                f"UPDATE {TASK} SET {_FREE}, state = 'PENDING' WHERE id IN ({marks}) AND worker_id = %s AND slot = %s"  # noqa: S608
+                f"UPDATE {TASK} SET {_FREE}, state = 'PENDING' WHERE id IN ({marks}) AND worker_id = %s AND slot = %s"
                 " AND state = 'STARTED' AND revoked_at IS NULL",
                 [*keys, holder.worker, holder.slot],
             )
         return count
 
     def adopt(self, names: Iterable[str]) -> int:
-        found = self.engine.query(f"SELECT DISTINCT name FROM {TASK} WHERE state = 'UNROUTABLE'")  # noqa: S608
+        found = self.engine.query(f"SELECT DISTINCT name FROM {TASK} WHERE state = 'UNROUTABLE'")
         known = sorted({row[0] for row in found} & set(names))
         if not known:
             return 0
         marks = ", ".join(["%s"] * len(known))
         return self.engine.execute(
-            f"UPDATE {TASK} SET state = 'PENDING' WHERE state = 'UNROUTABLE' AND name IN ({marks})",  # noqa: S608
+            f"UPDATE {TASK} SET state = 'PENDING' WHERE state = 'UNROUTABLE' AND name IN ({marks})",
             known,
         )
 
@@ -303,14 +309,14 @@ class DatabaseBroker(Broker):
     def mark_started(self, running: Mapping[tuple[str, int], float]) -> None:
         for (task_id, attempt), seconds in running.items():
             self.engine.execute(
-                f"UPDATE {TASK} SET started_at = {self.dialect.later} WHERE id = {self.dialect.uuid} AND attempt = %s"  # noqa: S608
+                f"UPDATE {TASK} SET started_at = {self.dialect.later} WHERE id = {self.dialect.uuid} AND attempt = %s"
                 " AND state = 'STARTED' AND started_at IS NULL",
                 [-seconds, self._key(task_id), attempt],
             )
 
     def report(self, task_id: str, attempt: int, state: str, meta: str | None) -> bool:
         sql = (
-            f"UPDATE {TASK} SET custom_state = %s, meta = %s, started_at = coalesce(started_at, {self.dialect.now})"  # noqa: S608
+            f"UPDATE {TASK} SET custom_state = %s, meta = %s, started_at = coalesce(started_at, {self.dialect.now})"
             f" WHERE id = {self.dialect.uuid} AND attempt = %s AND state = 'STARTED'"
         )
         params = [state, meta, self._key(task_id), attempt]
@@ -324,7 +330,7 @@ class DatabaseBroker(Broker):
 
     def is_revoked(self, task_id: str, attempt: int) -> bool:
         rows = self.engine.query(
-            f"SELECT revoked_at IS NOT NULL FROM {TASK} WHERE id = {self.dialect.uuid} AND attempt = %s",  # noqa: S608
+            f"SELECT revoked_at IS NOT NULL FROM {TASK} WHERE id = {self.dialect.uuid} AND attempt = %s",
             [self._key(task_id), attempt],
         )
         return not rows or bool(rows[0][0])
@@ -332,13 +338,11 @@ class DatabaseBroker(Broker):
     def revoke(self, task_ids: Sequence[str]) -> int:
         """As promised; in the caller's transaction, so that what was sent in it can be revoked in it."""
         take = (
-            f"UPDATE {TASK} SET revoked_at = {self.dialect.now}, state = 'STARTED', attempt = attempt + 1"  # noqa: S608
+            f"UPDATE {TASK} SET revoked_at = {self.dialect.now}, state = 'STARTED', attempt = attempt + 1"
             f" WHERE id = {self.dialect.uuid} AND state <> 'STARTED'"
         )
-        mark = (
-            f"UPDATE {TASK} SET revoked_at = coalesce(revoked_at, {self.dialect.now}) WHERE id = {self.dialect.uuid}"  # noqa: S608
-        )
-        attempt = f"SELECT attempt FROM {TASK} WHERE id = {self.dialect.uuid}"  # noqa: S608
+        mark = f"UPDATE {TASK} SET revoked_at = coalesce(revoked_at, {self.dialect.now}) WHERE id = {self.dialect.uuid}"
+        attempt = f"SELECT attempt FROM {TASK} WHERE id = {self.dialect.uuid}"
         count = 0
         for task_id in task_ids:
             key = self._key(task_id)
@@ -370,7 +374,9 @@ class DatabaseBroker(Broker):
 
     # House-keeping
 
-    def prune(self, expires: Mapping[str, timedelta | None], *, batch: int = 1_000, deadline: float = float("inf")) -> int:
+    def prune(
+        self, expires: Mapping[str, timedelta | None], *, batch: int = 1_000, deadline: float = float("inf")
+    ) -> int:
         count = 0
         for state, age in expires.items():
             if age is not None:
@@ -382,7 +388,7 @@ class DatabaseBroker(Broker):
                     deadline=deadline,
                 )
         self.engine.execute(
-            f"DELETE FROM {WORKER} WHERE coalesce(stopped_at, lost_at) < {self.dialect.later}"  # noqa: S608
+            f"DELETE FROM {WORKER} WHERE coalesce(stopped_at, lost_at) < {self.dialect.later}"
             f" AND NOT EXISTS (SELECT 1 FROM {TASK} t WHERE t.worker_id = {WORKER}.id)",
             [-FORGET_WORKERS],
         )
@@ -395,7 +401,7 @@ class DatabaseBroker(Broker):
 
     def result_waker(self, task_id: str) -> ResultWaker:
         if wakers.can_listen(self.alias):
-            mark = f"UPDATE {TASK} SET awaited = true WHERE id = {self.dialect.uuid}"  # noqa: S608
+            mark = f"UPDATE {TASK} SET awaited = true WHERE id = {self.dialect.uuid}"
             return wakers.ListeningCaller(Engine(self.alias, self.dialect), self._key(task_id), mark)
         return wakers.LookingCaller(wakers.local_waker(self.alias))
 
@@ -418,7 +424,11 @@ class DatabaseBroker(Broker):
         return self.dialect.key(task_id)
 
     def _moment(self, moment: datetime) -> Any:
-        return moment if isinstance(self.dialect, PostgreSQL) else moment.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ")
+        return (
+            moment
+            if isinstance(self.dialect, PostgreSQL)
+            else moment.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ")
+        )
 
     def _held_rows(self, worker: int, slot: int | None = None, *, lost_only: bool = False) -> list[tuple[Any, ...]]:
         where, params = "worker_id = %s AND state = 'STARTED'", [worker]
@@ -427,7 +437,7 @@ class DatabaseBroker(Broker):
             params.append(slot)
         if lost_only:  # its lease may have been renewed in the last moment
             where += f" AND EXISTS (SELECT 1 FROM {WORKER} w WHERE w.id = worker_id AND w.lost_at IS NOT NULL)"
-        return self.engine.query(f"SELECT {_HELD} FROM {TASK} WHERE {where}", params)  # noqa: S608
+        return self.engine.query(f"SELECT {_HELD} FROM {TASK} WHERE {where}", params)
 
     def _end(self, row: Sequence[Any], holder: Holder, *, charged: bool, max_losses: int, reason: str) -> int:
         """Take one claim back from a dead owner: again, or an end. Guarded by the attempt, so only one rescuer wins."""
@@ -452,11 +462,13 @@ class DatabaseBroker(Broker):
         """Delete by primary key in bounded batches: no statement is long, no gap is locked."""
         count = 0
         while True:
-            keys = sorted(row[0] for row in self.engine.query(f"SELECT id FROM {table} WHERE {where} LIMIT {batch:d}", params))  # noqa: S608
+            keys = sorted(
+                row[0] for row in self.engine.query(f"SELECT id FROM {table} WHERE {where} LIMIT {batch:d}", params)
+            )
             if keys:
                 marks = ", ".join([self.dialect.uuid] * len(keys))
                 extra = f" AND {CLAIMABLE}" if table == TASK else ""
-                count += self.engine.execute(f"DELETE FROM {table} WHERE id IN ({marks}){extra}", keys)  # noqa: S608
+                count += self.engine.execute(f"DELETE FROM {table} WHERE id IN ({marks}){extra}", keys)
             if len(keys) < batch or time.monotonic() > deadline:
                 return count
 

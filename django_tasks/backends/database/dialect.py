@@ -19,15 +19,42 @@ WORKER = "django_tasks_worker"
 CLAIMABLE = "state IN ('PENDING', 'RETRY')"
 
 #: Columns that the ledger takes over from the to-do list, copied inside the server.
-COPIED = (
-    "id custom_id name queue priority created_at due_at expires_at attempt retries body encoding options root_id parent_id"
-).split()
+COPIED = [
+    "id",
+    "custom_id",
+    "name",
+    "queue",
+    "priority",
+    "created_at",
+    "due_at",
+    "expires_at",
+    "attempt",
+    "retries",
+    "body",
+    "encoding",
+    "options",
+    "root_id",
+    "parent_id",
+]
 
 #: A claimed row as the worker gets it, after its id, due time and expiry.
-CLAIMED = (
-    "attempt name queue priority body encoding custom_id options retries losses history at_most_once revoked_at "
-    "root_id parent_id"
-).split()
+CLAIMED = [
+    "attempt",
+    "name",
+    "queue",
+    "priority",
+    "body",
+    "encoding",
+    "custom_id",
+    "options",
+    "retries",
+    "losses",
+    "history",
+    "at_most_once",
+    "revoked_at",
+    "root_id",
+    "parent_id",
+]
 
 
 class Band(NamedTuple):
@@ -53,6 +80,7 @@ class Dialect(ABC):
         """Return the ``OPTIONS`` for an engine connection, made from the site's own."""
         return options
 
+    @abstractmethod
     def prepare_session(self, connection: Any) -> None:
         """Set an engine connection up, once it is open."""
 
@@ -70,7 +98,8 @@ class Dialect(ABC):
 
     @abstractmethod
     def publish(self, cursor: Any, messages: Sequence[Message], notify: bool) -> None:
-        """Insert tasks in the caller's transaction; wake idle workers if the database can and ``notify`` asks for it."""
+        """Insert tasks in the caller's transaction; wake idle workers if the database can and ``notify`` asks for
+        it."""
 
     @abstractmethod
     def step(
@@ -94,14 +123,17 @@ class Dialect(ABC):
 
     @abstractmethod
     def bands(self, engine: Any, queues: Sequence[str] | None) -> list[Band]:
-        """Return what waits: a look at the head of each priority of each queue, at constant cost. ``None``: all queues."""
+        """Return what waits: a look at the head of each priority of each queue, at constant cost. ``None``: all
+        queues."""
 
+    @abstractmethod
     def tell(self, engine: Any, channel: str, payloads: Iterable[str]) -> None:
         """Wake who waits on ``channel``, where the database can."""
 
 
 def outcome_rows(outcomes: Sequence[Outcome], key: Any) -> list[list[Any]]:
-    """Return outcomes as rows: id, attempt, state, age, runtime, result, encoding, exception, traceback, history, keep."""
+    """Return outcomes as rows: id, attempt, state, age, runtime, result, encoding, exception, traceback, history,
+    keep."""
     moment = time.monotonic()
     return [
         [
@@ -164,4 +196,4 @@ except ImportError:
         return json.dumps(value, separators=(",", ":"))
 
 
-assert states.CLAIMABLE == {"PENDING", "RETRY"}  # noqa: S101 - the literal above says the same
+assert {"PENDING", "RETRY"} == states.CLAIMABLE  # noqa: S101 - the literal above says the same

@@ -46,7 +46,8 @@ class Engine:
     def session(self) -> Iterator[BaseDatabaseWrapper]:
         """Give the connection to one thread, making it if need be; drop it after any database error.
 
-        Raises :class:`~django_tasks.exceptions.OperationalError` when the server cannot be reached or the connection broke:
+        Raises :class:`~django_tasks.exceptions.OperationalError` when the server cannot be reached or the connection
+        broke:
         whether a statement in flight took effect is then unknown.
         """
         with self._lock:
@@ -81,7 +82,7 @@ class Engine:
 
     def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
         """Run one statement in its own transaction; return the number of rows it touched."""
-        return self._retry(lambda cursor: int(cursor.execute(sql, params) and 0 or cursor.rowcount))
+        return self._retry(lambda cursor: int((cursor.execute(sql, params) and 0) or cursor.rowcount))
 
     def query(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run one query; return its rows."""

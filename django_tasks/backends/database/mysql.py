@@ -20,14 +20,14 @@ INSERT INTO {TASK} (id, custom_id, name, queue, priority, created_at, due_at, ex
 VALUES (%s, %s, %s, %s, %s, UTC_TIMESTAMP(6), coalesce(%s, UTC_TIMESTAMP(6) + INTERVAL %s SECOND),
     coalesce(%s, UTC_TIMESTAMP(6) + INTERVAL %s SECOND), %s, %s, %s, %s, %s, %s, 'PENDING', 0, 0, 0, 0)
 ON DUPLICATE KEY UPDATE id = {TASK}.id
-"""  # noqa: S608 - constants only, here and below
+"""
 
 _DONE = """JSON_TABLE(%s, '$[*]' COLUMNS (i CHAR(32) PATH '$[0]', a INT PATH '$[1]', s VARCHAR(16) PATH '$[2]',
     ago DOUBLE PATH '$[3]', rt DOUBLE PATH '$[4]', v LONGTEXT PATH '$[5]', ve VARCHAR(64) PATH '$[6]',
     ex VARCHAR(255) PATH '$[7]', tb LONGTEXT PATH '$[8]', h LONGTEXT PATH '$[9]')) AS j"""
 
 #: Lock what these attempts still own, in key order.
-LOCK_OWNED = f"SELECT id, attempt, awaited FROM {TASK} WHERE id IN ({{ids}}) ORDER BY id FOR UPDATE"  # noqa: S608
+LOCK_OWNED = f"SELECT id, attempt, awaited FROM {TASK} WHERE id IN ({{ids}}) ORDER BY id FOR UPDATE"
 
 KEEP = f"""
 REPLACE INTO {RESULT} ({", ".join(COPIED)}, history, state, started_at, finished_at, runtime, worker, result,
@@ -36,29 +36,30 @@ SELECT {", ".join("t." + name for name in COPIED)}, coalesce(j.h, t.history), j.
     UTC_TIMESTAMP(6) - INTERVAL (j.ago + j.rt) SECOND, UTC_TIMESTAMP(6) - INTERVAL j.ago SECOND, j.rt, %s, j.v,
     coalesce(j.ve, ''), coalesce(j.ex, ''), j.tb
 FROM {_DONE} STRAIGHT_JOIN {TASK} t ON t.id = j.i
-"""  # noqa: S608
-DROP = f"DELETE FROM {TASK} WHERE id IN ({{ids}})"  # noqa: S608
+"""
+DROP = f"DELETE FROM {TASK} WHERE id IN ({{ids}})"
 
 NEXT_BAND = f"""
 SELECT priority, TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), due_at) / 1e6 FROM {TASK}
 WHERE queue = %s AND priority < %s AND {CLAIMABLE} ORDER BY priority DESC, due_at LIMIT 1
-"""  # noqa: S608
-NEXT_QUEUE = f"SELECT queue FROM {TASK} WHERE queue > %s AND {CLAIMABLE} ORDER BY queue LIMIT 1"  # noqa: S608
+"""
+NEXT_QUEUE = f"SELECT queue FROM {TASK} WHERE queue > %s AND {CLAIMABLE} ORDER BY queue LIMIT 1"
 
 #: Two workers never wait for, nor take, the same row.
 LOCK_DUE = f"""
 SELECT id FROM {TASK} WHERE queue = %s AND priority = %s AND {CLAIMABLE} AND due_at <= UTC_TIMESTAMP(6) {{known}}
 ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED
-"""  # noqa: S608
+"""
 TAKE = f"""
 UPDATE {TASK} SET state = 'STARTED', attempt = attempt + 1, worker_id = %s, slot = %s, started_at = NULL,
     custom_state = NULL, meta = NULL WHERE id IN ({{ids}})
-"""  # noqa: S608
+"""
 TAKEN = f"""
 SELECT id, TIMESTAMPDIFF(MICROSECOND, '1970-01-01', due_at) / 1e6,
     TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), expires_at) / 1e6, {", ".join(CLAIMED)}
 FROM {TASK} WHERE id IN ({{ids}})
-"""  # noqa: S608
+"""
+
 
 class MySQL(Walking):
     """MariaDB 10.6 and MySQL 8.0.11, and newer."""
@@ -73,6 +74,9 @@ class MySQL(Walking):
         # No gap locks; a dead peer is found out within seconds.
         mine = {"connect_timeout": 10, "read_timeout": 60, "write_timeout": 60}
         return {**mine, **options, "isolation_level": "read committed"}
+
+    def prepare_session(self, connection: Any) -> None:
+        """The isolation level is among the connection's options."""
 
     def epoch(self, column: str) -> str:
         return f"(TIMESTAMPDIFF(MICROSECOND, '1970-01-01', {column}) / 1e6)"

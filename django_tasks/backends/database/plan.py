@@ -27,7 +27,8 @@ _HIGHEST, _LOWEST = 32_767, -32_768
 class Plan:
     """One process's memory of its queues.
 
-    A *mark* bounds a priority from below. Where a foreign transaction keeps deleted rows from being cleaned away, a claim
+    A *mark* bounds a priority from below. Where a foreign transaction keeps deleted rows from being cleaned away, a
+    claim
     would walk over all that were claimed since; with the mark it walks over some seconds' worth.
     """
 

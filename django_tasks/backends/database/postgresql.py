@@ -1,6 +1,7 @@
 """PostgreSQL: one statement finishes a batch and claims the next, one JSON parameter carries all outcomes.
 
-Each statement names what it prevents. Plans are pinned (generic, no sequential scans), because a prepared statement with an
+Each statement names what it prevents. Plans are pinned (generic, no sequential scans), because a prepared statement
+with an
 unknown ``LIMIT`` is otherwise planned as a walk over the whole table.
 """
 
@@ -38,7 +39,7 @@ VALUES (%s::uuid, %s, %s, %s, %s, statement_timestamp(),
     coalesce(%s::timestamptz, statement_timestamp() + %s::float8 * interval '1 s'),
     %s, %s, %s, %s, %s::uuid, %s::uuid, 'PENDING', 0, 0, 0, false)
 ON CONFLICT (id) DO NOTHING
-"""  # noqa: S608 - constants only, here and below
+"""
 
 INSERT_MANY = f"""
 INSERT INTO {TASK} (id, custom_id, name, queue, priority, created_at, due_at, expires_at, body, encoding, options,
@@ -49,10 +50,10 @@ SELECT m.id, m.c, m.n, m.q, coalesce(m.p, 0), t.now, coalesce(m.eta, t.now + coa
 FROM (SELECT statement_timestamp() AS now) t, json_to_recordset(%s::json) AS m(id uuid, c text, n text, q text, p int,
     eta timestamptz, d float8, x timestamptz, xi float8, b text, e text, o text, amo bool, r uuid, pa uuid)
 ON CONFLICT (id) DO NOTHING
-"""  # noqa: S608
+"""
 
 #: Nobody is told when nobody listens: NOTIFY takes a lock that all committing transactions share.
-NOTIFY_IDLE = f"SELECT pg_notify('{WAKE_CHANNEL}', '') WHERE EXISTS (SELECT 1 FROM {WORKER} WHERE idle)"  # noqa: S608
+NOTIFY_IDLE = f"SELECT pg_notify('{WAKE_CHANNEL}', '') WHERE EXISTS (SELECT 1 FROM {WORKER} WHERE idle)"
 
 INSERT_ONE_AND_NOTIFY = f"WITH t AS ({INSERT_ONE}) {NOTIFY_IDLE}"
 INSERT_MANY_AND_NOTIFY = f"WITH t AS ({INSERT_MANY}) {NOTIFY_IDLE}"
@@ -60,7 +61,21 @@ INSERT_MANY_AND_NOTIFY = f"WITH t AS ({INSERT_MANY}) {NOTIFY_IDLE}"
 _OUTCOMES = """json_to_recordset(%s::json) AS r(
         i uuid, a int, s text, ago float8, rt float8, v text, ve text, ex text, tb text, h text, k int)"""
 
-_LEDGER = [*COPIED, *"history state started_at finished_at runtime worker result result_encoding exception traceback".split()]
+_LEDGER = [
+    *COPIED,
+    *[
+        "history",
+        "state",
+        "started_at",
+        "finished_at",
+        "runtime",
+        "worker",
+        "result",
+        "result_encoding",
+        "exception",
+        "traceback",
+    ],
+]
 #: Only an id that its caller used twice is met in the ledger: then the newer result stays.
 _REPLACED = ", ".join(f"{name} = excluded.{name}" for name in _LEDGER if name != "id")
 
@@ -75,13 +90,15 @@ kept AS (INSERT INTO {RESULT} ({", ".join(_LEDGER)})
         coalesce(ve, ''), coalesce(ex, ''), tb
     FROM gone WHERE k = 1
     ON CONFLICT (id) DO UPDATE SET {_REPLACED})
-"""  # noqa: S608
+"""
 
-#: What the finishing part has to tell: refused ids (kind 1) and finished ids that somebody waits for (kind 2). Counting first
+#: What the finishing part has to tell: refused ids (kind 1) and finished ids that somebody waits for (kind 2).
+#: Counting first
 #: spares the comparison of each with each.
 _TOLD = """
 SELECT 1 AS kind, d.i::text AS id{nulls} FROM done d
-    WHERE (SELECT count(*) FROM gone) < (SELECT count(*) FROM done) AND NOT EXISTS (SELECT 1 FROM gone g WHERE g.i = d.i)
+    WHERE (SELECT count(*) FROM gone) < (SELECT count(*) FROM done) AND NOT EXISTS (SELECT 1 FROM gone g WHERE g.i =
+    d.i)
 UNION ALL SELECT 2, g.i::text{nulls} FROM gone g WHERE g.awaited
 """
 
@@ -101,11 +118,11 @@ claimed AS (UPDATE {TASK} SET state = 'STARTED', attempt = attempt + 1, worker_i
         LIMIT %s))
     RETURNING id::text, date_part('epoch', due_at) AS due,
         date_part('epoch', expires_at - statement_timestamp()) AS expires_in, {", ".join(CLAIMED)})
-"""  # noqa: S608
-_CLAIMED_ROWS = f"SELECT 0 AS kind, id, due, expires_in, {', '.join(CLAIMED)} FROM claimed"  # noqa: S608
+"""
+_CLAIMED_ROWS = f"SELECT 0 AS kind, id, due, expires_in, {', '.join(CLAIMED)} FROM claimed"
 _NULLS = (
-    ", NULL::float8, NULL::float8, NULL::int, NULL, NULL, NULL::smallint, NULL, NULL, NULL, NULL, NULL::int, NULL::smallint,"
-    " NULL, NULL::bool, NULL::timestamptz, NULL::uuid, NULL::uuid"
+    ", NULL::float8, NULL::float8, NULL::int, NULL, NULL, NULL::smallint, NULL, NULL, NULL, NULL, NULL::int,"
+    " NULL::smallint, NULL, NULL::bool, NULL::timestamptz, NULL::uuid, NULL::uuid"
 )
 
 CLAIM = f"WITH {_CLAIM} {_CLAIMED_ROWS}"
@@ -123,7 +140,7 @@ WITH RECURSIVE b AS (
         (SELECT queue, priority, due_at FROM {TASK} WHERE {CLAIMABLE} AND queue > b.queue
             ORDER BY queue, priority DESC, due_at LIMIT 1)) x LIMIT 1) n)
 SELECT queue, priority, date_part('epoch', due_at - statement_timestamp()) FROM b
-"""  # noqa: S608
+"""
 
 #: The session's planner may only do what the design relies on.
 SESSION = (
@@ -233,7 +250,8 @@ class PostgreSQL(Dialect):
 
 
 def _run(connection: Any, sql: str, params: list[Any]) -> list[tuple[Any, ...]]:
-    """Run a hot statement prepared, on the driver's own cursor; through Django's where statements cannot be prepared."""
+    """Run a hot statement prepared, on the driver's own cursor; through Django's where statements cannot be
+    prepared."""
     if connection.pooled or not hasattr(connection.connection, "prepare_threshold"):
         with connection.cursor() as cursor:
             cursor.execute(sql, params)
@@ -270,5 +288,3 @@ def _as_record(one: Message) -> dict[str, Any]:
     if one.expires_in is not None:
         record["xi"] = one.expires_in
     return record
-
-

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...ids import dashed
 from ..message import Delivery, Holder, Outcome
-from .dialect import CLAIMABLE, CLAIMED, COPIED, RESULT, TASK, delivery, outcome_rows
+from .dialect import CLAIMABLE, CLAIMED, COPIED, RESULT, TASK, delivery, dump, outcome_rows
 from .walking import Walking, marks
 
 NOW = "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')"
@@ -22,26 +22,33 @@ INSERT INTO {TASK} (id, custom_id, name, queue, priority, created_at, due_at, ex
 VALUES (%s, %s, %s, %s, %s, {NOW}, coalesce(%s, {LATER}), coalesce(%s, {LATER}),
     %s, %s, %s, %s, %s, %s, 'PENDING', 0, 0, 0, 0)
 ON CONFLICT (id) DO NOTHING
-"""  # noqa: S608 - constants only, here and below
+"""
 
-#: Write the ledger from what this attempt still owns.
+_FIELD = "json_extract(j.value, '$[{}]')".format
+
+#: Write the ledger from what these attempts still own. CROSS JOIN: SQLite then looks each outcome up, not each task.
 KEEP = f"""
 INSERT OR REPLACE INTO {RESULT} ({", ".join(COPIED)}, history, state, started_at, finished_at, runtime, worker, result,
     result_encoding, exception, traceback)
-SELECT {", ".join(COPIED)}, coalesce(%s, history), %s,
-    strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', (-%s - %s) || ' seconds'),
-    strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', -%s || ' seconds'), %s, %s, %s, %s, %s, %s
-FROM {TASK} WHERE id = %s AND attempt = %s
-"""  # noqa: S608
-DROP = f"DELETE FROM {TASK} WHERE id = %s AND attempt = %s"  # noqa: S608
-OWNED = f"SELECT 1 FROM {TASK} WHERE id = %s AND attempt = %s"  # noqa: S608
+SELECT {", ".join("t." + name for name in COPIED)}, coalesce({_FIELD(9)}, t.history), {_FIELD(2)},
+    strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', (-{_FIELD(3)} - {_FIELD(4)}) || ' seconds'),
+    strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', -{_FIELD(3)} || ' seconds'),
+    {_FIELD(4)}, %s, {_FIELD(5)}, {_FIELD(6)}, {_FIELD(7)}, {_FIELD(8)}
+FROM json_each(%s) j CROSS JOIN {TASK} t WHERE t.id = {_FIELD(0)} AND t.attempt = {_FIELD(1)}
+"""
+DROP = f"""
+DELETE FROM {TASK} WHERE rowid IN (
+    SELECT t.rowid FROM json_each(%s) j CROSS JOIN {TASK} t WHERE t.id = {_FIELD(0)} AND t.attempt = {_FIELD(1)})
+"""
+DROP_ONE = f"DELETE FROM {TASK} WHERE id = %s AND attempt = %s"
+OWNED = f"SELECT 1 FROM {TASK} WHERE id = %s AND attempt = %s"
 
 #: The head of the best priority of a queue below another one.
 NEXT_BAND = f"""
 SELECT priority, (julianday(due_at) - julianday('now')) * 86400.0 FROM {TASK}
 WHERE queue = %s AND priority < %s AND {CLAIMABLE} ORDER BY priority DESC, due_at LIMIT 1
-"""  # noqa: S608
-NEXT_QUEUE = f"SELECT queue FROM {TASK} WHERE queue > %s AND {CLAIMABLE} ORDER BY queue LIMIT 1"  # noqa: S608
+"""
+NEXT_QUEUE = f"SELECT queue FROM {TASK} WHERE queue > %s AND {CLAIMABLE} ORDER BY queue LIMIT 1"
 
 CLAIM = f"""
 UPDATE {TASK} SET state = 'STARTED', attempt = attempt + 1, worker_id = %s, slot = %s, started_at = NULL,
@@ -50,7 +57,8 @@ WHERE rowid IN (SELECT rowid FROM {TASK} WHERE queue = %s AND priority = %s AND 
     {{known}} ORDER BY due_at LIMIT %s)
 RETURNING id, (julianday(due_at) - 2440587.5) * 86400.0, (julianday(expires_at) - julianday('now')) * 86400.0,
     {", ".join(CLAIMED)}
-"""  # noqa: S608
+"""
+
 
 class SQLite(Walking):
     """SQLite 3.35 and newer."""
@@ -85,19 +93,14 @@ class SQLite(Walking):
         kept = [row for row in rows if row[-1]]
         refused: set[str] = set()
         if kept:
-            cursor.executemany(
-                KEEP,
-                [
-                    (hist, state, age, run, age, run, worker, value, encoding, error, trace, id_, attempt)
-                    for id_, attempt, state, age, run, value, encoding, error, trace, hist, _ in kept
-                ],
-            )
+            outcomes_json = dump(kept)
+            cursor.execute(KEEP, (worker, outcomes_json))
             if cursor.rowcount != len(kept):
                 refused = self._refused(cursor, kept)
-            cursor.executemany(DROP, [row[:2] for row in kept])
+            cursor.execute(DROP, (outcomes_json,))
         for row in rows:
             if not row[-1]:
-                cursor.execute(DROP, row[:2])
+                cursor.execute(DROP_ONE, row[:2])
                 if not cursor.rowcount:
                     refused.add(dashed(row[0]))
         return refused, []

@@ -33,8 +33,8 @@ class Listener(Waker):
             self._raw: Any = connection.connection
             self._raw.execute(f"LISTEN {channel}")
 
-    def fileno(self) -> int | None:
-        return self._raw.fileno()  # type: ignore[no-any-return]
+    def fileno(self) -> int:
+        return int(self._raw.fileno())
 
     def interval(self, idle_for: float) -> float:
         return NET
@@ -108,7 +108,7 @@ class ListeningCaller(ResultWaker):
         if not self._marked:
             time.sleep(min(timeout, 0.05))
             return
-        select.select([self._listener.fileno()], [], [], min(timeout, 1.0))
+        select.select([self._listener], [], [], min(timeout, 1.0))
         self._listener.woken()
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ PostgreSQL does both in one statement (:mod:`.postgresql`).
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -80,6 +80,9 @@ class Walking(Dialect):
                     priority = row[0]
                     found.append(Band(queue, priority, float(row[1])))
             return found
+
+    def tell(self, engine: Any, channel: str, payloads: Iterable[str]) -> None:
+        """Nobody listens: callers that wait look for themselves."""
 
     @abstractmethod
     def claim_band(

@@ -11,6 +11,7 @@ from argparse import ArgumentParser  # noqa: E402
 from typing import Any  # noqa: E402
 
 from django.core.management.base import BaseCommand, CommandError  # noqa: E402
+from django.utils.autoreload import get_child_arguments  # noqa: E402
 
 from django_tasks.worker.start import WorkerCommand, prepare, watch_and_restart  # noqa: E402
 
@@ -38,8 +39,8 @@ class Command(BaseCommand):
     def handle(self, *args: object, **options: Any) -> None:
         command = WorkerCommand.from_options(options)
         if options["autoreload"]:
-            arguments = [word for word in sys.argv if word not in ("--autoreload", "--reload")]
-            sys.exit(watch_and_restart([sys.executable, *arguments]))
+            arguments = [word for word in get_child_arguments() if word not in ("--autoreload", "--reload")]
+            sys.exit(watch_and_restart(arguments))
         if problem := prepare():
             raise CommandError(problem, returncode=2)
         sys.exit(command.run(self.stdout.write))
