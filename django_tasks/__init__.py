@@ -13,7 +13,7 @@ __distribution__ = "django-workbeat"
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from .registry import tasks
+    from .registry import register_task, tasks
     from .result import AsyncResult, EagerResult
     from .task import Task, current_task, send_task, shared_task
 
@@ -22,6 +22,7 @@ _HOMES = {
     "EagerResult": "result",
     "Task": "task",
     "current_task": "task",
+    "register_task": "registry",
     "send_task": "task",
     "shared_task": "task",
     "tasks": "registry",
@@ -32,6 +33,7 @@ __all__ = [
     "EagerResult",
     "Task",
     "current_task",
+    "register_task",
     "send_task",
     "shared_task",
     "tasks",

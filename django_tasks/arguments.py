@@ -27,7 +27,7 @@ class Arguments:
                 parameters = parameters[1:]
         self.name = _name(function)
         self.signature = inspect.Signature(parameters)
-        positional = [
+        self._positional = [
             one
             for one in parameters
             if one.kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -36,9 +36,11 @@ class Arguments:
             one.kind is inspect.Parameter.KEYWORD_ONLY and one.default is inspect.Parameter.empty for one in parameters
         )
         # Most calls are positional: counting is a hundredth of the cost of binding.
-        self._fewest = sum(one.default is inspect.Parameter.empty for one in positional) if not needs_names else 1 << 30
+        self._fewest = (
+            sum(one.default is inspect.Parameter.empty for one in self._positional) if not needs_names else 1 << 30
+        )
         rest = any(one.kind is inspect.Parameter.VAR_POSITIONAL for one in parameters)
-        self._most = 1 << 30 if rest else len(positional)
+        self._most = 1 << 30 if rest else len(self._positional)
 
     def check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Raise ``TypeError`` if the function cannot be called like this."""
@@ -48,6 +50,34 @@ class Arguments:
             self.signature.bind(*args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{self.name}(): {error}. It takes {self.signature}") from None
+
+    def merged(
+        self,
+        old_args: Sequence[Any],
+        old_kwargs: Mapping[str, Any],
+        args: Sequence[Any] | None,
+        kwargs: Mapping[str, Any] | None,
+    ) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        """Return the arguments of a repeated call: the new ones, and of the old ones what these do not replace.
+
+        As in Celery, ``args`` replace all that was given by position and ``kwargs`` all that was given by name, also
+        where a parameter changes from the one to the other.
+        """
+        either = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        if args is not None and kwargs is None:
+            filled = {one.name for one in self._positional[: len(args)] if one.kind is either}
+            return args, {name: value for name, value in old_kwargs.items() if name not in filled}
+        if kwargs is not None and args is None:
+            try:
+                bound = self.signature.bind_partial(*old_args)
+            except TypeError:  # a call that does not fit, sent without typing
+                return old_args, kwargs
+            named = dict(kwargs)
+            for one in self._positional:
+                if one.kind is either and one.name in bound.arguments and one.name in named:
+                    bound.arguments[one.name] = named.pop(one.name)
+            return bound.args, named
+        return (old_args if args is None else args), (old_kwargs if kwargs is None else kwargs)
 
 
 class Models:
@@ -88,10 +118,18 @@ class Models:
         )
 
     def returned(self, value: Any, **dump: Any) -> Any:
-        """Return a model as plain data; anything else unchanged."""
-        return value.model_dump(mode="json", **dump) if isinstance(value, self._pydantic.BaseModel) else value
+        """Return models, also those in lists, tuples and dicts, as plain data; anything else unchanged."""
+        if isinstance(value, self._pydantic.BaseModel):
+            return value.model_dump(**{"mode": "json", **dump})
+        if isinstance(value, list | tuple):
+            return [self.returned(one, **dump) for one in value]
+        if isinstance(value, dict):
+            return {key: self.returned(one, **dump) for key, one in value.items()}
+        return value
 
-    def _each(self, args: Sequence[Any], kwargs: Mapping[str, Any], treat: Callable[[Any, Any], Any]) -> Any:
+    def _each(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], treat: Callable[[Any, Any], Any]
+    ) -> tuple[list[Any], dict[str, Any]]:
         bound = self._arguments.signature.bind(*args, **kwargs)
         adapters = self._by_name()
         for name, value in bound.arguments.items():

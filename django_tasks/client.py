@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import os
+import reprlib
+import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
+from uuid import UUID
 
-from django.db import connections
+from django.db import connections, transaction
 from django.utils import timezone
 
 from . import ids, routing, signals
@@ -19,9 +23,11 @@ from .backends.message import Message
 from .backends.results import Record
 from .conf import settings
 from .context import current_request
-from .exceptions import OperationalError, PayloadTooLarge
-from .retry import publish_delays
-from .serialization import dumps
+from .exceptions import DecodeError, OperationalError, PayloadTooLarge
+from .registry import tasks
+from .request import Context
+from .retry import publish_delays, validate_publish_policy
+from .serialization import dumps, loads
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +61,18 @@ MEANINGLESS = frozenset(
     ["producer", "connection", "publisher", "add_to_parent", "exchange_type", "delivery_mode", "mandatory", "immediate"]
 )
 
+#: What the value of an option has to be, where it is not looked at anyway.
+_TYPES: dict[str, tuple[type, str]] = {
+    "headers": (Mapping, "a dict"),
+    "shadow": (str, "a text"),
+    "argsrepr": (str, "a text"),
+    "kwargsrepr": (str, "a text"),
+    "serializer": (str, "the name of a serializer"),
+    "compression": (str, "the name of a compression"),
+    "ignore_result": (bool, "True or False"),
+    "acks_late": (bool, "True or False"),
+    "retry": (bool, "True or False"),
+}
 _NOTHING = dumps([[], {}])
 
 
@@ -67,6 +85,8 @@ def build(
     arguments that
     cannot be serialized, :class:`~django_tasks.exceptions.PayloadTooLarge` beyond ``PAYLOAD_LIMIT``.
     """
+    if getattr(task, "shadow_overridden", False) and options.get("shadow") is None:
+        options = {**options, "shadow": task.shadow_name(args, kwargs, options)}
     routed: Mapping[str, Any] = options
     if settings.TASK_ROUTES is not None:
         found = routing.route(name, args, kwargs, options, task)
@@ -75,7 +95,7 @@ def build(
     given = routed.get
     queue = given("queue") or given("routing_key") or given("exchange") or getattr(task, "queue", None)
     priority = given("priority")
-    encoding, body = _encode(args, kwargs, given("serializer"), given("compression"), task, name)
+    encoding, body = encode(args, kwargs, given("serializer"), given("compression"), task, name)
     task_id = given("task_id")
     parent = current_request.get()
     if priority is None:
@@ -92,7 +112,7 @@ def build(
         encoding=encoding,
         priority=routing.validate_priority(priority) if priority else 0,
     )
-    if task_id is not None and task_id != message.id:
+    if task_id is not None and str(task_id) != message.id:
         message.custom_id = task_id
     acks_late = given("acks_late")
     if acks_late is None:
@@ -102,18 +122,59 @@ def build(
         acks_late = settings.TASK_ACKS_LATE and (settings.TASK_REJECT_ON_WORKER_LOST if requeue is None else requeue)
     if not acks_late:
         message.at_most_once = True
+    parent_id, root_id = given("parent_id"), given("root_id")
     if parent is not None and not parent.called_directly:
-        message.parent_id = ids.key_of(parent.id)
-        message.root_id = ids.key_of(parent.root_id or parent.id)
+        parent_id = parent_id or parent.id
+        root_id = root_id or parent.root_id or parent.id
+    if parent_id or root_id:
+        message.parent_id = _task_key(parent_id) if parent_id else None
+        message.root_id = _task_key(root_id) if root_id else None
     if options:
-        _schedule(message, given("countdown"), given("eta"))
-        message.options = _message_options(routed)
+        message.delay, message.eta = due_of(given("countdown"), given("eta"))
     expires = given("expires")
     if expires is None:
         expires = getattr(task, "expires", None)
     if expires is not None:
-        _expire(message, expires)
+        message.expires_in, message.expires_at = expiry_of(expires)
+    if options or expires is not None or message.parent_id != parent_id or message.root_id != root_id:
+        message.options = _message_options(routed, message, parent_id, root_id)
     return message
+
+
+def prepare(
+    name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any], task: Any = None
+) -> Message:
+    """Return the message of a call, as :meth:`build` does, once ``before_task_publish`` has been told of it.
+
+    Its receivers may add headers and properties; they cannot change what the call says otherwise.
+    """
+    message = build(name, args, kwargs, options, task)
+    if signals.before_task_publish.receivers:
+        kept = options_of(message.options)
+        protocol, own = _headers(message, args, kwargs, kept), kept.get("headers", {})
+        before = {"correlation_id": protocol["id"], "reply_to": "", **kept.get("properties", {})}
+        headers, properties = {**protocol, **own}, dict(before)
+        signals.before_task_publish.emit(
+            name, body=_body(args, kwargs), headers=headers, properties=properties, exchange="",
+            routing_key=message.queue, declare=[],
+            retry_policy={**settings.TASK_PUBLISH_RETRY_POLICY, **(options.get("retry_policy") or {})},
+        )  # fmt: skip
+        kept["headers"] = {key: value for key, value in headers.items() if key in own or key not in protocol}
+        changed = {key: value for key, value in properties.items() if before.get(key) != value}
+        kept["properties"] = {**kept.get("properties", {}), **changed}
+        kept = {key: value for key, value in kept.items() if value != {}}
+        message.options = dumps(kept)[1] if kept else None
+    return message
+
+
+def tell_sent(message: Message, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Tell ``after_task_publish`` of a message."""
+    if signals.after_task_publish.receivers:
+        kept = options_of(message.options)
+        headers = {**_headers(message, args, kwargs, kept), **kept.get("headers", {})}
+        signals.after_task_publish.emit(
+            message.name, body=_body(args, kwargs), headers=headers, exchange="", routing_key=message.queue
+        )
 
 
 def publish(messages: Sequence[Message], *, retry: bool | None = None, policy: Mapping[str, Any] | None = None) -> None:
@@ -150,18 +211,11 @@ def send(
 
     An id chosen by the caller is a key: a call whose id is waiting, running or in the ledger is not stored again.
     """
-    listeners = signals.before_task_publish.receivers or signals.after_task_publish.receivers
-    if listeners:
-        options = _tell_before(name, args, kwargs, options)
-    message = build(name, args, kwargs, options, task)
+    message = prepare(name, args, kwargs, options, task)
     if options.get("task_id") is None or not exists(message.id):
         publish([message], retry=options.get("retry"), policy=options.get("retry_policy"))
-    task_id = message.custom_id or message.id
-    if listeners:
-        signals.after_task_publish.emit(
-            name, headers={"id": task_id, "task": name}, body=(args, kwargs, {}), exchange="", routing_key=message.queue
-        )
-    return task_id
+        tell_sent(message, args, kwargs)
+    return message.custom_id or message.id
 
 
 def send_many(
@@ -170,24 +224,56 @@ def send_many(
     """Store many calls of one task, in statements of a thousand, all or none; return their ids in order."""
     if options.get("task_id") is not None:
         raise TypeError("enqueue_many() makes the ids itself: the option 'task_id' names one call")
-    listeners = signals.before_task_publish.receivers or signals.after_task_publish.receivers
-    messages = []
-    for args, kwargs in calls:
-        own = _tell_before(name, args, kwargs, options) if listeners else options
-        messages.append(build(name, args, kwargs, own, task))
+    if signals.before_task_publish.receivers or signals.after_task_publish.receivers:
+        calls = list(calls)
+        messages = [prepare(name, args, kwargs, options, task) for args, kwargs in calls]
+    else:
+        messages = [build(name, args, kwargs, options, task) for args, kwargs in calls]
     if messages:
         publish(messages, retry=options.get("retry"), policy=options.get("retry_policy"))
-    if listeners:
-        for message in messages:
-            signals.after_task_publish.emit(
-                name, headers={"id": message.id, "task": name}, body=None, exchange="", routing_key=message.queue
-            )
+    if signals.after_task_publish.receivers:
+        for message, (args, kwargs) in zip(messages, calls, strict=True):
+            tell_sent(message, args, kwargs)
     return [message.id for message in messages]
+
+
+def drops_result(options: Mapping[str, Any], task: Any = None) -> bool:
+    """Will nobody be told the return value of this call? The call says, else the task, else ``TASK_IGNORE_RESULT``."""
+    for given in (options.get("ignore_result"), getattr(task, "ignore_result", None)):
+        if given is not None:
+            return bool(given)
+    return settings.TASK_IGNORE_RESULT
+
+
+def revoke(task_ids: Sequence[str]) -> int:
+    """Cancel tasks, durably; return how many were found unfinished.
+
+    What waits ends now, in the caller's transaction, and ``task_revoked`` is told here once that commits; a running
+    task is asked to stop.
+    """
+    found = [read(task_id) for task_id in task_ids] if signals.task_revoked.receivers else []
+    count = get_broker().revoke([ids.key_of(task_id) for task_id in task_ids])
+    for before in found:
+        if before is not None and not before.finished and (after := read(before.task_id)) and after.finished:
+            transaction.on_commit(partial(_tell_revoked, after), using=get_broker().alias)
+    return count
+
+
+def _tell_revoked(record: Record) -> None:
+    args, kwargs = loads(record.body, record.encoding, settings.ACCEPT_CONTENT)
+    request = Context(id=record.task_id, task=record.name, args=args, kwargs=kwargs, called_directly=False)
+    task = tasks.get(record.name)
+    signals.task_revoked.emit(task, request=request, terminated=False, signum=None, expired=False)
 
 
 def read(task_id: str) -> Record | None:
     """Return what is known of a task, ``None`` if nobody knows it."""
     return get_results().read(task_id)
+
+
+def ended(task_id: str) -> bool:
+    """Is the task in the ledger?"""
+    return get_results().ended(task_id)
 
 
 def read_outside(task_id: str) -> Record | None:
@@ -209,14 +295,17 @@ def exists(task_id: str) -> bool:
 
 
 def _task_key(task_id: Any) -> str:
+    if isinstance(task_id, UUID):
+        return str(task_id)
     if not isinstance(task_id, str) or not task_id or len(task_id) > 255:
         raise ValueError(f"task_id must be a string of 1 to 255 characters, not {task_id!r}")
     return ids.key_of(task_id)
 
 
-def _encode(
+def encode(
     args: Sequence[Any], kwargs: Mapping[str, Any], serializer: Any, compression: Any, task: Any, name: str
 ) -> tuple[str, str]:
+    """Return ``(encoding, text)`` of arguments. Raises as :func:`build` does."""
     serializer = serializer or getattr(task, "serializer", None) or settings.TASK_SERIALIZER
     compression = compression or getattr(task, "compression", None) or settings.TASK_COMPRESSION
     if not args and not kwargs and serializer == "json" and compression is None:
@@ -230,34 +319,49 @@ def _encode(
     return encoding, body
 
 
-def _schedule(message: Message, countdown: Any, eta: Any) -> None:
+def due_of(countdown: Any, eta: Any) -> tuple[float, datetime | None]:
+    """Return when a call is due: seconds from now (what has passed is 0), and the aware moment instead, if given.
+
+    Raises ``TypeError`` or ``ValueError`` for what is neither, or both.
+    """
     if countdown is not None:
         if eta is not None:
             raise ValueError("Give either countdown (seconds) or eta (datetime), not both")
         if isinstance(countdown, bool) or not isinstance(countdown, int | float) or countdown != countdown:
             raise TypeError(f"countdown must be seconds as a number, not {countdown!r}")
-        message.delay = max(0.0, float(countdown))
-        _within_calendar(message.delay, "countdown")
-    elif eta is not None:
-        if isinstance(eta, str):
-            eta = datetime.fromisoformat(eta)
-        if not isinstance(eta, datetime):
-            raise TypeError(f"eta must be a datetime, not {eta!r}")
-        message.eta = timezone.make_aware(eta) if timezone.is_naive(eta) else eta
+        _within_calendar(countdown, "countdown")
+        return max(0.0, float(countdown)), None
+    moment = moment_of(eta, "eta")
+    if moment is None and eta is not None:
+        raise TypeError(f"eta must be a datetime, not {eta!r}")
+    return 0.0, moment
 
 
-def _expire(message: Message, expires: Any) -> None:
+def moment_of(value: Any, option: str) -> datetime | None:
+    """Return a datetime, or its ISO 8601 text, as an aware datetime; ``None`` for anything else."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError(f"{option} must be a datetime or its ISO 8601 text, not {value!r}") from None
+    if not isinstance(value, datetime):
+        return None
+    return timezone.make_aware(value) if timezone.is_naive(value) else value
+
+
+def expiry_of(expires: Any) -> tuple[float | None, datetime | None]:
+    """Return ``(seconds from now, None)`` or ``(None, aware moment)`` for what Celery allows as ``expires``.
+
+    Raises ``TypeError`` or ``ValueError`` for anything else.
+    """
     if isinstance(expires, timedelta):
         expires = expires.total_seconds()
-    if isinstance(expires, str):
-        expires = datetime.fromisoformat(expires)
-    if isinstance(expires, datetime):
-        message.expires_at = timezone.make_aware(expires) if timezone.is_naive(expires) else expires
-    elif isinstance(expires, int | float) and not isinstance(expires, bool) and expires == expires:
-        message.expires_in = float(expires)
-        _within_calendar(message.expires_in, "expires")
-    else:
-        raise TypeError(f"expires must be seconds as a number, a timedelta or a datetime, not {expires!r}")
+    if (moment := moment_of(expires, "expires")) is not None:
+        return None, moment
+    if isinstance(expires, int | float) and not isinstance(expires, bool) and expires == expires:
+        _within_calendar(expires, "expires")
+        return float(expires), None
+    raise TypeError(f"expires must be seconds as a number, a timedelta or a datetime, not {expires!r}")
 
 
 def _within_calendar(seconds: float, option: str) -> None:
@@ -265,35 +369,69 @@ def _within_calendar(seconds: float, option: str) -> None:
         raise ValueError(f"{option}={seconds!r} lies more than 95 years away")
 
 
-def _message_options(given: Mapping[str, Any]) -> str | None:
+def _message_options(given: Mapping[str, Any], message: Message, parent_id: Any, root_id: Any) -> str | None:
     """Return what the row has no column for, as JSON; ``None`` for most calls."""
-    kept: dict[str, Any] = {}
-    for key in ("headers", "shadow", "argsrepr", "kwargsrepr", "ignore_result"):
-        if given.get(key) is not None:
-            kept[key] = given[key]
+    kept = kept_options(given)
+    if given.get("retry_policy") is not None:
+        validate_publish_policy(given["retry_policy"])
     if given.get("countdown") is not None or given.get("eta") is not None:
         kept["eta"] = True
+    if message.expires_at is not None:
+        kept["expires"] = message.expires_at.isoformat()
+    elif message.expires_in is not None:
+        kept["expires"] = (timezone.now() + timedelta(seconds=message.expires_in)).isoformat()
+    # The columns have room for UUIDs only.
+    for key, own, stored in (("parent_id", parent_id, message.parent_id), ("root_id", root_id, message.root_id)):
+        if own and str(own) != stored:
+            kept[key] = str(own)
     unknown = {key: value for key, value in given.items() if key not in CALL_OPTIONS and key not in MEANINGLESS}
     if unknown:
         kept["properties"] = unknown
     return dumps(kept)[1] if kept else None
 
 
-def _tell_before(
-    name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]
-) -> Mapping[str, Any]:
-    headers = dict(options.get("headers") or {})
-    signals.before_task_publish.emit(
-        name, body=(args, kwargs, {}), headers=headers, properties={}, exchange="", routing_key=options.get("queue"),
-        declare=[],
-        retry_policy=options.get("retry_policy"),
-    )  # fmt: skip
-    return {**options, "headers": headers} if headers else options
+def kept_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of a call's options that are kept as they are. Raises ``TypeError`` for a value of a wrong type."""
+    for key, value in given.items():
+        if value is not None and key in _TYPES and not isinstance(value, _TYPES[key][0]):
+            raise TypeError(f"{key} must be {_TYPES[key][1]}, not {value!r}")
+    names = ("headers", "shadow", "argsrepr", "kwargsrepr", "ignore_result")
+    return {name: given[name] for name in names if given.get(name) is not None}
+
+
+def _headers(message: Message, args: Any, kwargs: Any, kept: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the headers that Celery's message would have, as signals show them."""
+    task_id = message.custom_id or message.id
+    moment = message.eta or (timezone.now() + timedelta(seconds=message.delay) if message.delay else None)
+    return {
+        "lang": "py",
+        "task": message.name,
+        "id": task_id,
+        "shadow": kept.get("shadow"),
+        "eta": moment.isoformat() if moment else None,
+        "expires": kept.get("expires"),
+        "group": None,
+        "group_index": None,
+        "retries": 0,
+        "timelimit": [None, None],
+        "root_id": kept.get("root_id") or message.root_id or task_id,
+        "parent_id": kept.get("parent_id") or message.parent_id,
+        "argsrepr": kept.get("argsrepr") or reprlib.repr(args),
+        "kwargsrepr": kept.get("kwargsrepr") or reprlib.repr(kwargs),
+        "origin": f"gen{os.getpid()}@{socket.gethostname()}",
+        "ignore_result": bool(kept.get("ignore_result")),
+    }
+
+
+def _body(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+    return args, kwargs, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
 def options_of(message_options: str | None) -> dict[str, Any]:
-    """Return a message's options as a dict."""
+    """Return a message's options as a dict. Raises :class:`~django_tasks.exceptions.DecodeError` if they are none."""
     if not message_options:
         return {}
-    found = json.loads(message_options)
-    return found if isinstance(found, dict) else {}
+    found = loads(message_options, "", ("json",))
+    if not isinstance(found, dict):
+        raise DecodeError("The message's options are no mapping")
+    return found

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import socket
+from datetime import datetime
 from typing import Any
 
 from django.utils import timezone
 
 from . import states
 from .backends.message import Delivery, Message, Outcome, Return
+from .backends.results import Record
 from .conf import settings
 from .executor import Execution, execute
+from .registry import tasks
 from .result import EagerResult
 from .serialization import exception_from_data, loads
 
+#: How often an eager task may put itself back, with ``Reject(requeue=True)``.
+REDELIVERIES = 100
 
-def run_eagerly(message: Message, *, throw: bool) -> EagerResult[Any]:
+
+def run_eagerly(message: Message, *, throw: bool, retries: int = 0) -> EagerResult[Any]:
     """Run a message here and return its result; retries follow at once, without their delay.
 
-    ``throw``: raise the exception of a failure.
+    ``throw``: raise the exception of a failure. ``retries``: how often it counts as retried already.
+    Raises ``RuntimeError`` when the task rejects itself over and over, which on a worker would never end.
     """
+    worker = f"eager@{socket.gethostname()}"
+    began = timezone.now()
     delivery = Delivery(
         id=message.id,
-        attempt=1,
+        attempt=retries + 1,
         name=message.name,
         queue=message.queue,
         priority=message.priority,
@@ -30,29 +39,40 @@ def run_eagerly(message: Message, *, throw: bool) -> EagerResult[Any]:
         encoding=message.encoding,
         custom_id=message.custom_id,
         options=message.options,
+        retries=retries,
         root_id=message.root_id,
         parent_id=message.parent_id,
-        due=timezone.now().timestamp(),
+        due=began.timestamp(),
         expires_in=message.expires_in,
     )
-    began = timezone.now()
+    if message.expires_at is not None:
+        delivery.expires_in = (message.expires_at - began).total_seconds()
     while True:
-        execution = execute(delivery, worker=f"eager@{socket.gethostname()}", eager=True)
-        if execution.after is not None:
-            execution.after()
+        execution = execute(delivery, worker=worker, eager=True)
         done = execution.done
         if isinstance(done, Outcome):
             break
         if done.state == states.UNROUTABLE:
             raise RuntimeError(f"Task {message.name} is not registered here, so it cannot run eagerly")
+        if execution.after is not None:
+            execution.after()
         _again(delivery, done)
-    if settings.TASK_STORE_EAGER_RESULT and done.keep:
-        _store(delivery, message, done, began)
+        if delivery.attempt - delivery.retries > REDELIVERIES:
+            raise RuntimeError(
+                f"Task {message.name} rejected itself {REDELIVERIES} times: on a worker it would never end"
+            )
+    stored = done.keep and _is_to_store(message.name)
+    if stored:
+        _store(delivery, done, began, worker)
+    if execution.after is not None:
+        execution.after()
     if throw and done.state in states.PROPAGATE_STATES and isinstance(execution.value, BaseException):
         raise execution.value
-    return EagerResult(
-        message.custom_id or message.id, _value(done, execution), done.state, done.traceback, message.name
+    result: EagerResult[Any] = EagerResult(
+        delivery.task_id, _value(done, execution), done.state, done.traceback, message.name
     )
+    result._ledger, result._stored = _record(delivery, done, worker), stored
+    return result
 
 
 def _again(delivery: Delivery, back: Return) -> None:
@@ -65,6 +85,10 @@ def _again(delivery: Delivery, back: Return) -> None:
         delivery.body, delivery.encoding = back.body, back.encoding
     if back.options is not None:
         delivery.options = back.options
+    if back.queue is not None:
+        delivery.queue = back.queue
+    if back.priority is not None:
+        delivery.priority = back.priority
 
 
 def _value(done: Outcome, execution: Execution) -> Any:
@@ -80,18 +104,46 @@ def _value(done: Outcome, execution: Execution) -> Any:
     return None if done.result is None else loads(done.result, done.result_encoding, settings.ACCEPT_CONTENT)
 
 
-def _store(delivery: Delivery, message: Message, done: Outcome, began: Any) -> None:
+def _is_to_store(name: str) -> bool:
+    wanted = getattr(tasks.get(name), "store_eager_result", None)
+    return settings.TASK_STORE_EAGER_RESULT if wanted is None else bool(wanted)
+
+
+def _record(delivery: Delivery, done: Outcome, worker: str) -> Record:
+    """Return what would be read of it, had it run on a worker."""
+    return Record(
+        task_id=delivery.task_id,
+        state=done.state,
+        name=delivery.name,
+        queue=delivery.queue,
+        body=delivery.body,
+        encoding=delivery.encoding,
+        retries=delivery.retries,
+        attempt=delivery.attempt,
+        result=done.result,
+        result_encoding=done.result_encoding,
+        traceback=done.traceback,
+        worker=worker,
+        finished_at=timezone.now(),
+        root_id=delivery.root_id,
+        parent_id=delivery.parent_id,
+        options=delivery.options,
+        history=done.history or delivery.history,
+    )
+
+
+def _store(delivery: Delivery, done: Outcome, began: datetime, worker: str) -> None:
     from .models import TaskResult
 
     TaskResult.objects.using(settings.DATABASE).create(
-        id=message.id,
-        custom_id=message.custom_id,
-        name=message.name,
-        queue=message.queue,
-        priority=message.priority,
+        id=delivery.id,
+        custom_id=delivery.custom_id,
+        name=delivery.name,
+        queue=delivery.queue,
+        priority=delivery.priority,
         created_at=began,
         due_at=began,
-        started_at=began,
+        started_at=None if done.runtime is None else began,
         finished_at=timezone.now(),
         attempt=delivery.attempt,
         retries=delivery.retries,
@@ -99,11 +151,11 @@ def _store(delivery: Delivery, message: Message, done: Outcome, began: Any) -> N
         encoding=delivery.encoding,
         options=delivery.options,
         history=done.history or delivery.history,
-        root_id=message.root_id,
-        parent_id=message.parent_id,
+        root_id=delivery.root_id,
+        parent_id=delivery.parent_id,
         state=done.state,
         runtime=done.runtime,
-        worker=f"eager@{socket.gethostname()}",
+        worker=worker,
         result=done.result,
         result_encoding=done.result_encoding,
         exception=done.exception,

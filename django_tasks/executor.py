@@ -8,7 +8,9 @@ import logging
 import time
 import traceback as tracebacks
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from asgiref.sync import async_to_sync
@@ -18,6 +20,7 @@ from django.db import transaction
 from . import exceptions, signals, states
 from .backends import get_broker
 from .backends.message import Delivery, Outcome, Return
+from .client import drops_result, options_of
 from .conf import settings
 from .context import current_request
 from .registry import tasks
@@ -80,7 +83,7 @@ def execute(delivery: Delivery, *, worker: str = "", eager: bool = False) -> Exe
         return _unknown(delivery)
     try:
         args, kwargs = _arguments(delivery)
-        options = json.loads(delivery.options) if delivery.options else {}
+        options = options_of(delivery.options)
     except Exception as error:
         return _malformed(delivery, task, error)
     request = _request(delivery, task, args, kwargs, options, worker, eager)
@@ -101,13 +104,16 @@ def _run(delivery: Delivery, task: Any, request: Context) -> Execution:
             task.before_start(task_id, request.args, request.kwargs)
         if task.atomic and not request.is_eager:
             return _run_atomic(delivery, task, request, began)
-        value = _call(task, request)
-        outcome = _success(delivery, task, request, value, began)
+        with transaction.atomic(using=settings.DATABASE) if task.atomic else nullcontext():
+            value = _call(task, request)
+            outcome = _success(delivery, task, request, value, began)
     except _LeaseLost:
         return Execution(Return(delivery.id, delivery.attempt))
     except BaseException as error:
+        if request.is_eager and isinstance(error, KeyboardInterrupt):
+            raise  # somebody at the keyboard means the whole process
         return _raised(delivery, task, request, error, began)
-    return Execution(outcome, _after_success(task, request, value), value=value, request=request)
+    return Execution(outcome, _after_success(task, request, outcome, value), value=value, request=request)
 
 
 def _run_atomic(delivery: Delivery, task: Any, request: Context, began: float) -> Execution:
@@ -126,7 +132,7 @@ def _run_atomic(delivery: Delivery, task: Any, request: Context, began: float) -
             raise
         # Whether the commit took effect is unknown. Giving it back is refused if it did.
         return Execution(Return(delivery.id, delivery.attempt))
-    return Execution(outcome, _after_success(task, request, value), stored=True, value=value, request=request)
+    return Execution(outcome, _after_success(task, request, outcome, value), stored=True, value=value, request=request)
 
 
 def _call(task: Any, request: Context) -> Any:
@@ -178,11 +184,12 @@ def encode_result(task: Any, value: Any) -> tuple[str, str]:
 def _raised(delivery: Delivery, task: Any, request: Context, error: BaseException, began: float) -> Execution:
     if isinstance(error, exceptions.Ignore):
         outcome = Outcome(delivery.id, delivery.attempt, states.IGNORED, runtime=time.monotonic() - began, keep=False)
-        return Execution(outcome, _after(task, request, states.IGNORED, None, None), value=error, request=request)
+        return Execution(outcome, _after(task, request, states.IGNORED, error, None), value=error, request=request)
     if isinstance(error, exceptions.Reject):
         signals.task_rejected.emit(task, message=request, exc=error)
         if error.requeue:
-            return Execution(Return(delivery.id, delivery.attempt), value=error, request=request)
+            back = Return(delivery.id, delivery.attempt)
+            return Execution(back, _after(task, request, states.REJECTED, error, None), value=error, request=request)
     if not isinstance(error, exceptions.TaskPredicate) and _wants_autoretry(task, error):
         try:
             _autoretry(task, request, error)
@@ -315,13 +322,13 @@ def _history(delivery: Delivery, request: Context, outcome: str, error: Any, tex
 # Telling ------------------------------------------------------------------------------------------------------------
 
 
-def _after_success(task: Any, request: Context, value: Any) -> Callable[[], None] | None:
+def _after_success(task: Any, request: Context, outcome: Outcome, value: Any) -> Callable[[], None] | None:
     if not (task.handlers_overridden or signals.task_success.receivers or signals.task_postrun.receivers):
         return None
 
     def told() -> None:
         _handle(task.on_success, value, request.id, request.args, request.kwargs)
-        signals.task_success.emit(task, result=value)
+        signals.task_success.emit(task, result=value, runtime=outcome.runtime)
 
     return _after(task, request, states.SUCCESS, value, told)
 
@@ -336,12 +343,12 @@ def _after(
         try:
             if told is not None:
                 told()
-            signals.task_postrun.emit(
-                task, task_id=request.id, task=task, args=request.args, kwargs=request.kwargs, retval=value, state=state
-            )
             if state in (states.SUCCESS, states.FAILURE):
                 einfo = ExceptionInfo(value, traceback_text(value)) if state == states.FAILURE else None
                 _handle(task.after_return, state, value, request.id, request.args, request.kwargs, einfo)
+            signals.task_postrun.emit(
+                task, task_id=request.id, task=task, args=request.args, kwargs=request.kwargs, retval=value, state=state
+            )
         finally:
             current_request.reset(token)
 
@@ -363,10 +370,8 @@ def _handle(handler: Callable[..., Any], *args: Any) -> None:
 def _request(
     delivery: Delivery, task: Any, args: Any, kwargs: Any, options: dict[str, Any], worker: str, eager: bool
 ) -> Context:
-    ignore = options.get("ignore_result")
-    if ignore is None:
-        ignore = task.ignore_result
     task_id = delivery.custom_id or delivery.id
+    properties = options.get("properties")
     return Context(
         id=task_id,
         task=delivery.name,
@@ -377,16 +382,18 @@ def _request(
         called_directly=False,
         is_eager=eager,
         hostname=worker,
-        ignore_result=settings.TASK_IGNORE_RESULT if ignore is None else ignore,
-        root_id=delivery.root_id or task_id,
-        parent_id=delivery.parent_id,
+        ignore_result=drops_result(options, task),
+        root_id=options.get("root_id") or delivery.root_id or task_id,
+        parent_id=options.get("parent_id") or delivery.parent_id,
         correlation_id=task_id,
+        reply_to=properties.get("reply_to") if properties else None,
         headers=options.get("headers"),
-        properties=options.get("properties") if options else None,
+        properties=properties,
         shadow=options.get("shadow"),
         argsrepr=options.get("argsrepr"),
         kwargsrepr=options.get("kwargsrepr"),
-        eta=time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(delivery.due)) if options.get("eta") else None,
+        eta=_iso(delivery.due) if delivery.retries or options.get("eta") else None,
+        expires=options.get("expires"),
         delivery_info={
             "exchange": "",
             "routing_key": delivery.queue,
@@ -398,6 +405,10 @@ def _request(
         _outer=current_request.get(),
         _delivery=delivery,
     )
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 def _arguments(delivery: Delivery) -> tuple[Any, Any]:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import PurePath
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 from django.apps import apps
 from django.utils.module_loading import autodiscover_modules
@@ -21,7 +21,9 @@ from . import signals
 from .conf import settings
 from .exceptions import AlreadyRegistered, NotRegistered
 
-__all__ = ["TaskRegistry", "autodiscover", "gen_task_name", "tasks"]
+__all__ = ["TaskRegistry", "autodiscover", "gen_task_name", "register_task", "tasks"]
+
+T = TypeVar("T")
 
 
 class TaskRegistry(dict[str, Any]):
@@ -42,11 +44,11 @@ class TaskRegistry(dict[str, Any]):
 
         Raises ``ValueError`` when it has no name, ``AlreadyRegistered`` when the name belongs to another function.
         """
+        if inspect.isclass(task):
+            task = task()
         name = getattr(task, "name", None)
         if not isinstance(name, str) or not name:
             raise ValueError(f"{task!r} cannot be registered: its name is {name!r}, and must be a text")
-        if inspect.isclass(task):
-            task = task()
         # get() of a dict does not ask __missing__.
         present = self.get(name)
         if present is not None and present is not task and not _same_home(_origin(present), _origin(task)):
@@ -73,6 +75,17 @@ class TaskRegistry(dict[str, Any]):
 
 #: The tasks of this process.
 tasks = TaskRegistry()
+
+
+def register_task(task: type[T] | T) -> T:
+    """Add a class-based task, given as its class or an instance; return the instance.
+
+    ``class Resize(Task)`` with a method ``run`` is called like any task then: ``Resize = register_task(Resize)``. Its
+    name is ``module.Class`` unless it has one.
+
+    Raises as :meth:`TaskRegistry.register` does.
+    """
+    return tasks.register(task)  # type: ignore[no-any-return]
 
 
 def _origin(task: Any) -> Any:

@@ -26,7 +26,7 @@ class Context:
     retries: int = 0
     #: How often a worker took it: 1 in the first attempt. Ours; grows with crashes, too.
     attempt: int = 0
-    #: The task's own limit, when ``retry(max_retries=…)`` set one for this call.
+    #: What ``retry(max_retries=…)`` said in this attempt; counts for an automatic retry after it, too.
     max_retries: int | None = None
     #: ISO 8601, or ``None``.
     eta: str | None = None
@@ -82,8 +82,15 @@ class Context:
             self.__dict__.update(mapping)
         self.__dict__.update(fields)
 
+    def __getattr__(self, name: str) -> Any:
+        # Reached for what is no field: as in Celery, what the sender gave as headers= can be read like one.
+        headers = self.__dict__.get("headers")
+        if headers and name in headers:
+            return headers[name]
+        raise AttributeError(f"The request has neither a field nor a header {name!r}")
+
     def get(self, key: str, default: Any = None) -> Any:
-        """Return a field by name."""
+        """Return a field, or a header, by name."""
         return getattr(self, key, default)
 
     def update(self, *mappings: Mapping[str, Any], **fields: Any) -> None:

@@ -25,7 +25,7 @@ __all__ = ["AsyncResult", "EagerResult", "allow_join_result", "result_from_tuple
 R = TypeVar("R", covariant=True)
 
 #: Looks of the first moments of a wait, in seconds; most results of short tasks are there by then.
-_FIRST_LOOKS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.05, 0.05)
+_FIRST_LOOKS = (*[0.001] * 6, *[0.002] * 5, *[0.004] * 6, *[0.01] * 5, *[0.02] * 5)
 
 _joining: ContextVar[bool] = ContextVar("django_tasks_joining", default=False)
 
@@ -56,8 +56,11 @@ class AsyncResult(Generic[R]):
             raise ValueError("AsyncResult needs the id of a task, not None")
         self.id = str(id)
         self.parent = parent
+        #: The return value is not kept: :meth:`get` returns ``None`` at once. Set by the call with ``ignore_result``.
+        self.ignored = False
         self._name = task_name
         self._done: Record | None = None
+        self._callbacks: list[tuple[Callable[..., Any], Callable[..., Any] | None]] = []
 
     @property
     def task_id(self) -> str:
@@ -91,11 +94,6 @@ class AsyncResult(Generic[R]):
     def failed(self) -> bool:
         """Did it end as FAILURE?"""
         return self.state == states.FAILURE
-
-    @property
-    def ignored(self) -> bool:
-        """Did it end without wanting to be known?"""
-        return self.state == states.IGNORED
 
     @property
     def result(self) -> Any:
@@ -161,6 +159,19 @@ class AsyncResult(Generic[R]):
 
     # Waiting
 
+    def then(
+        self, callback: Callable[..., Any], on_error: Callable[..., Any] | None = None, weak: bool = False
+    ) -> AsyncResult[R]:
+        """Call ``callback(result)`` when this handle learns that the task is done, at once if it knows already.
+
+        It learns so by being asked: by :meth:`get`, :meth:`ready`, ``state``. After a failure or a revocation
+        ``on_error(exception)`` is called instead, if given. Nothing is held weakly. Return the handle.
+        """
+        self._callbacks.append((callback, on_error))
+        if self._is_known():
+            self._tell()
+        return self
+
     def get(
         self,
         timeout: float | None = None,
@@ -184,11 +195,10 @@ class AsyncResult(Generic[R]):
         or within
         :func:`allow_join_result`), and in the transaction that still holds the call.
         """
-        if disable_sync_subtasks and not _joining.get() and _inside_task():
-            raise WouldBlockForever(
-                "get() inside a task may wait for a task that waits for this worker. Let the other task continue "
-                "the work instead, or pass disable_sync_subtasks=False."
-            )
+        if self.ignored:
+            return None  # type: ignore[return-value]
+        if disable_sync_subtasks:
+            _refuse_inside_task()
         record = self._wait(timeout, interval, on_interval)
         value = _value(record)
         if record.state in states.PROPAGATE_STATES and propagate:
@@ -203,7 +213,14 @@ class AsyncResult(Generic[R]):
 
     async def aget(self, timeout: float | None = None, propagate: bool = True, interval: float = 0.5) -> R:
         """Wait as :meth:`get` does, without blocking the event loop."""
-        return await sync_to_async(self.get, thread_sensitive=False)(timeout, propagate, interval)
+
+        def get_apart() -> R:
+            try:
+                return self.get(timeout, propagate, interval)
+            finally:
+                connections.close_all()  # those of this thread, which may never be used again
+
+        return await sync_to_async(get_apart, thread_sensitive=False)()
 
     def maybe_throw(self, propagate: bool = True, callback: Callable[[str, Any], Any] | None = None) -> Any:
         """Raise the exception of a failure, else return the value; do not wait."""
@@ -214,6 +231,8 @@ class AsyncResult(Generic[R]):
         if callback is not None:
             callback(self.id, value)
         return value
+
+    maybe_reraise = maybe_throw
 
     # Acting
 
@@ -233,11 +252,13 @@ class AsyncResult(Generic[R]):
             raise ValueError(
                 "revoke(terminate=True) is not available: a running task is only asked to stop (is_revoked())"
             )
-        get_broker().revoke([ids.key_of(self.id)])
+        client.revoke([self.id])
 
     def forget(self) -> None:
-        """Delete the stored result; a task that is not done stays."""
+        """Delete the stored result, and those of its parents; a task that is not done stays."""
         self._done = None
+        if self.parent is not None:
+            self.parent.forget()
         get_results().forget(self.id)
 
     # As data
@@ -278,11 +299,26 @@ class AsyncResult(Generic[R]):
             return self._done
         record = client.read(self.id)
         if record is None:
-            if strict and settings.RESULT_UNKNOWN_RAISES:
+            if strict and settings.RESULT_UNKNOWN_RAISES and not self.ignored:
                 raise UnknownResult(f"Nobody knows a task {self.id}: it was never sent, or its result has expired")
         elif record.finished:
-            self._done = record
+            self._learn(record)
         return record
+
+    def _learn(self, record: Record) -> None:
+        self._done = record
+        self._tell()
+
+    def _is_known(self) -> bool:
+        return self._done is not None
+
+    def _tell(self) -> None:
+        callbacks, self._callbacks = self._callbacks, []
+        for callback, on_error in callbacks:
+            if self.state not in states.PROPAGATE_STATES:
+                callback(self)
+            elif on_error is not None:
+                on_error(self.result)
 
     def _call(self) -> Any:
         record = self._record(strict=False)
@@ -301,12 +337,13 @@ class AsyncResult(Generic[R]):
                 f"Task {self.id} was sent in the transaction that is still open here: "
                 "no worker can see it before the commit."
             )
+        pause = interval if interval > 0 else _FIRST_LOOKS[0]
         waker = None
         looks = iter(_FIRST_LOOKS)
         asked = time.monotonic()
         try:
             while True:
-                left = interval if end is None else min(interval, end - time.monotonic())
+                left = pause if end is None else min(pause, end - time.monotonic())
                 if left <= 0:
                     raise TimeoutError(f"Task {self.id} was not done within {timeout} seconds")
                 look = next(looks, None)
@@ -316,9 +353,12 @@ class AsyncResult(Generic[R]):
                     waker = waker or broker.result_waker(key)
                     waker.wait(left)
                 # An open transaction may show the past for ever.
-                record = client.read_outside(self.id) if inside else client.read(self.id)
+                if inside:
+                    record = client.read_outside(self.id)
+                elif client.ended(self.id):
+                    record = client.read(self.id)
                 if record is not None and record.finished:
-                    self._done = record
+                    self._learn(record)
                     return record
                 if on_interval is not None and time.monotonic() - asked >= interval:
                     asked = time.monotonic()
@@ -329,13 +369,19 @@ class AsyncResult(Generic[R]):
 
 
 class EagerResult(AsyncResult[R]):
-    """The result of a task that ran in the caller's own process (``apply()``, ``TASK_ALWAYS_EAGER``)."""
+    """The result of a task that ran in the caller's own process (``apply()``, ``TASK_ALWAYS_EAGER``).
+
+    Nothing is read from the database: it knows what became of the task.
+    """
 
     def __init__(self, id: str, value: Any, state: str, traceback: str | None = None, name: str | None = None) -> None:
         super().__init__(id, task_name=name)
         self._value = value
         self._state = state
         self._traceback = traceback
+        #: What the ledger says of it, or would say; ``None`` for a result made by hand.
+        self._ledger: Record | None = None
+        self._stored = False
 
     @property
     def state(self) -> str:
@@ -347,7 +393,7 @@ class EagerResult(AsyncResult[R]):
         return True
 
     def ready(self) -> bool:
-        return True
+        return self._state in states.READY_STATES
 
     @property
     def result(self) -> Any:
@@ -375,26 +421,44 @@ class EagerResult(AsyncResult[R]):
         on_interval: Callable[[], Any] | None = None,
         disable_sync_subtasks: bool = True,
     ) -> R:
-        if self._state in states.PROPAGATE_STATES and propagate:
-            raise self._value if isinstance(self._value, BaseException) else TaskRevokedError(str(self._value))
-        if callback is not None:
-            callback(self.id, self._value)
-        return self._value  # type: ignore[no-any-return]
+        if disable_sync_subtasks:
+            _refuse_inside_task()
+        if not self.ready():
+            raise WouldBlockForever(f"Task {self.id} runs when the transaction that is open here commits")
+        return self.maybe_throw(propagate, callback)  # type: ignore[no-any-return]
 
     wait = get
 
+    def maybe_throw(self, propagate: bool = True, callback: Callable[[str, Any], Any] | None = None) -> Any:
+        if self._state in states.PROPAGATE_STATES and propagate:
+            raise self._value if isinstance(self._value, BaseException) else TaskRevokedError(str(self._value))
+        value = None if self._state == states.IGNORED else self._value
+        if callback is not None:
+            callback(self.id, value)
+        return value
+
     def revoke(self, *args: Any, **kwargs: Any) -> None:
-        """Note that it was revoked; it has run already."""
-        self._state = states.REVOKED
+        """Note that it was revoked, in place of its result; it has run already."""
+        self._state, self._value, self._traceback = states.REVOKED, TaskRevokedError("revoked"), None
 
     def forget(self) -> None:
-        """Nothing is stored."""
+        """Delete what ``TASK_STORE_EAGER_RESULT`` stored; this handle goes on knowing it."""
+        if self._stored:
+            get_results().forget(self.id)
+
+    def become(self, other: AsyncResult[Any]) -> None:
+        """Take over the outcome of ``other``, an eager run of the same call."""
+        self.__dict__.update({**vars(other), "_callbacks": self._callbacks})
+        self._tell()
+
+    def _is_known(self) -> bool:
+        return self.ready()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self.__class__, (self.id, self._value, self._state, self._traceback, self._name)
 
     def _record(self, strict: bool = True) -> Record | None:
-        return client.read(self.id) if settings.TASK_STORE_EAGER_RESULT else None
+        return self._ledger
 
 
 def result_from_tuple(data: Any, app: Any = None) -> AsyncResult[Any]:
@@ -415,6 +479,10 @@ def _value(record: Record) -> Any:
     return value
 
 
-def _inside_task() -> bool:
+def _refuse_inside_task() -> None:
     request = current_request.get()
-    return request is not None and not request.called_directly and not request.is_eager
+    if request is not None and not request.called_directly and not _joining.get():
+        raise WouldBlockForever(
+            "get() inside a task may wait for a task that waits for this worker. Let the other task continue the work "
+            "instead, or pass disable_sync_subtasks=False."
+        )

@@ -79,23 +79,23 @@ task_received = Signal()
 task_prerun = Signal()
 #: After the body ran and its outcome was decided: ``task_id, task, args, kwargs, retval, state``.
 task_postrun = Signal()
-#: ``result``.
+#: A success is stored: ``result, runtime`` (seconds).
 task_success = Signal()
-#: ``request, reason, einfo``.
+#: A retry is stored: ``request, reason, einfo``.
 task_retry = Signal()
-#: ``task_id, exception, args, kwargs, traceback, einfo``.
+#: A final failure is stored: ``task_id, exception, args, kwargs, traceback, einfo``.
 task_failure = Signal()
 #: An error of ours, not of the task: ``task_id, args, kwargs, request, exception, traceback, einfo``.
 task_internal_error = Signal()
-#: ``request, terminated, signum, expired``.
+#: A task ended as REVOKED, because it was cancelled or has expired: ``request, terminated, signum, expired``.
 task_revoked = Signal()
-#: ``name, id, message, exc``.
+#: A worker met a task whose name it does not know: ``name, id, message, exc``.
 task_unknown = Signal()
-#: ``message, exc``.
+#: The task raised ``Reject``: ``message, exc``.
 task_rejected = Signal()
-#: The worker imports the modules with tasks.
+#: Before the modules with tasks are imported; ``sender`` is the registry of tasks.
 import_modules = Signal()
-#: ``sender`` is the worker's node name; ``instance, conf, options``.
+#: A worker starts: ``instance, options``.
 worker_init = Signal()
 #: In the supervisor, before a child is made.
 worker_before_create_process = Signal()
@@ -103,17 +103,17 @@ worker_before_create_process = Signal()
 worker_process_init = Signal()
 #: In a child, before it ends: ``pid, exitcode``.
 worker_process_shutdown = Signal()
-#: The worker takes tasks now.
+#: The worker takes tasks now: ``instance``.
 worker_ready = Signal()
-#: ``sig, how, exitcode``; ``how`` is ``"Warm"`` or ``"Cold"``.
+#: The worker was told to stop: ``sig, how, exitcode``; ``how`` is ``"Warm"`` or ``"Cold"``.
 worker_shutting_down = Signal()
-#: The worker is about to exit.
+#: The worker is about to exit: ``instance``.
 worker_shutdown = Signal()
 #: The worker's lease was renewed.
 heartbeat_sent = Signal()
 #: The worker sets logging up: ``loglevel, logfile, format, colorize``; a receiver takes over completely.
 setup_logging = Signal()
-#: ``logger, loglevel, logfile, format, colorize``.
+#: The logger ``django_tasks`` is set up: ``logger, loglevel, logfile, format, colorize``.
 after_setup_logger = Signal()
-#: ``logger, loglevel, logfile, format, colorize``.
+#: The logger of tasks is set up: ``logger, loglevel, logfile, format, colorize``.
 after_setup_task_logger = Signal()

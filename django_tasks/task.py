@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Concatenate,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    cast,
+    overload,
+)
 
 from asgiref.sync import sync_to_async
-from django.utils import timezone
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
 
-from . import client, exceptions, registry, routing
+from . import client, exceptions, ids, registry, routing, states
 from .arguments import Arguments, Models
 from .backends import get_broker
 from .conf import settings
@@ -23,6 +35,14 @@ from .retry import validate_backoff, validate_max_retries, validate_seconds
 from .serialization import dumps, exception_to_data
 
 __all__ = ["Task", "current_task", "send_task", "shared_task"]
+
+#: Methods that an option may fill in; the others are not for replacing.
+HANDLERS = frozenset({"before_start", "on_success", "on_failure", "on_retry", "after_return", "shadow_name"})
+#: What ``retry()`` may change beside arguments and time; the rest of the call stays as it was.
+RETRY_OPTIONS = (
+    *("queue", "routing_key", "exchange", "priority", "headers", "shadow", "argsrepr", "kwargsrepr"),
+    *("ignore_result", "serializer", "compression"),
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,6 +60,9 @@ LATER = {
     "per_worker": "limits",
     "periodic": "periodic tasks",
     "durable": "the Redis broker",
+    "acks_on_failure_or_timeout": "redelivery of failed tasks (retry them)",
+    "acks_on_failure": "redelivery of failed tasks (retry them)",
+    "acks_on_timeout": "time limits",
     "link": "workflows",
     "link_error": "workflows",
     "group_id": "workflows",
@@ -80,6 +103,7 @@ class Task(Generic[P, R]):
     reject_on_worker_lost: bool | None = None
     #: Exceptions after which the task is retried by itself.
     autoretry_for: tuple[type[BaseException], ...] = ()
+    #: Those among them after which it is not.
     dont_autoretry_for: tuple[type[BaseException], ...] = ()
     #: Arguments of that retry.
     retry_kwargs: Mapping[str, Any] = {}
@@ -99,12 +123,17 @@ class Task(Generic[P, R]):
     track_started: bool | None = None
     #: Failures are always kept here; accepted as in Celery.
     store_errors_even_if_ignored: bool | None = None
+    #: Keep the result of an eager run, too; ``None`` follows ``TASK_STORE_EAGER_RESULT``.
+    store_eager_result: bool | None = None
     #: Ours: the body, what it writes and sends, and its result commit in one transaction.
     atomic: bool = False
     #: Validate arguments by their annotations with pydantic, when sent and when run.
     pydantic: bool = False
+    #: Validate strictly when sent: ``"1"`` is no number.
     pydantic_strict: bool = False
+    #: pydantic's validation context.
     pydantic_context: Mapping[str, Any] | None = None
+    #: Arguments of ``model_dump()`` for a model that the task returns.
     pydantic_dump_kwargs: Mapping[str, Any] | None = None
 
     MaxRetriesExceededError: ClassVar = exceptions.MaxRetriesExceededError
@@ -116,6 +145,7 @@ class Task(Generic[P, R]):
     before_start_overridden: bool = False
     handlers_overridden: bool = False
     call_overridden: bool = False
+    shadow_overridden: bool = False
 
     def __init__(self) -> None:
         if not callable(getattr(self, "run", None)):
@@ -134,6 +164,7 @@ class Task(Generic[P, R]):
         own = type(self)
         self.before_start_overridden = own.before_start is not Task.before_start
         self.call_overridden = own.__call__ is not Task.__call__
+        self.shadow_overridden = own.shadow_name is not Task.shadow_name
         self.handlers_overridden = any(
             getattr(own, name) is not getattr(Task, name)
             for name in ("on_success", "on_failure", "on_retry", "after_return")
@@ -180,9 +211,42 @@ class Task(Generic[P, R]):
         if options:
             _refuse_unknown(options, self.name)
         if settings.TASK_ALWAYS_EAGER:
-            message = client.build(self.name, args, kwargs, options, self)
+            message = client.prepare(self.name, args, kwargs, options, self)
+            client.tell_sent(message, args, kwargs)
             return run_eagerly(message, throw=settings.TASK_EAGER_PROPAGATES)
-        return AsyncResult(client.send(self.name, args, kwargs, options, self), task_name=self.name)
+        return _handle(client.send(self.name, args, kwargs, options, self), self.name, options, self)
+
+    def delay_on_commit(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
+        """Send the task once the caller's transaction commits: ``apply_async_on_commit(args, kwargs)``."""
+        return self.apply_async_on_commit(args, kwargs)
+
+    def apply_async_on_commit(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        using: str = DEFAULT_DB_ALIAS,
+        **options: Any,
+    ) -> AsyncResult[R]:
+        """Send the task once the transaction on the database ``using`` commits, at once if there is none.
+
+        Unlike Celery's, it returns the result's handle. On the database that holds the tasks this is what
+        :meth:`apply_async` does anyway; on another one the call is sent after the commit, and lost if the process dies
+        between the two. In eager mode the task runs after the commit. Raises as :meth:`apply_async` does.
+        """
+        eager = settings.TASK_ALWAYS_EAGER
+        if not connections[using].in_atomic_block or (using == settings.DATABASE and not eager):
+            return self.apply_async(args, kwargs, **options)
+        args, kwargs = self._checked(args, kwargs)
+        _refuse_unknown(options, self.name)
+        options = {**options, "task_id": options.get("task_id") or ids.new_id()}
+        client.build(self.name, args, kwargs, options, self)  # what is wrong with the call is told here, not later
+        if not eager:
+            transaction.on_commit(lambda: client.send(self.name, args, kwargs, options, self) and None, using=using)
+            return _handle(options["task_id"], self.name, options, self)
+        result: EagerResult[R] = EagerResult(options["task_id"], None, states.PENDING, name=self.name)
+        transaction.on_commit(lambda: result.become(self.apply_async(args, kwargs, **options)), using=using)
+        return result
 
     async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
         """Send the task from asynchronous code."""
@@ -202,26 +266,33 @@ class Task(Generic[P, R]):
         """
         if options:
             _refuse_unknown(options, self.name)
-        checked = (self._checked(*_as_call(call)) for call in calls)
         if settings.TASK_ALWAYS_EAGER:
-            return [self.apply_async(args, kwargs, **options) for args, kwargs in checked]
-        return [AsyncResult(one, task_name=self.name) for one in client.send_many(self.name, checked, options, self)]
+            asked = [_as_call(call) for call in calls]
+            for args, kwargs in asked:  # all or none
+                client.build(self.name, *self._checked(args, kwargs), options, self)
+            return [self.apply_async(args, kwargs, **options) for args, kwargs in asked]
+        checked = (self._checked(*_as_call(call)) for call in calls)
+        sent = client.send_many(self.name, checked, options, self)
+        return [_handle(one, self.name, options, self) for one in sent]
 
     def apply(
         self,
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
         throw: bool | None = None,
+        retries: int = 0,
         **options: Any,
     ) -> EagerResult[R]:
         """Run the task here, as a worker would: serialized, routed, retried, with its states and signals.
 
-        ``throw`` raises the task's exception; default ``TASK_EAGER_PROPAGATES``.
+        ``throw`` raises the task's exception; default ``TASK_EAGER_PROPAGATES``. ``retries`` is how often it shall seem
+        to have been retried. Options as for :meth:`apply_async`; it does not wait for ``countdown`` or ``eta``.
         """
         args, kwargs = self._checked(args, kwargs)
         _refuse_unknown(options, self.name)
         message = client.build(self.name, args, kwargs, options, self)
-        return run_eagerly(message, throw=settings.TASK_EAGER_PROPAGATES if throw is None else throw)
+        throw = settings.TASK_EAGER_PROPAGATES if throw is None else throw
+        return run_eagerly(message, throw=throw, retries=validate_max_retries(retries, name="retries") or 0)
 
     def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[R]:
         """Return the handle of an earlier call of this task."""
@@ -265,30 +336,27 @@ class Task(Generic[P, R]):
         :class:`~django_tasks.exceptions.MaxRetriesExceededError`; ``exc`` at once when the task was called as a
         function.
         """
+        if exc is not None and not isinstance(exc, BaseException):
+            raise TypeError(f"retry(exc=…) takes an exception, not {exc!r}")
         request = self.request
         if request.called_directly:
-            if exc is not None:
-                raise exc
-            raise exceptions.Retry("Task can be retried", None)
-        limit = max_retries if max_retries is not None else request.max_retries
-        limit = self.max_retries if limit is None else limit
+            raise exc if exc is not None else exceptions.Retry("Task can be retried", None)
+        if max_retries is not None:
+            request.max_retries = validate_max_retries(max_retries)
+        changes, new_args, new_kwargs = self._changes(request, args, kwargs, options)
+        limit = self.max_retries if max_retries is None else max_retries
         if limit is not None and request.retries >= limit:
             if exc is not None:
                 raise exc
             raise exceptions.MaxRetriesExceededError(
-                f"Can't retry {self.name}[{request.id}] args:{request.args} kwargs:{request.kwargs}",
-                task_args=request.args,
-                task_kwargs=request.kwargs,
+                f"Can't retry {self.name}[{request.id}] args:{new_args} kwargs:{new_kwargs}",
+                task_args=new_args,
+                task_kwargs=new_kwargs,
             )
-        when: Any = eta if eta is not None else countdown
-        if isinstance(when, datetime):
-            when = timezone.make_aware(when) if timezone.is_naive(when) else when
-        elif when is None:
-            when = self.default_retry_delay
-        else:
-            when = validate_seconds(when, name="countdown")
+        delay, moment = client.due_of(self.default_retry_delay if eta is None and countdown is None else countdown, eta)
+        when = moment or (int(delay) if delay.is_integer() else delay)
         retry = exceptions.Retry(exc=exc, when=when, is_eager=request.is_eager)
-        retry.changes = self._changes(request, args, kwargs, options)  # type: ignore[attr-defined]
+        retry.changes = changes  # type: ignore[attr-defined]
         if throw:
             raise retry
         request._retry = retry
@@ -306,13 +374,12 @@ class Task(Generic[P, R]):
         request = self.request
         if task_id is not None and task_id != request.id:
             raise ValueError("update_state() tells of the running task; the state of another one is not ours to set")
-        delivery = request.get("_delivery")
-        if delivery is None or request.is_eager:
-            return
-        if state is not None and (not isinstance(state, str) or not 0 < len(state) <= 64):
+        if state is not None and not _is_name(state, 64):
             raise ValueError(f"A state is a name of at most 64 characters, not {state!r}")
-        told = exception_to_data(meta) if isinstance(meta, BaseException) else meta
-        get_broker().report(delivery.id, delivery.attempt, state or "PROGRESS", dumps(told)[1])
+        told = dumps(exception_to_data(meta) if isinstance(meta, BaseException) else meta)[1]
+        delivery = request.get("_delivery")
+        if delivery is not None and not request.is_eager:
+            get_broker().report(delivery.id, delivery.attempt, state or "PROGRESS", told)
 
     def is_revoked(self) -> bool:
         """Should the running task stop: was it revoked, or has another worker taken it over? Asks the database."""
@@ -355,12 +422,7 @@ class Task(Generic[P, R]):
     def _checked(
         self, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None
     ) -> tuple[Sequence[Any], Mapping[str, Any]]:
-        args = () if args is None else args
-        kwargs = {} if kwargs is None else kwargs
-        if not isinstance(args, list | tuple):
-            raise TypeError(f"args of {self.name} must be a list or tuple, not {type(args).__name__}")
-        if not isinstance(kwargs, Mapping):
-            raise TypeError(f"kwargs of {self.name} must be a dict, not {type(kwargs).__name__}")
+        args, kwargs = _as_arguments(self.name, args, kwargs)
         if self.typing:
             self._arguments.check(args, kwargs)
         if self._models is not None:
@@ -368,29 +430,40 @@ class Task(Generic[P, R]):
         return args, kwargs
 
     def _changes(
-        self, request: Context, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, options: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        """Return what a retry changes in the row."""
-        unknown = set(options) - {"queue", "priority", "headers", "retries", "task_id", "root_id", "parent_id"}
-        if unknown:
-            raise TypeError(
-                f"retry() does not know the option {sorted(unknown)[0]!r}; it takes queue, priority and headers"
-            )
+        self,
+        request: Context,
+        args: Sequence[Any] | None,
+        kwargs: Mapping[str, Any] | None,
+        options: Mapping[str, Any],
+    ) -> tuple[dict[str, Any], Any, Any]:
+        """Return what a retry changes in the row, and the arguments of the next attempt."""
+        for option in options:
+            if option not in RETRY_OPTIONS:
+                raise TypeError(f"retry() has no option {option!r}; it takes {', '.join(RETRY_OPTIONS)}")
+        given = {key: value for key, value in options.items() if value is not None}
         changes: dict[str, Any] = {}
-        if options.get("queue") is not None:
-            changes["queue"] = routing.validate_queue(options["queue"])
-        if options.get("priority") is not None:
-            changes["priority"] = routing.validate_priority(options["priority"])
+        queue = given.get("queue") or given.get("routing_key") or given.get("exchange")
+        if queue is not None:
+            changes["queue"] = routing.validate_queue(queue)
+        if "priority" in given:
+            changes["priority"] = routing.validate_priority(given["priority"])
+        new_args, new_kwargs = request.args, request.kwargs
         if args is not None or kwargs is not None:
-            new = [request.args if args is None else args, request.kwargs if kwargs is None else kwargs]
-            encoding = request._delivery.encoding
-            serializer, _, compression = encoding.partition("+")
-            changes["encoding"], changes["body"] = dumps(new, serializer or "json", compression or None)
-        if options.get("headers"):
-            kept = client.options_of(request._delivery.options)
-            kept["headers"] = {**kept.get("headers", {}), **options["headers"]}
-            changes["options"] = dumps(kept)[1]
-        return changes
+            new_args, new_kwargs = self._arguments.merged(request.args, request.kwargs, args, kwargs)
+            new_args, new_kwargs = self._checked(new_args, new_kwargs)
+        if args is not None or kwargs is not None or "serializer" in given or "compression" in given:
+            serializer, _, compression = request._delivery.encoding.partition("+")
+            serializer = given.get("serializer") or serializer or "json"
+            compression = given.get("compression") or compression or None
+            changes["encoding"], changes["body"] = client.encode(
+                new_args, new_kwargs, serializer, compression, self, self.name
+            )
+        kept = client.options_of(request._delivery.options)
+        told = client.kept_options(given)
+        if told:
+            headers = {**kept.get("headers", {}), **told.get("headers", {})}
+            changes["options"] = dumps({**kept, **told, **({"headers": headers} if headers else {})})[1]
+        return changes, new_args, new_kwargs
 
 
 class _Current:
@@ -416,10 +489,34 @@ class _Current:
 current_task: Any = _Current()
 
 
+if TYPE_CHECKING:
+
+    class AsyncTask(Task[P, R]):
+        """For type checkers: a task made of an ``async def`` function, whose result is what it returns in the end."""
+
+        async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...  # type: ignore[override]
+
+    class _Decorator(Protocol):
+        @overload
+        def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+        @overload
+        def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+
+    class _BoundDecorator(Protocol):
+        @overload
+        def __call__(self, function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+        @overload
+        def __call__(self, function: Callable[Concatenate[Any, P], R], /) -> Task[P, R]: ...
+
+
+@overload
+def shared_task(function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
 @overload
 def shared_task(function: Callable[P, R], /) -> Task[P, R]: ...
 @overload
-def shared_task(*, bind: bool = ..., **options: Any) -> _Decorator: ...
+def shared_task(*, bind: Literal[True], **options: Any) -> _BoundDecorator: ...
+@overload
+def shared_task(*, bind: Literal[False] = ..., **options: Any) -> _Decorator: ...
 def shared_task(*args: Any, **options: Any) -> Any:
     """Declare a function as a task: ``@shared_task`` or ``@shared_task(bind=True, max_retries=5)``.
 
@@ -433,36 +530,28 @@ def shared_task(*args: Any, **options: Any) -> Any:
         return lambda function: _declare(function, options)
     if len(args) == 1 and callable(args[0]):
         return _declare(args[0], options)
-    raise TypeError("@shared_task takes options by name only: @shared_task(queue='mail')")
-
-
-class _Decorator:
-    """What ``shared_task(...)`` returns, for type checkers: with ``bind=True`` the first argument is the task."""
-
-    @overload
-    def __call__(self, function: Callable[Concatenate[Task[Any, Any], P], R], /) -> Task[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
-    def __call__(self, function: Any) -> Any: ...
+    raise TypeError(f"@shared_task takes options by name only, as in @shared_task(queue='mail'); not {args!r}")
 
 
 def send_task(
     name: str, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
 ) -> AsyncResult[Any]:
     """Send a task by name, also one that this process does not know; a known one gives its declared options."""
+    if not _is_name(name, 255):
+        raise ValueError(f"A task's name is a string of 1 to 255 characters, not {name!r}")
     task = registry.tasks.get(name)
     if task is not None:
         return cast("AsyncResult[Any]", task.apply_async(args, kwargs, **options))
     if settings.TASK_ALWAYS_EAGER:
         raise exceptions.NotRegistered(name, ", so TASK_ALWAYS_EAGER cannot run it")
-    if not isinstance(name, str) or not 0 < len(name) <= 255:
-        raise ValueError(f"A task's name is a string of 1 to 255 characters, not {name!r}")
     _refuse_unknown(options, name)
-    return AsyncResult(client.send(name, args or (), kwargs or {}, options), task_name=name)
+    return _handle(client.send(name, *_as_arguments(name, args, kwargs), options), name, options)
 
 
-def _declare(function: Callable[..., Any], options: dict[str, Any]) -> Task[..., Any]:
-    if not callable(function):
+def _declare(function: Any, options: dict[str, Any]) -> Task[..., Any]:
+    if inspect.isclass(function):
+        raise TypeError(f"@shared_task is for functions, not the class {function!r}; register_task() is for classes")
+    if not callable(function) or not hasattr(function, "__name__"):
         raise TypeError(f"@shared_task is for functions, not {function!r}")
     options = dict(options)
     base = options.pop("base", None) or Task
@@ -472,7 +561,13 @@ def _declare(function: Callable[..., Any], options: dict[str, Any]) -> Task[...,
         )
     bind = options.pop("bind", False)
     name = options.pop("name", None) or registry.gen_task_name(function)
+    if not isinstance(bind, bool):
+        raise exceptions.ImproperlyConfigured(f"@shared_task(bind={bind!r}) on {name}: bind must be True or False")
     _check_declared(options, name)
+    # AMQP's names for where a message goes: here, to a queue.
+    queue = options.pop("routing_key", None), options.pop("exchange", None)
+    if options.get("queue") is None and any(queue):
+        options["queue"] = queue[0] or queue[1]
     if options.get("reject_on_worker_lost") is False:
         options["acks_late"] = False
     members = {
@@ -490,15 +585,20 @@ def _declare(function: Callable[..., Any], options: dict[str, Any]) -> Task[...,
 
 
 def _check_declared(options: Mapping[str, Any], name: str) -> None:
-    for option in options:
-        if option in LATER:
-            raise exceptions.ImproperlyConfigured(
-                f"@shared_task({option}=…) on {name}: this version has no {LATER[option]} yet, "
-                "and ignores no option silently."
-            )
-        known = [one for one in vars(Task) if not one.startswith("_")]
+    known = {one: value for one, value in vars(Task).items() if not one.startswith("_")}
+    fixed = {one for one, value in known.items() if callable(value) or isinstance(value, property)} - HANDLERS
+    for option, value in options.items():
+        where = f"@shared_task({option}=…) on {name}: "
+        if option in LATER and value is not None:
+            raise exceptions.ImproperlyConfigured(f"{where}{_not_yet(option)}")
+        if option in fixed or option == "run":
+            raise exceptions.ImproperlyConfigured(f"{where}this is a method of every task, not an option")
         if option not in known and (close := difflib.get_close_matches(option, known, 1, 0.85)):
-            raise exceptions.ImproperlyConfigured(f"@shared_task({option}=…) on {name}: did you mean {close[0]!r}?")
+            raise exceptions.ImproperlyConfigured(f"{where}did you mean {close[0]!r}?")
+
+
+def _not_yet(option: str) -> str:
+    return f"this version has no {LATER[option]} yet, and ignores no option silently"
 
 
 def _refuse_unknown(options: Mapping[str, Any], name: str) -> None:
@@ -508,16 +608,28 @@ def _refuse_unknown(options: Mapping[str, Any], name: str) -> None:
         if option in LATER:
             if options[option] in (None, [], ()):
                 continue
-            raise TypeError(f"apply_async({option}=…) of {name}: this version has no {LATER[option]} yet")
+            raise TypeError(f"apply_async({option}=…) of {name}: {_not_yet(option)}")
         if close := difflib.get_close_matches(option, client.CALL_OPTIONS, 1, 0.8):
             raise TypeError(f"apply_async() of {name} has no option {option!r}; did you mean {close[0]!r}?")
+
+
+_OPTIONAL_BOOL: tuple[Any, str] = (bool | None, "True, False or None")
+#: What an attribute of a task has to be, where nothing else looks at it.
+_ATTRIBUTES: dict[str, tuple[Any, str]] = {
+    **dict.fromkeys(("atomic", "typing", "retry_jitter", "pydantic", "pydantic_strict"), (bool, "True or False")),
+    **dict.fromkeys(("ignore_result", "acks_late", "reject_on_worker_lost", "track_started"), _OPTIONAL_BOOL),
+    **dict.fromkeys(("store_errors_even_if_ignored", "store_eager_result"), _OPTIONAL_BOOL),
+    **dict.fromkeys(("serializer", "compression"), (str | None, "the name of a format, or None")),
+    **dict.fromkeys(("pydantic_context", "pydantic_dump_kwargs"), (Mapping | None, "a dict or None")),
+    "retry_kwargs": (Mapping, "a dict"),
+}
 
 
 def _validate(task: Task[Any, Any]) -> None:
     """Raise ``ImproperlyConfigured`` for an attribute that no run could use."""
     where = f"Task {task.name}: "
     try:
-        if not isinstance(task.name, str) or not 0 < len(task.name) <= 255:
+        if not _is_name(task.name, 255):
             raise ValueError(f"name must be a string of 1 to 255 characters, not {task.name!r}")
         validate_max_retries(task.max_retries)
         validate_seconds(task.default_retry_delay, name="default_retry_delay")
@@ -528,18 +640,52 @@ def _validate(task: Task[Any, Any]) -> None:
         if task.priority is not None:
             routing.validate_priority(task.priority)
         for name in ("autoretry_for", "dont_autoretry_for", "throws"):
-            given = getattr(task, name)
-            given = (given,) if isinstance(given, type) else tuple(given or ())
+            given = getattr(task, name) or ()
+            given = tuple(given) if isinstance(given, tuple | list | set | frozenset) else (given,)
             if not all(isinstance(one, type) and issubclass(one, BaseException) for one in given):
                 raise ValueError(f"{name} must hold exception classes, not {given!r}")
             setattr(task, name, given)
-        for name in ("atomic", "typing", "retry_jitter", "pydantic"):
-            if not isinstance(getattr(task, name), bool):
-                raise ValueError(f"{name} must be True or False, not {getattr(task, name)!r}")
-        if not isinstance(task.retry_kwargs, Mapping):
-            raise ValueError(f"retry_kwargs must be a dict, not {task.retry_kwargs!r}")
+        for name, (kind, allowed) in _ATTRIBUTES.items():
+            if not isinstance(getattr(task, name), kind):
+                raise ValueError(f"{name} must be {allowed}, not {getattr(task, name)!r}")
+        if task.store_errors_even_if_ignored is False:
+            raise ValueError("store_errors_even_if_ignored must be None or True: failures are always kept here")
+        if task.expires is not None:
+            client.expiry_of(task.expires)
+        unknown = set(task.retry_kwargs) - set(inspect.signature(Task.retry).parameters) - set(RETRY_OPTIONS)
+        if unknown:
+            raise ValueError(f"retry_kwargs has {sorted(unknown)[0]!r}, which retry() does not take")
+        for name in _class_attributes(task) & LATER.keys():
+            value = getattr(task, name)
+            if value is not None and not callable(value) and LATER[name] != "workflows":
+                raise ValueError(f"{name}: {_not_yet(name)}")
     except (TypeError, ValueError) as error:
         raise exceptions.ImproperlyConfigured(f"{where}{error}") from error
+
+
+def _class_attributes(task: Task[Any, Any]) -> set[str]:
+    """Return what the classes between the task and :class:`Task` define."""
+    return {name for cls in type(task).__mro__ if cls not in Task.__mro__ for name in vars(cls)}
+
+
+def _is_name(value: object, longest: int) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= longest
+
+
+def _handle(task_id: str, name: str, options: Mapping[str, Any], task: Any = None) -> AsyncResult[Any]:
+    result: AsyncResult[Any] = AsyncResult(task_id, task_name=name)
+    result.ignored = client.drops_result(options, task)
+    return result
+
+
+def _as_arguments(name: str, args: Any, kwargs: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    args = () if args is None else args
+    kwargs = {} if kwargs is None else kwargs
+    if not isinstance(args, list | tuple):
+        raise TypeError(f"args of {name} must be a list or tuple, not {type(args).__name__}")
+    if not isinstance(kwargs, Mapping):
+        raise TypeError(f"kwargs of {name} must be a dict, not {type(kwargs).__name__}")
+    return args, kwargs
 
 
 def _as_call(call: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:

@@ -319,7 +319,7 @@ def check_depth(value: Any) -> None:
 
 
 def _depth(value: Any) -> int:
-    """Return the number of levels of lists and dicts, or one more than is allowed; needs neither recursion nor copies."""
+    """Return the number of levels of lists and dicts, or one more than is allowed; neither recurses nor copies."""
     deepest = 0
     open_levels: list[Iterator[Any]] = [iter((value,))]
     while open_levels:

@@ -27,7 +27,7 @@ from ..backends import close_all
 from ..backends.base import WorkerInfo
 from ..backends.message import Holder
 from ..exceptions import OperationalError
-from .child import Child, ChildOptions
+from .child import WAKE, Child, ChildOptions
 from .slots import Slot
 from .steward import Steward, Ward
 
@@ -145,6 +145,8 @@ class Supervisor:
         signals.worker_shutting_down.emit(self.info.name, sig=signal.Signals(number).name, how=how, exitcode=0)
         for process in self._processes.values():
             _kill(process.pid, signal.SIGTERM)
+            with contextlib.suppress(OSError):
+                process.ward.channel.send(WAKE)  # an idle one need not sleep on
         self._ring()
 
     # The loop
@@ -259,7 +261,9 @@ class Supervisor:
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
             reason = f"Child {process.pid} {how}"
             logger.log(logging.INFO if process.killed else logging.ERROR, "%s", reason)
-        self._backoff = min(max(self._backoff * 2, 0.2), SLOWEST) if lived < TOO_SOON and code else 0.0
+        # A child that dies of a task is no sign that the next one will: such tasks are few, and each dies few times.
+        fault_of_ours = code and lived < TOO_SOON and process.ward.slot.running() is None
+        self._backoff = min(max(self._backoff * 2, 0.2), SLOWEST) if fault_of_ours else 0.0
         self._spawn_not_before = time.monotonic() + self._backoff
         self.steward.child_ended(process.ward, reason=reason, charge=not process.killed)
 

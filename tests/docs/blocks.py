@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 FENCE = re.compile(r"^\s*(?P<fence>```+|~~~+)\s*(?:\{code-block\}\s*)?(?P<language>[\w+-]*)\s*$")
 NOT_RUN = re.compile(r"^\s*<!-- not run: \S.* -->$")
+VARIES = re.compile(r"^\s*<!-- output varies: \S.* -->$")
 OPTION = re.compile(r"^\s*:(?P<name>[\w-]+):\s*(?P<value>.*?)\s*$")
 FILE = re.compile(r"(?:# )?(?P<path>[\w./-]+\.\w+)")
 RUNNABLE = {"python", "pycon", "console"}
@@ -26,6 +27,8 @@ class Block:
 
     #: The file which the block shows: named by its first line, ``# shop/tasks.py``, or by its caption.
     file: Path | None = None
+    #: The output is an example: it depends on the moment or on the machine.
+    varies: bool = False
 
 
 def blocks_of(page: Path) -> Iterator[Block]:
@@ -41,7 +44,8 @@ def blocks_of(page: Path) -> Iterator[Block]:
                     break
                 body.append(inner)
             if opening["language"] in RUNNABLE and not NOT_RUN.match(said_before):
-                yield _block(opening["language"], body, number + 1)
+                block = _block(opening["language"], body, number + 1)
+                yield replace(block, varies=bool(VARIES.match(said_before)))
         if line.strip():
             said_before = line
 

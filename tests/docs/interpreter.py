@@ -1,7 +1,7 @@
 """One Python interpreter: runs blocks of code that come as JSON lines on stdin, in one namespace, with Django set up.
 
-Each line is ``{"language": "python" or "pycon", "text": …, "page": …, "line": …}``; each answer is ``{"failure": …}``,
-empty when the block went well.
+Each line is ``{"language": "python" or "pycon", "text": …, "page": …, "line": …, "varies": …}``; each answer is
+``{"failure": …}``, empty when the block went well.
 """
 
 from __future__ import annotations
@@ -18,10 +18,17 @@ from typing import Any
 import django
 
 
-def run(namespace: dict[str, Any], *, language: str, text: str, page: str, line: int) -> str:
-    """Run a block; return what went wrong."""
+class AnyOutput(doctest.OutputChecker):
+    """Accepts every output; an exception that is not shown is a failure all the same."""
+
+    def check_output(self, want: str, got: str, optionflags: int) -> bool:
+        return True
+
+
+def run(namespace: dict[str, Any], *, language: str, text: str, page: str, line: int, varies: bool) -> str:
+    """Run a block; return what went wrong. ``varies``: whatever it prints is right."""
     if language == "pycon":
-        return run_doctest(namespace, text=text, page=page, line=line)
+        return run_doctest(namespace, text=text, page=page, line=line, checker=AnyOutput() if varies else None)
     try:
         # The empty lines let tracebacks name the line of the page.
         source = "\n" * (line - 1) + text
@@ -34,11 +41,14 @@ def run(namespace: dict[str, Any], *, language: str, text: str, page: str, line:
     return ""
 
 
-def run_doctest(namespace: dict[str, Any], *, text: str, page: str, line: int) -> str:
+def run_doctest(
+    namespace: dict[str, Any], *, text: str, page: str, line: int, checker: doctest.OutputChecker | None
+) -> str:
     """Run the examples of a block; return those whose output was another one."""
     test = doctest.DocTestParser().get_doctest(text, {}, page, page, line - 1)
     test.globs = namespace
-    runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    runner = doctest.DocTestRunner(checker, verbose=False, optionflags=flags)
     report: list[str] = []
     runner.run(test, out=report.append, clear_globs=False)
     return "".join(report)

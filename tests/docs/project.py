@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.docs.blocks import Block
+from tests.eventually import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Serves until it is told to stop, and looks the same whatever the page says: known to exist, not started.
@@ -59,6 +60,7 @@ class Project:
         self._settings: list[str] = []
         self._apps: list[str] = []
         self._syncdb_due = False
+        self._failed = False
         self._interpreter: subprocess.Popen[str] | None = None
         self._processes = ExitStack()
         self._log = directory / "log"
@@ -69,6 +71,7 @@ class Project:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self._failed = kind is not None
         self._processes.close()
         if kind is None and self._settings:
             self._manage(self.environ, "check")
@@ -80,7 +83,7 @@ class Project:
                 self._write(block.file, block.text)
             elif block.language == "console":
                 for command, output in commands_in(block.text):
-                    self._command(command, output)
+                    self._command(command, "" if block.varies else output)
             else:
                 self._python(block)
         except SnippetFailed as failure:
@@ -124,7 +127,13 @@ class Project:
             self._interpreter = self._spawn(self.environ, "-m", "tests.docs.interpreter", talk=True)
         assert self._interpreter.stdin
         assert self._interpreter.stdout
-        request = {"language": block.language, "text": block.text, "page": str(self.page), "line": block.line}
+        request = {
+            "language": block.language,
+            "text": block.text,
+            "page": str(self.page),
+            "line": block.line,
+            "varies": block.varies,
+        }
         self._interpreter.stdin.write(json.dumps(request) + "\n")
         self._interpreter.stdin.flush()
         answer = self._interpreter.stdout.readline()
@@ -159,13 +168,21 @@ class Project:
         self._make_tables()
         if arguments[0] in CHECKED_ONLY:
             self._manage(environ, "help", arguments[0])
+        elif arguments == ["shell"]:
+            self._interpreter = None  # what follows is typed into a new one
         elif arguments[0] == "runworker" and "--burst" not in arguments:
+            workers = self._ready_workers()
             worker = self._spawn(environ, "manage.py", *arguments)
             self._processes.callback(self._end_worker, worker)
+            eventually(
+                lambda: self._ready_workers() > workers or worker.poll() is not None,
+                timeout=60,
+                message="the worker is not ready",
+            )
         else:
             got = self._manage(environ, *arguments)
             flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-            if output.strip() and not doctest.OutputChecker().check_output(f"...{output}...\n", got + "\n", flags):
+            if output.strip() and not doctest.OutputChecker().check_output(f"...{output.strip()}...", got, flags):
                 raise SnippetFailed(f"$ python manage.py {shlex.join(arguments)}\nprinted\n{got}\ninstead of\n{output}")
 
     def _make_tables(self) -> None:
@@ -214,8 +231,11 @@ class Project:
         except subprocess.TimeoutExpired:
             worker.kill()
             raise
-        if status:
+        if status and not self._failed:
             raise SnippetFailed(f"the worker ended with {status}:\n{self._end_of_log()}")
+
+    def _ready_workers(self) -> int:
+        return self._log.read_text().count(" is ready.") if self._log.exists() else 0
 
     def _end_of_log(self) -> str:
         return "\n".join(self._log.read_text().splitlines()[-40:]) if self._log.exists() else ""

@@ -18,10 +18,3 @@ def site(database: TestDatabase, tmp_path: Path) -> Iterator[Site]:
     yield site
     site.close()
 
-
-@pytest.fixture
-def gates(tmp_path: Path) -> Path:
-    """Give a directory in which files let tasks go on."""
-    directory = tmp_path / "gates"
-    directory.mkdir()
-    return directory

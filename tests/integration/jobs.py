@@ -85,7 +85,7 @@ def work_at_most_once(self: Task[..., Any], seconds: float = 0.0) -> int:
 
 @shared_task(bind=True)
 def wait_at_gate(self: Task[..., Any], directory: str) -> int:
-    """Wait until the directory has a file named like this attempt."""
+    """Wait until the directory has a file named after this attempt."""
     note("start", self)
     wait_for(Path(directory, str(self.request.attempt)))
     note("end", self)

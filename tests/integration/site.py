@@ -178,6 +178,9 @@ class Site:
         self.database = database
         self.directory = directory
         self.journal_path = directory / "journal"
+        #: Files in here let tasks go on that wait for them.
+        self.gates = directory / "gates"
+        self.gates.mkdir()
         self.workers: list[Worker] = []
 
     # Workers
@@ -226,7 +229,7 @@ class Site:
         for worker in self.workers:
             worker.close()
             print(f"--- {worker.log.name}\n{worker.said()}")
-        pass
+        print(f"--- journal\n{self.journal_path.read_text() if self.journal_path.exists() else '(none)'}")
 
     # What happened
 
@@ -246,10 +249,13 @@ class Site:
             message=f"the journal has not {count} lines of {events or 'any event'}",
         )
 
-    def wait_for_start(self, result: AsyncResult[Any], attempt: int = 1) -> Entry:
-        """Wait until this attempt has begun; return its line."""
-        self.wait_for(lambda: any(one.attempt == attempt for one in self.journal("start", task_id=result.id)))
-        return next(one for one in self.journal("start", task_id=result.id) if one.attempt == attempt)
+    def wait_for_start(self, result: AsyncResult[Any], nth: int = 1) -> Entry:
+        """Wait until the task has begun for the nth time; return that line."""
+        return self.wait_for_entries(nth, "start", task_id=result.id)[nth - 1]
+
+    def open_gate(self, start: Entry) -> None:
+        """Let a task go on that waits at the gate, in the run that began with this line."""
+        (self.gates / str(start.attempt)).touch()
 
     def wait_for(self, condition: Callable[[], T], *, timeout: float = PATIENCE, message: str = "") -> T:
         """Wait as ``eventually`` does; a database that does not answer counts as "not yet"."""

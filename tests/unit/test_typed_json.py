@@ -120,13 +120,13 @@ def test_json_is_read_strictly(text: str, reason: str) -> None:
     "unit", ["{},", "[],", '"",', "1e9,", '{"a":1},', "[[[[]]]],", '{"__type__":"date","__value__":"2026-01-01"},']
 )
 def test_hostile_text_needs_little_more_memory_than_its_values(unit: str) -> None:
-    """S1: three characters are enough for an empty dict, which Python keeps in 72 bytes."""
+    """S1: Python itself keeps a list that two characters make in up to 88 bytes."""
     text = f"[{unit * (1_000_000 // len(unit))}1]"
     tracemalloc.start()
     loads(text, "", JSON_ONLY)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 25 * len(text)
+    assert peak < 40 * len(text)
 
 
 def test_sixty_four_levels_are_allowed_in_both_directions() -> None:

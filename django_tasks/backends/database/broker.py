@@ -30,6 +30,9 @@ MANY = 500
 #: Seconds after which a worker that stopped is forgotten.
 FORGET_WORKERS = 86_400.0
 
+#: What says that a value cannot be stored, whoever finds out: the database, its driver or the JSON writer.
+UNSTORABLE = (DataError, IntegrityError, exceptions.SerializationError, ValueError, TypeError)
+
 _DIALECTS: dict[str, type[Dialect]] = {"postgresql": PostgreSQL, "sqlite": SQLite, "mysql": MySQL}
 
 _HELD = "id, attempt, slot, losses, at_most_once, revoked_at IS NOT NULL, history, started_at IS NOT NULL"
@@ -114,13 +117,13 @@ class DatabaseBroker(Broker):
         if returns:
             refused |= self._return(returns, holder)
         plan = self._plan(queues)
-        if limit and (plan.stale or not plan.queues()):
+        if limit and (plan.stale or plan.empty):
             plan.surveyed(self.dialect.bands(self.engine, plan.names))
         if not outcomes and not limit:
             return Stepped([], frozenset(refused))
         try:
             deliveries, not_mine, awaited = self._dialect_step(outcomes, holder, plan, limit, unknown)
-        except (DataError, IntegrityError, exceptions.SerializationError, ValueError):
+        except UNSTORABLE:
             if not outcomes:
                 raise
             # One outcome that cannot be stored must not take its neighbours along.
@@ -149,12 +152,8 @@ class DatabaseBroker(Broker):
         for one in outcomes:
             try:
                 _, not_mine, told = self._dialect_step([one], holder, plan, 0, ())
-            except (DataError, IntegrityError, exceptions.SerializationError, ValueError) as error:
-                problem = exceptions.EncodeError(
-                    f"The outcome {one.state} could not be stored: {storable(str(error))[:500]}"
-                )
-                failed = _failure(one.id, one.attempt, problem, runtime=one.runtime)
-                _, not_mine, told = self._dialect_step([failed], holder, plan, 0, ())
+            except UNSTORABLE as error:
+                _, not_mine, told = self._dialect_step([_unstorable(one, error)], holder, plan, 0, ())
             refused |= not_mine
             awaited += told
         return refused, awaited
@@ -183,8 +182,14 @@ class DatabaseBroker(Broker):
                 sets.append("losses = losses + 1")
             owned = f"WHERE id = {self.dialect.uuid} AND attempt = %s AND state = 'STARTED'"
             sql = f"UPDATE {TASK} SET {', '.join(sets)} {owned}"
-            if not self.engine.execute(f"{sql} AND revoked_at IS NULL", [*params, self._key(one.id), one.attempt]):
-                cancelled.append(one)
+            try:
+                if not self.engine.execute(f"{sql} AND revoked_at IS NULL", [*params, self._key(one.id), one.attempt]):
+                    cancelled.append(one)
+            except UNSTORABLE as error:
+                failed = _unstorable(one, error)
+                _, not_mine, awaited = self._dialect_step([failed], holder, self._plan(Queues()), 0, ())
+                refused |= not_mine
+                self.dialect.tell(self.engine, DONE_CHANNEL, awaited)
         for one in cancelled:  # asked to stop while it ran, or not ours any more
             if self.is_revoked(one.id, one.attempt):
                 _, not_mine, awaited = self._dialect_step(
@@ -253,19 +258,21 @@ class DatabaseBroker(Broker):
 
     def rescue(self, *, max_losses: int) -> int:
         lost = self.engine.query(
-            f"SELECT id, name FROM {WORKER} WHERE stopped_at IS NULL AND "
-            f"(lost_at IS NOT NULL AND EXISTS (SELECT 1 FROM {TASK} t WHERE t.worker_id = {WORKER}.id)"
-            f" OR lost_at IS NULL AND {self.dialect.epoch('beat_at')} + lease < {self.dialect.epoch(self.dialect.now)})"
+            # A process that woke up after its end may have claimed before it learned of it.
+            f"SELECT id, name FROM {WORKER} WHERE (stopped_at IS NOT NULL OR lost_at IS NOT NULL)"
+            f" AND EXISTS (SELECT 1 FROM {TASK} t WHERE t.worker_id = {WORKER}.id)"
+            f" OR stopped_at IS NULL AND lost_at IS NULL"
+            f" AND {self.dialect.epoch('beat_at')} + lease < {self.dialect.epoch(self.dialect.now)}"
         )
         count = 0
         for worker, name in lost:
             # From here on its heartbeat fails, and so it stops whatever it still runs.
             self.engine.execute(
                 f"UPDATE {WORKER} SET lost_at = {self.dialect.now}, idle = %s WHERE id = %s AND lost_at IS NULL"
-                f" AND {self.dialect.epoch('beat_at')} + lease < {self.dialect.epoch(self.dialect.now)}",
+                f" AND stopped_at IS NULL AND {self.dialect.epoch('beat_at')} + lease < {self.dialect.epoch(self.dialect.now)}",
                 [False, worker],
             )
-            for row in self._held_rows(worker, lost_only=True):
+            for row in self._held_rows(worker, ended_only=True):
                 # Unless it is known to have begun, only a first loss is charged: most of a batch had not.
                 charged = bool(row[7]) or row[3] == 0
                 reason = f"Worker {name} lost its lease"
@@ -291,6 +298,11 @@ class DatabaseBroker(Broker):
                 " AND state = 'STARTED' AND revoked_at IS NULL",
                 [*keys, holder.worker, holder.slot],
             )
+        if count < len(ids):  # revoked meanwhile, and nobody else would end them; or not its own any more
+            asked = set(ids)
+            for row in self._held_rows(holder.worker, holder.slot):
+                if row[5] and dashed(row[0]) in asked:
+                    count += self._end(row, holder, charged=False, max_losses=0, reason="")
         return count
 
     def adopt(self, names: Iterable[str]) -> int:
@@ -330,7 +342,8 @@ class DatabaseBroker(Broker):
 
     def is_revoked(self, task_id: str, attempt: int) -> bool:
         rows = self.engine.query(
-            f"SELECT revoked_at IS NOT NULL FROM {TASK} WHERE id = {self.dialect.uuid} AND attempt = %s",
+            f"SELECT revoked_at IS NOT NULL FROM {TASK} WHERE id = {self.dialect.uuid} AND attempt = %s"
+            " AND state = 'STARTED'",
             [self._key(task_id), attempt],
         )
         return not rows or bool(rows[0][0])
@@ -430,13 +443,14 @@ class DatabaseBroker(Broker):
             else moment.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ")
         )
 
-    def _held_rows(self, worker: int, slot: int | None = None, *, lost_only: bool = False) -> list[tuple[Any, ...]]:
+    def _held_rows(self, worker: int, slot: int | None = None, *, ended_only: bool = False) -> list[tuple[Any, ...]]:
         where, params = "worker_id = %s AND state = 'STARTED'", [worker]
         if slot is not None:
             where += " AND slot = %s"
             params.append(slot)
-        if lost_only:  # its lease may have been renewed in the last moment
-            where += f" AND EXISTS (SELECT 1 FROM {WORKER} w WHERE w.id = worker_id AND w.lost_at IS NOT NULL)"
+        if ended_only:  # its lease may have been renewed in the last moment
+            ended = "(w.lost_at IS NOT NULL OR w.stopped_at IS NOT NULL)"
+            where += f" AND EXISTS (SELECT 1 FROM {WORKER} w WHERE w.id = worker_id AND {ended})"
         return self.engine.query(f"SELECT {_HELD} FROM {TASK} WHERE {where}", params)
 
     def _end(self, row: Sequence[Any], holder: Holder, *, charged: bool, max_losses: int, reason: str) -> int:
@@ -475,6 +489,11 @@ class DatabaseBroker(Broker):
 
 def _revoked(task_id: str, attempt: int) -> Outcome:
     return _failure(task_id, attempt, exceptions.TaskRevokedError("revoked"), state=states.REVOKED)
+
+
+def _unstorable(one: Outcome | Return, error: Exception) -> Outcome:
+    problem = exceptions.EncodeError(f"The outcome {one.state} could not be stored: {storable(str(error))[:500]}")
+    return _failure(one.id, one.attempt, problem, runtime=one.runtime if isinstance(one, Outcome) else None)
 
 
 def _failure(

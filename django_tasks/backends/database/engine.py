@@ -82,7 +82,12 @@ class Engine:
 
     def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
         """Run one statement in its own transaction; return the number of rows it touched."""
-        return self._retry(lambda cursor: int((cursor.execute(sql, params) and 0) or cursor.rowcount))
+
+        def work(cursor: Any) -> int:
+            cursor.execute(sql, params)
+            return int(cursor.rowcount)
+
+        return self._retry(work)
 
     def query(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run one query; return its rows."""
@@ -122,7 +127,7 @@ class Engine:
             settings["OPTIONS"] = self.dialect.connection_options(settings.get("OPTIONS") or {})
             wrapper: BaseDatabaseWrapper = load_backend(settings["ENGINE"]).DatabaseWrapper(settings, self.alias)
             wrapper.inc_thread_sharing()
-            wrapper.connect()
+            wrapper.ensure_connection()  # which translates the driver's errors
             self.dialect.prepare_session(wrapper)
             self._connection = wrapper
             self.generation += 1

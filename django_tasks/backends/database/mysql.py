@@ -6,9 +6,10 @@ There are no partial indexes: the claim index holds running rows, too, and ``SKI
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ...exceptions import EncodeError
 from ...ids import dashed
 from ..message import Delivery, Holder, Outcome
 from .dialect import CLAIMABLE, CLAIMED, COPIED, RESULT, TASK, delivery, dump, outcome_rows
@@ -27,7 +28,7 @@ _DONE = """JSON_TABLE(%s, '$[*]' COLUMNS (i CHAR(32) PATH '$[0]', a INT PATH '$[
     ex VARCHAR(255) PATH '$[7]', tb LONGTEXT PATH '$[8]', h LONGTEXT PATH '$[9]')) AS j"""
 
 #: Lock what these attempts still own, in key order.
-LOCK_OWNED = f"SELECT id, attempt, awaited FROM {TASK} WHERE id IN ({{ids}}) ORDER BY id FOR UPDATE"
+LOCK_OWNED = f"SELECT id, attempt FROM {TASK} WHERE id IN ({{ids}}) AND state = 'STARTED' ORDER BY id FOR UPDATE"
 
 KEEP = f"""
 REPLACE INTO {RESULT} ({", ".join(COPIED)}, history, state, started_at, finished_at, runtime, worker, result,
@@ -60,6 +61,9 @@ SELECT id, TIMESTAMPDIFF(MICROSECOND, '1970-01-01', due_at) / 1e6,
 FROM {TASK} WHERE id IN ({{ids}})
 """
 
+#: Characters of outcomes per statement: a server takes no more than ``max_allowed_packet``, 16 MB unless it was changed.
+LARGE = 2_000_000
+
 
 class MySQL(Walking):
     """MariaDB 10.6 and MySQL 8.0.11, and newer."""
@@ -88,11 +92,14 @@ class MySQL(Walking):
         rows = outcome_rows(outcomes, self.key)
         keys = sorted(row[0] for row in rows)
         cursor.execute(LOCK_OWNED.format(ids=marks(keys)), keys)
-        owned = {(dashed(id_), attempt) for id_, attempt, _ in cursor.fetchall()}
+        owned = {(dashed(id_), attempt) for id_, attempt in cursor.fetchall()}
         mine = [row for one, row in zip(outcomes, rows, strict=True) if (one.id, one.attempt) in owned]
         kept = [row[:-1] for row in mine if row[-1]]
-        if kept:
-            cursor.execute(KEEP, (worker, dump(kept)))
+        for part in _parts(kept):
+            text = dump(part)
+            if len(text) > LARGE:
+                _ensure_fits(cursor, text)
+            cursor.execute(KEEP, (worker, text))
         if mine:
             keys = sorted(row[0] for row in mine)
             cursor.execute(DROP.format(ids=marks(keys)), keys)
@@ -113,3 +120,27 @@ class MySQL(Walking):
             one.due = float(one.due)
             one.expires_in = None if one.expires_in is None else float(one.expires_in)
         return taken
+
+
+def _parts(rows: list[list[Any]]) -> Iterator[list[list[Any]]]:
+    """Cut outcomes into statements of a size that the server takes; a single one may still be too large."""
+    part: list[list[Any]] = []
+    size = 0
+    for row in rows:
+        own = sum(len(value) for value in row if isinstance(value, str))
+        if part and size + own > LARGE:
+            yield part
+            part, size = [], 0
+        part.append(row)
+        size += own
+    if part:
+        yield part
+
+
+def _ensure_fits(cursor: Any, text: str) -> None:
+    # The server would hang up on a packet that is too large, which looks like a broken connection.
+    cursor.execute("SELECT @@max_allowed_packet")
+    (most,) = cursor.fetchone()
+    size = len(text.encode()) + text.count("\\") + text.count('"') + text.count("'") + len(KEEP) + 1_000
+    if size > most:
+        raise EncodeError(f"It takes {size:,} bytes, and the server's max_allowed_packet is {most:,}.")

@@ -36,7 +36,7 @@ class Plan:
         self._wanted = queues
         self._bands: dict[tuple[str, int], float] = {}
         self._seen: dict[tuple[str, int], float] = {}
-        self._order: list[str] = list(queues.names)
+        self._order: list[str] = [name for name in queues.names if name not in queues.excluded]
         self._turn = 0
         self._surveyed = float("-inf")
         self._unbound = time.monotonic()
@@ -64,8 +64,13 @@ class Plan:
             self._order = sorted({queue for queue, _ in self._bands})
         return mine
 
+    @property
+    def empty(self) -> bool:
+        """Is no queue known yet?"""
+        return not self._order
+
     def queues(self) -> list[str]:
-        """Return the queues in the order of the next claim."""
+        """Return the queues in the order of the next claim; each call is a turn."""
         self._turn += 1
         if len(self._order) < 2 or self._turn % ROTATION:
             return self._order

@@ -82,7 +82,7 @@ _REPLACED = ", ".join(f"{name} = excluded.{name}" for name in _LEDGER if name !=
 #: Delete what this attempt still owns and write the ledger from it. A zombie's outcome meets no row (fencing).
 _FINISH = f"""
 done AS (SELECT * FROM {_OUTCOMES}),
-gone AS (DELETE FROM {TASK} t USING done WHERE t.id = done.i AND t.attempt = done.a
+gone AS (DELETE FROM {TASK} t USING done WHERE t.id = done.i AND t.attempt = done.a AND t.state = 'STARTED'
     RETURNING {", ".join("t." + name for name in COPIED)}, t.history, t.awaited, done.*),
 kept AS (INSERT INTO {RESULT} ({", ".join(_LEDGER)})
     SELECT {", ".join(COPIED)}, coalesce(h, history), s,
@@ -97,8 +97,8 @@ kept AS (INSERT INTO {RESULT} ({", ".join(_LEDGER)})
 #: spares the comparison of each with each.
 _TOLD = """
 SELECT 1 AS kind, d.i::text AS id{nulls} FROM done d
-    WHERE (SELECT count(*) FROM gone) < (SELECT count(*) FROM done) AND NOT EXISTS (SELECT 1 FROM gone g WHERE g.i =
-    d.i)
+    WHERE (SELECT count(*) FROM gone) < (SELECT count(*) FROM done) AND NOT EXISTS (SELECT 1 FROM gone g
+    WHERE g.i = d.i)
 UNION ALL SELECT 2, g.i::text{nulls} FROM gone g WHERE g.awaited
 """
 
@@ -125,7 +125,9 @@ _NULLS = (
     " NULL::smallint, NULL, NULL::bool, NULL::timestamptz, NULL::uuid, NULL::uuid"
 )
 
-CLAIM = f"WITH {_CLAIM} {_CLAIMED_ROWS}"
+#: A claim alone need not reach the disk before the task begins: if the server crashes, the row is simply waiting again. The
+#: setting holds to the end of this statement's own transaction.
+CLAIM = f"WITH {_CLAIM} {_CLAIMED_ROWS}, set_config('synchronous_commit', 'off', true)"
 STEP = f"WITH {_FINISH}, {_CLAIM} {_CLAIMED_ROWS} UNION ALL {_TOLD.format(nulls=_NULLS)}"
 
 #: A loose index scan: one probe per priority of each queue, however many rows wait.

@@ -34,14 +34,16 @@ SELECT {", ".join("t." + name for name in COPIED)}, coalesce({_FIELD(9)}, t.hist
     strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', (-{_FIELD(3)} - {_FIELD(4)}) || ' seconds'),
     strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', -{_FIELD(3)} || ' seconds'),
     {_FIELD(4)}, %s, {_FIELD(5)}, {_FIELD(6)}, {_FIELD(7)}, {_FIELD(8)}
-FROM json_each(%s) j CROSS JOIN {TASK} t WHERE t.id = {_FIELD(0)} AND t.attempt = {_FIELD(1)}
+FROM json_each(%s) j CROSS JOIN {TASK} t
+WHERE t.id = {_FIELD(0)} AND t.attempt = {_FIELD(1)} AND t.state = 'STARTED'
 """
 DROP = f"""
 DELETE FROM {TASK} WHERE rowid IN (
-    SELECT t.rowid FROM json_each(%s) j CROSS JOIN {TASK} t WHERE t.id = {_FIELD(0)} AND t.attempt = {_FIELD(1)})
+    SELECT t.rowid FROM json_each(%s) j CROSS JOIN {TASK} t
+    WHERE t.id = {_FIELD(0)} AND t.attempt = {_FIELD(1)} AND t.state = 'STARTED')
 """
-DROP_ONE = f"DELETE FROM {TASK} WHERE id = %s AND attempt = %s"
-OWNED = f"SELECT 1 FROM {TASK} WHERE id = %s AND attempt = %s"
+DROP_ONE = f"DELETE FROM {TASK} WHERE id = %s AND attempt = %s AND state = 'STARTED'"
+OWNED = f"SELECT 1 FROM {TASK} WHERE id = %s AND attempt = %s AND state = 'STARTED'"
 
 #: The head of the best priority of a queue below another one.
 NEXT_BAND = f"""

@@ -67,7 +67,7 @@ class Walking(Dialect):
     ) -> tuple[list[Delivery], set[str], list[str]]:
         def work(cursor: Any) -> tuple[list[Delivery], set[str], list[str]]:
             refused, awaited = self.finish(cursor, outcomes, holder.name) if outcomes else (set(), [])
-            return self._claim(cursor, holder, plan.queues(), limit, unknown), refused, awaited
+            return self._claim(cursor, holder, plan.queues() if limit else [], limit, unknown), refused, awaited
 
         return engine.transaction(work)  # type: ignore[no-any-return]
 
@@ -94,7 +94,7 @@ class Walking(Dialect):
         self, cursor: Any, holder: Holder, queues: Sequence[str], limit: int, unknown: Sequence[str]
     ) -> list[Delivery]:
         taken: list[Delivery] = []
-        for queue in queues if limit else ():
+        for queue in queues:
             priority = _TOP
             while len(taken) < limit and (row := _one(cursor, self.next_band, (queue, priority))):
                 priority = row[0]

@@ -1,0 +1,255 @@
+"""The admin's lists: pages by bookmark, filters that an index serves or the registry knows, and a limit of time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar
+
+from django.contrib import messages
+from django.contrib.admin import SimpleListFilter
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from . import dashboard, paging, states
+from .conf import QUEUE_NAME, settings
+from .registry import tasks
+
+#: Never read for a list: a page of payloads may be a hundred megabytes.
+HEAVY = ("body", "options", "history", "result", "traceback", "meta")
+#: The parameters that hold a bookmark: rows older, or newer, than it.
+OLDER, NEWER = "older", "newer"
+#: A prefix that so many task names share is looked for along the states, not name by name.
+MOST_NAMES = 20
+
+
+class PagedChangeList(ChangeList):
+    """A list whose every page costs the same. Subclasses say what orders it and which indexes serve it."""
+
+    #: The columns that order it, newest first, the primary key last.
+    keys: ClassVar[Sequence[str]] = ("pk",)
+    #: Filters under which an index bounds a count.
+    counted_with: ClassVar[frozenset[str]] = frozenset()
+
+    #: How many rows there are, in words; ``""`` if that is not known at a fair price.
+    count_text: str = ""
+    older_link: str = ""
+    newer_link: str = ""
+    newest_link: str = ""
+
+    def get_filters(self, request: HttpRequest) -> Any:
+        # Links to filters begin at the newest row, so they must not carry the bookmark.
+        for name in (OLDER, NEWER):
+            self.params.pop(name, None)
+            self.filter_params.pop(name, None)
+        return super().get_filters(request)
+
+    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[str]:
+        return [f"-{key}" for key in self.keys]  # whatever ?o= asks for: no other order has an index
+
+    def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
+        queryset = super().get_queryset(request, exclude_parameters)
+        heavy = {field.name for field in self.opts.concrete_fields}.intersection(HEAVY)
+        return queryset.defer(*heavy)
+
+    def get_results(self, request: HttpRequest) -> None:
+        try:
+            with paging.time_limit(settings.DATABASE):
+                page = paging.page(self.queryset, self.keys, self.bookmark(request), self.branches())
+        except ValueError as error:
+            raise IncorrectLookupParameters(error) from error
+        except paging.TooSlow:
+            page = paging.Page([], None, None)
+            messages.warning(request, _("This took too long and was broken off: narrow it by task, state or time."))
+        self.result_list = page.rows
+        self.result_count = self.full_result_count = len(page.rows)
+        self.show_full_result_count = False
+        self.show_admin_actions = True
+        self.can_show_all = self.multi_page = False
+        self.paginator = None
+        self.older_link = self.get_query_string({OLDER: page.older}) if page.older else ""
+        self.newer_link = self.get_query_string({NEWER: page.newer}) if page.newer else ""
+        self.newest_link = self.get_query_string() if {OLDER, NEWER} & request.GET.keys() else ""
+        self.count_text = self._count_text(page)
+        self.prepare(request, page.rows)
+
+    def bookmark(self, request: HttpRequest) -> paging.Bookmark | None:
+        """Return where the page begins. Raises ``ValueError`` when the address was tampered with."""
+        for name in (OLDER, NEWER):
+            if name in request.GET:
+                return paging.Bookmark.parse(request.GET[name], newer=name == NEWER)
+        return None
+
+    def branches(self) -> list[QuerySet[Any]] | None:
+        """Return the parts of the list that an index gives in order, ``None`` when it is one."""
+        return None
+
+    def prepare(self, request: HttpRequest, rows: Sequence[Model]) -> None:
+        """Give the rows what their columns need from other tables, in one query for all."""
+
+    def given(self) -> set[str]:
+        """Return the names of the filters in use, ``q`` for a search."""
+        used = {spec.parameter_name for spec in self.filter_specs if spec.used_parameters}
+        return used | ({"q"} if self.query else set())
+
+    def _count_text(self, page: paging.Page[Any]) -> str:
+        if page.older is None and page.newer is None:
+            return f"{len(page.rows):,}"
+        if self.given() <= self.counted_with:
+            try:
+                with paging.time_limit(settings.DATABASE):
+                    count = paging.count(self.branches() or [self.queryset], self.keys[0])
+            except paging.TooSlow:
+                return ""
+            return f"{count:,}" if count <= paging.COUNT_LIMIT else f"{paging.COUNT_LIMIT:,}+"
+        return f"{len(page.rows):,}+"
+
+
+class TaskChangeList(PagedChangeList):
+    """The to-do list, newest first by id."""
+
+    counted_with = frozenset({"state", "queue"})
+
+    def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
+        queryset = super().get_queryset(request, exclude_parameters)
+        return queryset.filter(name__startswith=self.query) if self.query else queryset
+
+    def prepare(self, request: HttpRequest, rows: Sequence[Any]) -> None:
+        wanted = {row.worker_id for row in rows} - {None}
+        workers = self.model_admin.worker_names(wanted) if wanted else {}
+        for row in rows:
+            row.worker_name = workers.get(row.worker_id, "")
+
+
+class ResultChangeList(PagedChangeList):
+    """The ledger, last finished first: along the index by name, or the index by state once for each state."""
+
+    keys = ("finished_at", "pk")
+    counted_with = frozenset({"state", "finished"})
+
+    def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
+        queryset = super().get_queryset(request, exclude_parameters)
+        if not self.query:
+            return queryset
+        # No collation finds a beginning along an index, but the names there are, are few.
+        if not hasattr(self, "names"):
+            self.names = [name for name in dashboard.finished_names() if name.startswith(self.query)]
+        return queryset.filter(name__in=self.names)
+
+    def branches(self) -> list[QuerySet[Any]] | None:
+        given = self.given()
+        if "name" in given:
+            return None
+        if "q" in given and len(self.names) <= MOST_NAMES:
+            return [self.queryset.filter(name=name) for name in self.names] or None
+        if "state" in given:
+            return None
+        return [self.queryset.filter(state=state) for state in sorted(states.FINISHED)]
+
+
+# Filters -------------------------------------------------------------------------------------------------------------
+
+
+class ChoiceFilter(SimpleListFilter):
+    """A filter of one column by one of its values."""
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        value = self.value()
+        if value is None:
+            return queryset
+        if not self.allows(value):
+            raise IncorrectLookupParameters(f"{self.parameter_name}={value!r}")
+        return self.narrow(queryset, value)
+
+    def allows(self, value: str) -> bool:
+        """Is this a value that the column may have?"""
+        return value in {choice for choice, _label in self.lookup_choices}
+
+    def narrow(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
+        """Return the rows with this value."""
+        return queryset.filter(**{self.parameter_name: value})
+
+    def with_present(self, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """Yield choices, the present one included even if it is not among ``names``."""
+        present = self.value()
+        yield from ((name, name) for name in names)
+        if present is not None and present not in names and self.allows(present):
+            yield present, present
+
+
+class TaskStateFilter(ChoiceFilter):
+    title = gettext_lazy("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        order = (states.PENDING, states.STARTED, states.RETRY, states.WAITING, states.UNROUTABLE)
+        return [(state, state) for state in order]
+
+
+class ResultStateFilter(ChoiceFilter):
+    title = gettext_lazy("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        order = (states.SUCCESS, states.FAILURE, states.REVOKED, states.REJECTED, states.IGNORED)
+        return [(state, state) for state in order]
+
+
+class QueueFilter(ChoiceFilter):
+    title = gettext_lazy("queue")
+    parameter_name = "queue"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return list(self.with_present(dashboard.known_queues()))
+
+    def allows(self, value: str) -> bool:
+        return QUEUE_NAME.fullmatch(value) is not None
+
+
+class NameFilter(ChoiceFilter):
+    """By the tasks that this process knows: asking the ledger for its names would not scale. Others: by search."""
+
+    title = gettext_lazy("task")
+    parameter_name = "name"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return list(self.with_present(sorted(tasks)[: dashboard.MOST]))
+
+    def allows(self, value: str) -> bool:
+        return 0 < len(value) <= 255 and "\x00" not in value
+
+
+class FinishedFilter(ChoiceFilter):
+    title = gettext_lazy("finished")
+    parameter_name = "finished"
+
+    _AGES: ClassVar = {
+        "hour": (timedelta(hours=1), gettext_lazy("Within the last hour")),
+        "day": (timedelta(days=1), gettext_lazy("Within the last day")),
+        "week": (timedelta(days=7), gettext_lazy("Within the last 7 days")),
+        "month": (timedelta(days=30), gettext_lazy("Within the last 30 days")),
+    }
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [(value, label) for value, (_age, label) in self._AGES.items()]
+
+    def narrow(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
+        age, _label = self._AGES[value]
+        return queryset.filter(finished_at__gte=datetime.now(UTC) - age)
+
+
+class WorkerFilter(ChoiceFilter):
+    title = gettext_lazy("status")
+    parameter_name = "status"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("running", gettext_lazy("Not stopped")), ("stopped", gettext_lazy("Stopped or lost"))]
+
+    def narrow(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
+        if value == "running":
+            return queryset.filter(stopped_at=None, lost_at=None)
+        return queryset.exclude(stopped_at=None, lost_at=None)

@@ -1,0 +1,194 @@
+"""Numbers about tasks and workers, for people and their programs; nothing is changed here.
+
+The to-do list is small and may be grouped; the ledger is only ever counted along an index, and not far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from django.db import connections
+from django.db.models import Count, Min, Q, QuerySet
+
+from . import paging, states
+from .backends import get_broker
+from .conf import settings
+from .models import Task, TaskResult, Worker
+from .registry import tasks
+
+#: Most names or rows of anything that is listed whole.
+MOST: Final = 1_000
+#: How far back finished tasks are counted.
+RECENTLY: Final = timedelta(hours=1)
+
+_CLAIMABLE: Final = Q(state__in=sorted(states.CLAIMABLE))
+
+#: One look-up in the claim index for each queue, however much waits in it.
+_QUEUES = f"""
+WITH RECURSIVE q (name) AS (
+    SELECT MIN(queue) FROM {{table}} WHERE {{claimable}}
+    UNION ALL
+    SELECT (SELECT MIN(t.queue) FROM {{table}} t WHERE {{claimable}} AND t.queue > q.name) FROM q WHERE q.name IS NOT NULL
+) SELECT name FROM q WHERE name IS NOT NULL LIMIT {MOST}
+"""  # noqa: S608 - constants only, here and below
+#: The same along the ledger's index by name.
+_NAMES = f"""
+WITH RECURSIVE n (name) AS (
+    SELECT MIN(name) FROM {{table}}
+    UNION ALL
+    SELECT (SELECT MIN(t.name) FROM {{table}} t WHERE t.name > n.name) FROM n WHERE n.name IS NOT NULL
+) SELECT name FROM n WHERE name IS NOT NULL LIMIT {MOST}
+"""  # noqa: S608
+
+
+@dataclass(frozen=True, slots=True)
+class QueueNumbers:
+    """What one queue holds."""
+
+    name: str
+    #: Due now.
+    waiting: int
+    #: Due later: an ETA, or the next attempt.
+    scheduled: int
+    running: int
+    #: Set aside, because no running worker knows the name.
+    unroutable: int
+    #: Seconds since the first of those waiting became due.
+    oldest_wait: float | None
+    #: Online workers that consume it.
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerNumbers:
+    """One worker process."""
+
+    id: int
+    name: str
+    status: str
+    queues: str
+    pool: str
+    concurrency: int
+    processed: int
+    #: Seconds since it last renewed its lease.
+    silent_for: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """The state of everything at one moment of the database's clock."""
+
+    at: datetime
+    queues: list[QueueNumbers]
+    workers: list[WorkerNumbers]
+    #: Final state to how many ended in it within :data:`RECENTLY`, at most :data:`paging.COUNT_LIMIT` + 1.
+    finished: dict[str, int]
+
+
+def stats() -> Stats:
+    """Return the numbers of every queue and worker, and what finished recently."""
+    now = database_now()
+    workers = current_workers()
+    return Stats(now, queue_numbers(now, workers), [_numbers(one, now) for one in workers], finished_since(now - RECENTLY))
+
+
+def database_now() -> datetime:
+    """Return the clock by which everything here is judged."""
+    dialect = get_broker().dialect
+    with connections[settings.DATABASE].cursor() as cursor:
+        cursor.execute(f"SELECT {dialect.epoch(dialect.now)}", [])
+        return datetime.fromtimestamp(float(cursor.fetchone()[0]), UTC)
+
+
+def queue_numbers(now: datetime, workers: Iterable[Worker]) -> list[QueueNumbers]:
+    """Return the numbers of every queue that has something in it."""
+    online = [worker for worker in workers if worker.status(now) == "online"]
+    due, later = Q(_CLAIMABLE, due_at__lte=now), Q(_CLAIMABLE, due_at__gt=now)
+    found = (
+        _to_do()
+        .order_by("queue")
+        .values("queue")
+        .annotate(
+            waiting=Count("pk", filter=due),
+            scheduled=Count("pk", filter=later),
+            running=Count("pk", filter=Q(state=states.STARTED)),
+            unroutable=Count("pk", filter=Q(state=states.UNROUTABLE)),
+            oldest=Min("due_at", filter=due),
+        )
+    )
+    return [
+        QueueNumbers(
+            name=row["queue"],
+            waiting=row["waiting"],
+            scheduled=row["scheduled"],
+            running=row["running"],
+            unroutable=row["unroutable"],
+            oldest_wait=(now - row["oldest"]).total_seconds() if row["oldest"] else None,
+            workers=sum(consumes(worker, row["queue"]) for worker in online),
+        )
+        for row in found
+    ]
+
+
+def finished_since(moment: datetime) -> dict[str, int]:
+    """Return how many tasks ended in each final state since a moment."""
+    recent = _ledger().filter(finished_at__gte=moment)
+    return {state: paging.count([recent.filter(state=state)], "finished_at") for state in sorted(states.FINISHED)}
+
+
+def current_workers() -> list[Worker]:
+    """Return the workers that did not stop, newest first: online, draining, or lost."""
+    return list(Worker.objects.using(settings.DATABASE).filter(stopped_at=None).order_by("-pk")[:MOST])
+
+
+def consumes(worker: Worker, queue: str) -> bool:
+    """Does this worker take tasks from ``queue``?"""
+    names, *excluded = worker.queues.split(" -")
+    return queue not in excluded and (names == "*" or queue in names.split(","))
+
+
+def waiting_queues() -> list[str]:
+    """Return the names of the queues in which something waits."""
+    claimable = "state IN ('PENDING', 'RETRY')"  # spelled as in the claim index
+    return _names(_QUEUES.format(table=Task._meta.db_table, claimable=claimable))
+
+
+def finished_names() -> list[str]:
+    """Return the names of all tasks in the ledger, by one look-up in its index for each."""
+    return _names(_NAMES.format(table=TaskResult._meta.db_table))
+
+
+def known_queues() -> list[str]:
+    """Return the queues that people may want to choose from: declared ones, and those in which something waits."""
+    declared = {task.queue for task in tasks.values() if isinstance(task.queue, str)}
+    return sorted({settings.TASK_DEFAULT_QUEUE, *declared, *waiting_queues()})
+
+
+def _names(sql: str) -> list[str]:
+    with connections[settings.DATABASE].cursor() as cursor:
+        cursor.execute(sql)
+        return [name for (name,) in cursor.fetchall()]
+
+
+def _numbers(worker: Worker, now: datetime) -> WorkerNumbers:
+    return WorkerNumbers(
+        id=worker.pk,
+        name=worker.name,
+        status=worker.status(now),
+        queues=worker.queues,
+        pool=worker.pool,
+        concurrency=worker.concurrency,
+        processed=worker.processed,
+        silent_for=max(0.0, (now - worker.beat_at).total_seconds()),
+    )
+
+
+def _to_do() -> QuerySet[Task]:
+    return Task.objects.using(settings.DATABASE)
+
+
+def _ledger() -> QuerySet[TaskResult]:
+    return TaskResult.objects.using(settings.DATABASE)

@@ -1,0 +1,249 @@
+"""Payloads as people may see them: decoded without risk, secrets hidden by their names, never too long.
+
+Whatever a task or its sender stored is hostile here. Nothing is unpickled, nothing is marked as safe HTML.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from typing import TYPE_CHECKING, Any, Final
+
+from .exceptions import SerializationError
+from .registry import tasks
+from .serialization import loads, storable
+
+if TYPE_CHECKING:
+    from .models import Call, TaskResult
+
+#: What is decoded for display, whatever ``ACCEPT_CONTENT`` allows the worker: none of these can run code.
+READABLE: Final = ("json", "msgpack", "yaml")
+#: Most characters of one value.
+TEXT_LIMIT: Final = 65_536
+#: Most characters of a value within a list.
+LINE_LIMIT: Final = 200
+#: Shown in place of what a name says is a secret.
+HIDDEN: Final = "********"
+
+_SECRET: Final = re.compile(
+    r"passw(or)?d|passphrase|secret|token|api[_-]?key|authorization|credential|private[_-]?key|cookie", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument of a call: its name in the task's signature, and its value as text."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt that did not end the task."""
+
+    number: str
+    outcome: str
+    worker: str
+    at: datetime | None
+    #: Seconds.
+    runtime: float | None
+    error: str
+    traceback: str
+
+
+class Unreadable(Exception):
+    """The stored value is not shown; the text says why."""
+
+
+def decode(text: str, encoding: str) -> Any:
+    """Return a stored value. Raises :class:`Unreadable`, and nothing else."""
+    name = encoding.partition("+")[0] or "json"
+    if name not in READABLE:
+        raise Unreadable(f"{len(text):,} characters of {name[:32]}, which is not decoded for display")
+    try:
+        return loads(text, encoding, READABLE)
+    except SerializationError as error:
+        raise Unreadable(f"{len(text):,} characters that cannot be decoded: {short(error, 500)}") from error
+
+
+def arguments(call: Call, *, full: bool) -> list[Argument]:
+    """Return the arguments of a call, named by the task's signature if this process knows it.
+
+    ``full=False`` gives types and sizes only. ``argsrepr`` and ``kwargsrepr`` of the sender stand in for the values.
+    """
+    try:
+        value = decode(call.body, call.encoding)
+    except Unreadable as reason:
+        return [Argument("args, kwargs", str(reason))]
+    if not (isinstance(value, list | tuple) and len(value) == 2 and isinstance(value[0], list | tuple)):
+        return [Argument("args, kwargs", pretty(value) if full else describe(value))]
+    args, kwargs = value
+    if not isinstance(kwargs, dict):
+        return [Argument("args", _shown(args, full)), Argument("kwargs", _shown(kwargs, full))]
+    if full:
+        options = options_of(call)
+        replaced = [
+            (name, cut(text)) for name in ("argsrepr", "kwargsrepr") if isinstance(text := options.get(name), str)
+        ]
+        if replaced:
+            given = dict(replaced)
+            return [
+                Argument("args", given.get("argsrepr") or pretty(list(args))),
+                Argument("kwargs", given.get("kwargsrepr") or pretty(kwargs)),
+            ]
+    return _named(call.name, list(args), kwargs, full)
+
+
+def _named(name: str, args: list[Any], kwargs: dict[str, Any], full: bool) -> list[Argument]:
+    signature = getattr(getattr(tasks.get(name), "_arguments", None), "signature", None)
+    try:
+        bound = signature.bind(*args, **kwargs) if signature is not None else None
+    except TypeError:  # sent by another release
+        bound = None
+    if bound is None:
+        if not full:  # the keys are the sender's, too
+            return [Argument("args", describe(args)), Argument("kwargs", describe(kwargs))]
+        named = [(f"args[{number}]", value) for number, value in enumerate(args)] + list(kwargs.items())
+        return [_argument(key, value, full) for key, value in named]
+    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    assert signature is not None  # noqa: S101 - for the type checker
+    return [
+        _argument(stars.get(signature.parameters[key].kind, "") + key, value, full)
+        for key, value in bound.arguments.items()
+    ]
+
+
+def _argument(name: str, value: Any, full: bool) -> Argument:
+    if full and _SECRET.search(name):
+        return Argument(name, HIDDEN)
+    return Argument(name, _shown(value, full))
+
+
+def _shown(value: Any, full: bool) -> str:
+    return pretty(value) if full else describe(value)
+
+
+def outcome(result: TaskResult, *, full: bool) -> str:
+    """Return the return value, or the exception with its causes, as text; ``""`` if nothing was stored."""
+    if result.result is None:
+        return ""
+    try:
+        value = decode(result.result, result.result_encoding)
+    except Unreadable as reason:
+        return str(reason)
+    if isinstance(value, dict) and "exc_type" in value:
+        return error_text(value) if full else short(value["exc_type"])
+    return _shown(value, full)
+
+
+def error_text(value: Any) -> str:
+    """Return an exception as data (or any text that stands for one) as lines: what it was and said, and its causes."""
+    if not isinstance(value, Mapping):
+        return cut(str(value or ""))
+    lines = [f"{value.get('exc_type', '')}: {value.get('text', '')}".strip(": ")]
+    causes = value.get("causes")
+    lines += [f"because of {cause}" for cause in causes] if isinstance(causes, list) else []
+    return cut("\n".join(lines))
+
+
+def exception_line(result: TaskResult, *, full: bool) -> str:
+    """Return the exception in one line for a list; its message may quote arguments, so ``full=False`` leaves it out."""
+    return short(result.exception if full else result.exception.partition(":")[0])
+
+
+def attempts(call: Call, *, full: bool) -> list[Attempt]:
+    """Return the earlier attempts, oldest first."""
+    try:
+        entries = json.loads(call.history) if call.history else []
+    except ValueError:
+        entries = [{"error": "The stored history cannot be read."}]
+    return [_attempt(entry, full) for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+
+
+def _attempt(entry: dict[str, Any], full: bool) -> Attempt:
+    error, at, runtime = entry.get("error"), entry.get("at"), entry.get("runtime")
+    if full or not isinstance(error, Mapping):  # else it is our own sentence
+        text = error_text(error)
+    else:
+        text = short(error.get("exc_type", ""))
+    return Attempt(
+        number=short(entry.get("attempt", ""), 20),
+        outcome=short(entry.get("outcome", ""), 64),
+        worker=short(entry.get("worker") or "", 255),
+        at=_moment(at),
+        runtime=float(runtime) if isinstance(runtime, int | float) else None,
+        error=text,
+        traceback=cut(str(entry.get("traceback") or "")) if full else "",
+    )
+
+
+def _moment(seconds: Any) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
+
+
+def options_of(call: Call) -> dict[str, Any]:
+    """Return a call's options as a dict; empty when they cannot be read."""
+    try:
+        found = json.loads(call.options) if call.options else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+# Values as text ------------------------------------------------------------------------------------------------------
+
+
+def pretty(value: Any) -> str:
+    """Return ``value`` as indented JSON, at most :data:`TEXT_LIMIT` characters, without what keys say is secret."""
+    return cut(json.dumps(plain(value), indent=2, ensure_ascii=False))
+
+
+def plain(value: Any) -> Any:
+    """Return ``value`` as JSON can write it, with everything hidden whose key names a secret."""
+    if isinstance(value, dict):
+        return {
+            str(key): HIDDEN if isinstance(key, str) and _SECRET.search(key) else plain(each)
+            for key, each in value.items()
+        }
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(each) for each in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return storable(value) if isinstance(value, str) else value
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return f"<{len(value):,} bytes>"
+    return storable(str(value))
+
+
+def describe(value: Any) -> str:
+    """Return the type and the size of ``value``, and nothing of what it holds."""
+    if isinstance(value, str):
+        return f"str, {len(value):,} characters"
+    if isinstance(value, bytes):
+        return f"bytes, {len(value):,}"
+    if isinstance(value, dict):
+        return f"dict, {len(value):,} keys"
+    if isinstance(value, list | tuple | set | frozenset):
+        return f"{type(value).__name__}, {len(value):,} items"
+    return type(value).__name__
+
+
+def cut(text: str) -> str:
+    """Return ``text`` as any page can show it, at most :data:`TEXT_LIMIT` characters and how many are missing."""
+    text = storable(text)
+    return text if len(text) <= TEXT_LIMIT else f"{text[:TEXT_LIMIT]}\n… {len(text) - TEXT_LIMIT:,} more characters"
+
+
+def short(text: object, limit: int = LINE_LIMIT) -> str:
+    """Return ``text`` for one line of a list: at most ``limit`` characters."""
+    line = storable(str(text))
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"

@@ -1,0 +1,239 @@
+"""What is wrong with a site, each problem in a sentence with the command that cures it (``manage.py tasks doctor``)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from django.core import checks
+from django.db import DatabaseError, connections
+from django.db.migrations.executor import MigrationExecutor
+from django.db.models import Count
+from django.db.models.functions import Length
+
+from . import dashboard
+from .checks import TAG
+from .conf import check_settings, settings
+from .models import Task, TaskResult, Worker
+from .querysets import TaskQuerySet
+from .utils.log import escape
+
+#: Seconds by which the clocks of this machine and of the database may differ.
+SKEW: Final = 2.0
+#: Seconds that the oldest task of a queue may wait although workers consume it.
+LONG_WAIT: Final = 300.0
+#: Newest rows whose sizes are looked at, and the part of ``PAYLOAD_LIMIT`` from which one is worth a word.
+SAMPLE: Final = 1_000
+LARGE: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is wrong."""
+
+    #: Which look found it: ``settings``, ``database``, ``migrations``, ``sqlite``, ``clock``, ``workers``, ``rescue``,
+    #: ``queues``, ``names`` or ``payloads``.
+    check: str
+    #: ``error``: tasks do not run as they should; ``warning``: they may not tomorrow.
+    level: str
+    #: In one sentence or two.
+    problem: str
+    #: What to do, a command wherever one does it.
+    cure: str
+
+
+def examine() -> list[Problem]:
+    """Look at everything and return what is wrong, ``[]`` when nothing is. What needs the database is left out when it
+    cannot be reached or lacks its tables."""
+    found = list(_settings())
+    if check_settings() or settings.DATABASE not in connections:
+        return found
+    for looks in ((_database,), (_migrations, _sqlite), (_clock, _workers, _rescue, _queues, _names, _payloads)):
+        found += [problem for look in looks for problem in _look(look)]
+        if any(problem.check in ("database", "migrations") for problem in found):
+            break
+    return found
+
+
+def _look(look: Callable[[], Iterator[Problem]]) -> list[Problem]:
+    try:
+        return list(look())
+    except DatabaseError as error:
+        return [_unreachable(error)]
+
+
+def _unreachable(error: DatabaseError) -> Problem:
+    return Problem(
+        "database",
+        "error",
+        f"The database {settings.DATABASE!r} cannot be used: {escape(str(error).strip())}",
+        f"See to the server and to DATABASES[{settings.DATABASE!r}]; manage.py dbshell{_option()} shows the same error.",
+    )
+
+
+def _settings() -> Iterator[Problem]:
+    for message in checks.run_checks(tags=[TAG], include_deployment_checks=True):
+        level = "error" if message.is_serious() else "warning"
+        text = str(message.msg) if not message.id else f"{message.msg} ({message.id})"
+        yield Problem("settings", level, text, str(message.hint or "Correct the setting; manage.py check shows it again."))
+
+
+def _database() -> Iterator[Problem]:
+    with connections[settings.DATABASE].cursor() as cursor:
+        cursor.execute("SELECT 1")
+    yield from ()
+
+
+def _migrations() -> Iterator[Problem]:
+    executor = MigrationExecutor(connections[settings.DATABASE])
+    plan = executor.migration_plan([leaf for leaf in executor.loader.graph.leaf_nodes() if leaf[0] == "django_tasks"])
+    if plan:
+        names = ", ".join(migration.name for migration, _ in plan if migration.app_label == "django_tasks")
+        yield Problem(
+            "migrations",
+            "error",
+            f"The tables of django_tasks are not up to date: {names} not applied.",
+            f"manage.py migrate django_tasks{_option()}",
+        )
+
+
+def _sqlite() -> Iterator[Problem]:
+    connection = connections[settings.DATABASE]
+    if connection.vendor != "sqlite":
+        return
+    if connection.is_in_memory_db():
+        yield Problem(
+            "sqlite",
+            "error",
+            f"DATABASES[{settings.DATABASE!r}] is in the memory of this process: no worker can see its tasks.",
+            "Give DATABASES['NAME'] the path of a file.",
+        )
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA journal_mode")
+        mode = cursor.fetchone()[0]
+    if mode != "wal":
+        yield Problem(
+            "sqlite",
+            "warning",
+            f"The database file is in journal mode {mode}: while one process reads, no other can write.",
+            "manage.py runworker: the first worker switches the file to write-ahead mode, for good.",
+        )
+
+
+def _clock() -> Iterator[Problem]:
+    before = time.time()
+    there = dashboard.database_now().timestamp()
+    after = time.time()
+    skew = there - (before + after) / 2
+    if abs(skew) > SKEW + (after - before) / 2:
+        side = "ahead of" if skew > 0 else "behind"
+        yield Problem(
+            "clock",
+            "warning",
+            f"The database's clock is {abs(skew):.1f} s {side} this machine's: a time given as eta or expires by the "
+            "clock here comes at another moment there.",
+            "Let both machines follow a time server, e.g. timedatectl set-ntp true.",
+        )
+
+
+def _workers() -> Iterator[Problem]:
+    now = dashboard.database_now()
+    if not any(worker.status(now) == "online" for worker in dashboard.current_workers()):
+        yield Problem("workers", "error", "No worker is online: nothing runs.", "manage.py runworker")
+
+
+def _rescue() -> Iterator[Problem]:
+    """Tasks held by a worker that is gone go back to their queues within a lease and a look; any longer is a defect."""
+    now = dashboard.database_now()
+    held = dict(_to_do().running().order_by().values_list("worker_id").annotate(Count("pk")))
+    workers = {row.pk: row for row in Worker.objects.using(settings.DATABASE).filter(pk__in=[pk for pk in held if pk])}
+    online = any(worker.status(now) == "online" for worker in dashboard.current_workers())
+    for pk, count in held.items():
+        worker = workers.get(pk) if pk else None
+        if worker is not None and not _is_overdue(worker, now):
+            continue
+        who = f"worker {escape(worker.name)}, which is gone" if worker is not None else "no worker that is known"
+        yield Problem(
+            "rescue",
+            "error",
+            f"{_tasks(count)} held by {who}, and nobody takes {'it' if count == 1 else 'them'} back"
+            f"{', although workers are online' if online else ''}.",
+            "Restart the workers; their logs tell why the rescue fails." if online else "manage.py runworker",
+        )
+
+
+def _is_overdue(worker: Worker, now: datetime) -> bool:
+    if worker.status(now) in ("online", "draining"):
+        return False
+    since = worker.stopped_at or worker.lost_at or worker.beat_at
+    grace = max(worker.lease, settings.WORKER_LEASE) + 3 * settings.WORKER_RESCUE_INTERVAL
+    return (now - since).total_seconds() > grace
+
+
+def _queues() -> Iterator[Problem]:
+    now = dashboard.database_now()
+    workers = dashboard.current_workers()
+    online = any(worker.status(now) == "online" for worker in workers)
+    for queue in dashboard.queue_numbers(now, workers):
+        name, wait = escape(queue.name), queue.oldest_wait or 0
+        if queue.waiting and not queue.workers and online:
+            yield Problem(
+                "queues",
+                "error",
+                f"Queue {name} has {_tasks(queue.waiting)} waiting, and no online worker consumes it.",
+                f"manage.py runworker -Q {name}",
+            )
+        elif queue.waiting and queue.workers and wait > LONG_WAIT:
+            yield Problem(
+                "queues",
+                "warning",
+                f"Queue {name} has {_tasks(queue.waiting)} waiting, the oldest for {wait / 60:.0f} min: its workers do "
+                "not keep up.",
+                f"manage.py runworker -Q {name} on one more machine, or with a higher --concurrency.",
+            )
+
+
+def _names() -> Iterator[Problem]:
+    found = _to_do().unroutable().order_by("name").values_list("name").annotate(Count("pk"))
+    for name, count in found[: dashboard.MOST]:
+        yield Problem(
+            "names",
+            "error",
+            f"{_tasks(count)} named {escape(name)!r} {'is' if count == 1 else 'are'} set aside: no worker that runs has "
+            "a task of that name.",
+            "Start a worker of a release that declares it (manage.py runworker), or cancel: "
+            f"manage.py tasks revoke --unroutable {escape(name)}",
+        )
+
+
+def _payloads() -> Iterator[Problem]:
+    sizes: dict[str, tuple[int, str]] = {}
+    for rows in (_to_do(), TaskResult.objects.using(settings.DATABASE)):
+        newest = rows.order_by("-pk").annotate(size=Length("body")).values_list("name", "size", "pk")[:SAMPLE]
+        for name, size, pk in newest:
+            sizes[name] = max(sizes.get(name, (0, "")), (size, str(pk)))
+    for name, (size, pk) in sorted(sizes.items()):
+        if size > LARGE * settings.PAYLOAD_LIMIT:
+            yield Problem(
+                "payloads",
+                "warning",
+                f"Task {escape(name)} was sent with {size:,} characters of arguments; DJANGO_TASKS['PAYLOAD_LIMIT'] "
+                f"allows {settings.PAYLOAD_LIMIT:,} bytes.",
+                f"Store the data and send their key. See manage.py tasks show {pk}",
+            )
+
+
+def _tasks(count: int) -> str:
+    return f"{count:,} task" if count == 1 else f"{count:,} tasks"
+
+
+def _option() -> str:
+    return "" if settings.DATABASE == "default" else f" --database {settings.DATABASE}"
+
+
+def _to_do() -> TaskQuerySet[Task]:
+    return Task.objects.using(settings.DATABASE)

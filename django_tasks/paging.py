@@ -1,0 +1,229 @@
+"""Pages of the to-do list and the ledger at a cost that does not grow with them: no OFFSET, no COUNT(*), no long query.
+
+A page begins behind a row (a *bookmark*), which an index finds at once, however deep it lies. Rows whose order no single
+index gives are the union of *branches*, each of which is one walk along an index: the newest results of all states, say,
+are the newest of each state, merged.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+from django.core.exceptions import EmptyResultSet, ValidationError
+from django.db import DatabaseError, connections, models, transaction
+from django.db.models import Q
+
+#: Rows on a page.
+SIZE: Final = 100
+#: Counting stops here.
+COUNT_LIMIT: Final = 10_000
+#: Seconds that one query for people may take.
+PATIENCE: Final = 5.0
+
+M = TypeVar("M", bound=models.Model)
+
+#: SQLite's machine looks at the clock every so many steps, less than a millisecond.
+_SQLITE_STEPS: Final = 10_000
+_POSTGRESQL_CANCELLED: Final = "57014"
+_MYSQL_CANCELLED: Final = frozenset({1969, 3024})  # MariaDB's and MySQL's
+
+
+class TooSlow(Exception):
+    """The query took longer than people wait; a narrower question may be quick."""
+
+
+class Bookmark(NamedTuple):
+    """Where a page begins: behind the row with these values of the ordering columns."""
+
+    #: Do newer rows follow? Else older ones.
+    newer: bool
+    values: tuple[Any, ...]
+
+    @classmethod
+    def parse(cls, text: str, *, newer: bool) -> Bookmark:
+        """Read what :func:`written` wrote. Raises ``ValueError`` for anything else."""
+        *moment, key = text.split("~")
+        if len(moment) > 1 or not key:
+            raise ValueError(f"{text!r} is no bookmark")
+        when = [datetime.fromisoformat(each) for each in moment]
+        if any(each.tzinfo is None for each in when):
+            raise ValueError(f"{text!r} is no bookmark: its moment has no zone")
+        return cls(newer, (*when, key))
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[M]):
+    """Some rows, newest first."""
+
+    rows: list[M]
+    #: Bookmarks of the pages around it, ``None`` where there is none.
+    newer: str | None
+    older: str | None
+
+
+def page(
+    rows: models.QuerySet[M],
+    keys: Sequence[str],
+    bookmark: Bookmark | None = None,
+    branches: Sequence[models.QuerySet[M]] | None = None,
+) -> Page[M]:
+    """Return a page of ``rows``, ordered by the columns ``keys``, newest first, the primary key last.
+
+    ``branches`` are parts of ``rows`` which together are all of it and have no row in common. One query, two if there
+    are several branches; a page before the beginning costs them twice.
+
+    Raises ``ValueError`` when the bookmark does not fit the columns.
+    """
+    backwards = bookmark is not None and bookmark.newer
+    order = [key if backwards else f"-{key}" for key in keys]
+    bounded = [rows] if branches is None else branches
+    if bookmark is not None:
+        bounded = [_beyond(branch, keys, bookmark) for branch in bounded]
+    found = _merged(rows, bounded, keys, order) if len(bounded) > 1 else list(bounded[0].order_by(*order)[: SIZE + 1])
+    more = len(found) > SIZE
+    found = found[:SIZE]
+    if backwards:
+        if not more:  # the list begins here: show it from its beginning
+            return page(rows, keys, branches=branches)
+        found.reverse()
+    return Page(
+        found,
+        newer=_written(found[0], keys) if found and bookmark is not None else None,
+        older=_written(found[-1], keys) if found and (more or backwards) else None,
+    )
+
+
+def count(branches: Sequence[models.QuerySet[Any]], key: str) -> int:
+    """Count the rows of ``branches``, up to one more than :data:`COUNT_LIMIT`; ``key`` is the column to walk along."""
+    heads = [branch.order_by(f"-{key}").values_list(key)[: COUNT_LIMIT + 1] for branch in branches]
+    sql, params = _union(heads)
+    if not sql:
+        return 0
+    with connections[branches[0].db].cursor() as cursor:
+        cursor.execute(f"SELECT COUNT(*) FROM ({sql} LIMIT {COUNT_LIMIT + 1}) AS n", params)  # noqa: S608 - our own SQL
+        return int(cursor.fetchone()[0])
+
+
+@contextmanager
+def time_limit(alias: str, seconds: float = PATIENCE) -> Iterator[None]:
+    """Break off each query of this block that takes longer (on SQLite, the block).
+
+    Raises :class:`TooSlow`. On PostgreSQL the block is a transaction.
+    """
+    connection = connections[alias]
+    limits = {"postgresql": _postgresql_limit, "mysql": _mysql_limit, "sqlite": _sqlite_limit}
+    try:
+        with limits[connection.vendor](connection, seconds):
+            yield
+    except DatabaseError as error:
+        if not _is_cancelled(error, connection.vendor):
+            raise
+        raise TooSlow(f"The query was broken off after {seconds:g} s") from error
+
+
+# Inside --------------------------------------------------------------------------------------------------------------
+
+
+def _beyond(branch: models.QuerySet[M], keys: Sequence[str], bookmark: Bookmark) -> models.QuerySet[M]:
+    if len(bookmark.values) != len(keys):
+        raise ValueError(f"a bookmark has {len(keys)} values here")
+    try:
+        values = [
+            branch.model._meta.get_field(key).to_python(value)
+            for key, value in zip(keys, bookmark.values, strict=True)
+        ]
+    except ValidationError as error:
+        raise ValueError("; ".join(error.messages)) from error
+    side = "gt" if bookmark.newer else "lt"
+    *first, (last, value) = zip(keys, values, strict=True)
+    behind = Q(**{f"{last}__{side}": value})
+    for name, bound in first:
+        # The first condition bounds the walk along the index, which an OR alone would not.
+        behind = Q(**{f"{name}__{side}e": bound}) & (Q(**{f"{name}__{side}": bound}) | behind)
+    return branch.filter(behind)
+
+
+def _merged(
+    rows: models.QuerySet[M], branches: Sequence[models.QuerySet[M]], keys: Sequence[str], order: Sequence[str]
+) -> list[M]:
+    sql, params = _union([branch.order_by(*order).values_list(*keys)[: SIZE + 1] for branch in branches])
+    if not sql:
+        return []
+    direction = "DESC" if order[0].startswith("-") else "ASC"
+    by = ", ".join(f"{number} {direction}" for number in range(1, len(keys) + 1))
+    with connections[rows.db].cursor() as cursor:
+        cursor.execute(f"{sql} ORDER BY {by} LIMIT {SIZE + 1}", params)
+        pks = [rows.model._meta.pk.to_python(row[-1]) for row in cursor.fetchall()]
+    by_pk = {row.pk: row for row in rows.filter(pk__in=pks)}
+    return [by_pk[pk] for pk in pks if pk in by_pk]
+
+
+def _union(heads: Sequence[models.QuerySet[Any, Any]]) -> tuple[str, list[Any]]:
+    """Return the SQL of all of them together; Django's own union() cannot hold limits on SQLite."""
+    parts: list[str] = []
+    params: list[Any] = []
+    for head in heads:
+        try:
+            sql, its_params = head.query.get_compiler(using=head.db).as_sql()
+        except EmptyResultSet:
+            continue
+        parts.append(f"SELECT * FROM ({sql}) AS b{len(parts)}")  # noqa: S608 - our own SQL
+        params += its_params
+    return " UNION ALL ".join(parts), params
+
+
+def _written(row: models.Model, keys: Sequence[str]) -> str:
+    values = [getattr(row, key) for key in keys]
+    return "~".join(value.isoformat() if isinstance(value, datetime) else str(value) for value in values)
+
+
+@contextmanager
+def _postgresql_limit(connection: Any, seconds: float) -> Iterator[None]:
+    nested = connection.in_atomic_block
+    with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT current_setting('statement_timeout'), set_config('statement_timeout', %s, true)",
+            [f"{seconds * 1000:.0f}ms"],
+        )
+        before = cursor.fetchone()[0]
+        yield
+        if nested:  # else the end of the transaction resets it
+            cursor.execute("SELECT set_config('statement_timeout', %s, true)", [before])
+
+
+@contextmanager
+def _mysql_limit(connection: Any, seconds: float) -> Iterator[None]:
+    if connection.mysql_is_mariadb:
+        setting, value = "max_statement_time", f"{seconds:.3f}"
+    else:
+        setting, value = "max_execution_time", f"{seconds * 1000:.0f}"
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET SESSION {setting} = {value}")
+        try:
+            yield
+        finally:
+            cursor.execute(f"SET SESSION {setting} = DEFAULT")
+
+
+@contextmanager
+def _sqlite_limit(connection: Any, seconds: float) -> Iterator[None]:
+    connection.ensure_connection()
+    end = time.monotonic() + seconds
+    raw = connection.connection
+    raw.set_progress_handler(lambda: time.monotonic() > end, _SQLITE_STEPS)
+    try:
+        yield
+    finally:
+        raw.set_progress_handler(None, 0)
+
+
+def _is_cancelled(error: DatabaseError, vendor: str) -> bool:
+    if vendor == "postgresql":
+        cause = error.__cause__
+        return _POSTGRESQL_CANCELLED in (getattr(cause, "sqlstate", None), getattr(cause, "pgcode", None))
+    return error.args[0] in _MYSQL_CANCELLED if vendor == "mysql" else "interrupted" in str(error)

@@ -1,0 +1,16 @@
+"""What every broker promises: each sentence in the docstrings of :mod:`django_tasks.backends.base` is a test here.
+
+A broker is held to it by a subclass that gives the fixture ``bench``: a real server, empty at the start of each test.
+"""
+
+from __future__ import annotations
+
+from tests.backends.promises.claiming import Claiming
+from tests.backends.promises.control import Cancelling, Tidying, Watching
+from tests.backends.promises.finishing import Finishing, Returning
+from tests.backends.promises.leasing import Leasing, Slots
+from tests.backends.promises.sending import Sending
+
+
+class BrokerContract(Sending, Claiming, Finishing, Returning, Leasing, Slots, Watching, Cancelling, Tidying):
+    """The whole contract."""

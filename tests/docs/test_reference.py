@@ -1,0 +1,80 @@
+"""The reference names everything there is: what is made from the code is up to date, what is written by hand complete."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shlex
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from django_tasks import checks, client, states
+from django_tasks.request import Context
+from django_tasks.result import AsyncResult
+from django_tasks.task import Task
+from tests.docs.tables import REFERENCE, ROOT, made, own_actions, parser_of
+
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+#: A command line with options on any page, in any kind of block: ``runworker -c 4`` and what follows in its line.
+RUNWORKER = re.compile(r"\brunworker(?P<line>( (?!-->)[^\s`\"\\|]+)*)")
+
+
+@pytest.mark.parametrize("page", sorted(REFERENCE.glob("*.md")), ids=lambda page: page.name)
+def test_what_is_made_from_the_code_is_up_to_date(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert text == made(text), "run: python -m tests.docs.tables"
+
+
+def test_every_option_of_a_call_is_documented() -> None:
+    assert not missing("calling.md", [*client.CALL_OPTIONS, *client.MEANINGLESS])
+
+
+def test_every_attribute_of_a_result_is_documented() -> None:
+    assert not missing("results.md", public(AsyncResult))
+
+
+def test_every_field_of_the_request_is_documented() -> None:
+    assert not missing("request.md", public(Context))
+
+
+def test_every_method_of_a_task_is_documented() -> None:
+    methods = {name for name in public(Task) if inspect.isfunction(vars(Task).get(name))}
+    shown = "".join((REFERENCE / page).read_text(encoding="utf-8") for page in ("tasks.md", "calling.md", "request.md"))
+    unsaid = {name for name in methods if not re.search(rf"\b{name}\(", shown)}
+    assert not unsaid
+
+
+def test_every_state_is_documented_and_drawn() -> None:
+    assert not missing("states.md", states.MOVES)
+    drawing = (REFERENCE / "states.md").read_text(encoding="utf-8").partition("```text")[2].partition("```")[0]
+    assert {state for state in states.MOVES if state not in drawing} <= {states.WAITING, states.REJECTED}
+
+
+def test_every_check_is_documented() -> None:
+    source = inspect.getsource(checks)
+    ids = {f"django_tasks.{found}" for found in re.findall(r"\b([EWI]\d{3})\b", source)}
+    assert ids
+    assert not missing("checks.md", ids)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_options_of_runworker_on_a_page_exist(page: Path) -> None:
+    known = {name for action in own_actions(parser_of("runworker")) for name in action.option_strings}
+    for found in RUNWORKER.finditer(page.read_text(encoding="utf-8")):
+        given = {word.partition("=")[0] for word in shlex.split(found["line"]) if word.startswith("-")}
+        assert given <= known, found[0]
+
+
+def public(cls: type) -> Iterator[str]:
+    """Yield the names that a class has for all to use."""
+    return (name for name in dir(cls) if not name.startswith("_"))
+
+
+def missing(page: str, names: Iterable[str]) -> list[str]:
+    """Return the names which a page of the reference does not show as code."""
+    text = (REFERENCE / page).read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"`([^`\n]+)`", text))
+    return sorted(name for name in names if not re.search(rf"\b{re.escape(name)}\b", code))
