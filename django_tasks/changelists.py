@@ -31,7 +31,7 @@ class PagedChangeList(ChangeList):
     """A list whose every page costs the same. Subclasses say what orders it and which indexes serve it."""
 
     #: The columns that order it, newest first, the primary key last.
-    keys: ClassVar[Sequence[str]] = ("pk",)
+    keys: ClassVar[Sequence[str]] = ("id",)
     #: Filters under which an index bounds a count.
     counted_with: ClassVar[frozenset[str]] = frozenset()
 
@@ -128,7 +128,7 @@ class TaskChangeList(PagedChangeList):
 class ResultChangeList(PagedChangeList):
     """The ledger, last finished first: along the index by name, or the index by state once for each state."""
 
-    keys = ("finished_at", "pk")
+    keys = ("finished_at", "id")
     counted_with = frozenset({"state", "finished"})
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:

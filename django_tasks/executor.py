@@ -45,6 +45,8 @@ class Execution:
     after: Callable[[], None] | None = None
     #: ``done`` was stored in the task's own transaction already (``atomic=True``).
     stored: bool = False
+    #: Did the body raise?
+    failed: bool = False
     #: In eager mode, the value or exception itself.
     value: Any = None
     request: Context | None = None
@@ -112,7 +114,9 @@ def _run(delivery: Delivery, task: Any, request: Context) -> Execution:
     except BaseException as error:
         if request.is_eager and isinstance(error, KeyboardInterrupt):
             raise  # somebody at the keyboard means the whole process
-        return _raised(delivery, task, request, error, began)
+        execution = _raised(delivery, task, request, error, began)
+        execution.failed = True
+        return execution
     return Execution(outcome, _after_success(task, request, outcome, value), value=value, request=request)
 
 

@@ -50,19 +50,19 @@ class UTCDateTimeField(models.DateTimeField):  # type: ignore[type-arg]
 
 
 class PartialIndex(models.Index):
-    """An index of only the rows that fulfil ``where``; where the database has none such, of all rows.
+    """An index of only the rows that fulfil ``where``; where the database has none such, of all rows, led by ``instead``.
 
-    Django leaves a conditional index out on MySQL and MariaDB, with a warning; the queries behind ours need it there,
-    too.
+    Django leaves a conditional index out on MySQL and MariaDB, with a warning; the queries behind ours need it there, too.
     """
 
-    def __init__(self, *, fields: Sequence[str], name: str, where: models.Q) -> None:
+    def __init__(self, *, fields: Sequence[str], name: str, where: models.Q, instead: Sequence[str] = ()) -> None:
         super().__init__(fields=fields, name=name)
         self.where = where
+        self.instead = tuple(instead) or tuple(fields)
 
     def deconstruct(self) -> tuple[str, Sequence[Any], dict[str, Any]]:
         path, args, kwargs = super().deconstruct()
-        return path, args, {**kwargs, "where": self.where}
+        return path, args, {**kwargs, "where": self.where, "instead": self.instead}
 
     def create_sql(self, model: Any, schema_editor: Any, using: str = "", **kwargs: Any) -> Any:
         return self._for(schema_editor).create_sql(model, schema_editor, using, **kwargs)
@@ -71,5 +71,6 @@ class PartialIndex(models.Index):
         return self._for(schema_editor).remove_sql(model, schema_editor, **kwargs)
 
     def _for(self, schema_editor: Any) -> models.Index:
-        partial = schema_editor.connection.features.supports_partial_indexes
-        return models.Index(name=self.name, fields=self.fields, condition=self.where if partial else None)
+        if schema_editor.connection.features.supports_partial_indexes:
+            return models.Index(name=self.name, fields=self.fields, condition=self.where)
+        return models.Index(name=self.name, fields=self.instead)

@@ -118,7 +118,12 @@ class Task(Call):
             # What a worker holds: rescue, reconnect, give-back.
             PartialIndex(fields=["worker_id"], name="djt_task_worker", where=models.Q(worker_id__isnull=False)),
             # What is set aside until a worker knows its name.
-            PartialIndex(fields=["name"], name="djt_task_unroutable", where=models.Q(state="UNROUTABLE")),
+            PartialIndex(
+                fields=["name"],
+                name="djt_task_unroutable",
+                where=models.Q(state="UNROUTABLE"),
+                instead=["state", "name"],
+            ),
         )
         constraints = (
             models.CheckConstraint(

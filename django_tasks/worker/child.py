@@ -202,6 +202,8 @@ class Child:
             self.processed += 1
             if isinstance(execution.done, Return) and delivery.name not in tasks:
                 self._unknown.add(delivery.name)
+            if execution.failed:
+                close_old_connections()  # what broke in this task is not the next one's trouble
             if execution.after is not None:
                 self._tell(execution)
             if time.monotonic() - start > TRUST_FOR:

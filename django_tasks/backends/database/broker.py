@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
-from django.db import DataError, Error, IntegrityError, connections, transaction
+from django.db import DataError, Error, IntegrityError, InterfaceError, connections, transaction
+from django.db import OperationalError as DatabaseOperationalError
 
 from ... import exceptions, states
 from ...ids import dashed
@@ -350,28 +351,30 @@ class DatabaseBroker(Broker):
 
     def revoke(self, task_ids: Sequence[str]) -> int:
         """As promised; in the caller's transaction, so that what was sent in it can be revoked in it."""
+        try:
+            return sum(self._revoke(task_id) for task_id in task_ids)
+        except (DatabaseOperationalError, InterfaceError) as error:
+            raise exceptions.OperationalError(f"The database {self.alias!r} cannot be reached: {error}") from error
+
+    def _revoke(self, task_id: str) -> int:
         take = (
             f"UPDATE {TASK} SET revoked_at = {self.dialect.now}, state = 'STARTED', attempt = attempt + 1"
             f" WHERE id = {self.dialect.uuid} AND state <> 'STARTED'"
         )
         mark = f"UPDATE {TASK} SET revoked_at = coalesce(revoked_at, {self.dialect.now}) WHERE id = {self.dialect.uuid}"
         attempt = f"SELECT attempt FROM {TASK} WHERE id = {self.dialect.uuid}"
-        count = 0
-        for task_id in task_ids:
-            key = self._key(task_id)
-            with transaction.atomic(using=self.alias), connections[self.alias].cursor() as cursor:
-                # Taken as a worker would, so that no worker can, and ended in the same transaction.
-                cursor.execute(take, [key])
-                if cursor.rowcount:
-                    count += 1
-                    cursor.execute(attempt, [key])
-                    _, awaited = self.dialect.finish(cursor, [_revoked(task_id, cursor.fetchone()[0])], "")
-                    if awaited:
-                        self._tell_on_commit(awaited)
-                else:
-                    cursor.execute(mark, [key])
-                    count += cursor.rowcount
-        return count
+        key = self._key(task_id)
+        with transaction.atomic(using=self.alias), connections[self.alias].cursor() as cursor:
+            # Taken as a worker would, so that no worker can, and ended in the same transaction.
+            cursor.execute(take, [key])
+            if not cursor.rowcount:
+                cursor.execute(mark, [key])
+                return int(cursor.rowcount)
+            cursor.execute(attempt, [key])
+            _, awaited = self.dialect.finish(cursor, [_revoked(task_id, cursor.fetchone()[0])], "")
+            if awaited:
+                self._tell_on_commit(awaited)
+            return 1
 
     def _tell_on_commit(self, awaited: list[str]) -> None:
         transaction.on_commit(lambda: self.dialect.tell(self.engine, DONE_CHANNEL, awaited), using=self.alias)
