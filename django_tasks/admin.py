@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
 from django.contrib import admin, messages
@@ -23,11 +23,16 @@ from django.utils import formats, timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy
 
 from . import changelists, dashboard, display, ids, operations, states
 from .conf import settings
 from .models import Call, Task, TaskResult, Worker
+
+if TYPE_CHECKING:
+    ModelAdmin = admin.ModelAdmin[Any]
+else:
+    ModelAdmin = admin.ModelAdmin
 
 logger = logging.getLogger("django_tasks.admin")
 
@@ -44,7 +49,7 @@ _STATE_HINTS: Mapping[str, Any] = {
 }
 
 
-class ReadOnlyAdmin(admin.ModelAdmin[Any]):
+class ReadOnlyAdmin(ModelAdmin):
     """Shows rows of the database that holds the tasks, quickly and to be read only."""
 
     change_form_template = "admin/django_tasks/detail.html"
@@ -106,31 +111,12 @@ class ReadOnlyAdmin(admin.ModelAdmin[Any]):
         form_url: str = "",
         obj: Any = None,
     ) -> Any:
-        context.update(self.detail(request, obj), title=str(self.opts.verbose_name).capitalize())
+        context.update(self.detail(request, obj))
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     def detail(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         """Return what the page of a row shows."""
         raise NotImplementedError
-
-    def confirm(
-        self, request: HttpRequest, queryset: QuerySet[Any], *, action: str, title: str, text: str, button: str
-    ) -> TemplateResponse:
-        """Return the page that says what an action would do, and asks."""
-        chosen = list(queryset.defer(*changelists.HEAVY) if self.model is not Worker else queryset)
-        context = {
-            **self.admin_site.each_context(request),
-            "title": title,
-            "text": text,
-            "button": button,
-            "action": action,
-            "chosen": chosen,
-            "action_checkbox_name": helpers.ACTION_CHECKBOX_NAME,
-            "opts": self.opts,
-            "media": self.media,
-        }
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
-        return TemplateResponse(request, "admin/django_tasks/confirm.html", context)
 
     def link(self, model: str, pk: Any, text: Any) -> SafeString:
         """Return a link to the page of a row."""
@@ -213,6 +199,24 @@ class CallAdmin(ReadOnlyAdmin):
             (_("Root"), self.link("task", obj.root_id, obj.root_id) if obj.root_id else ""),
         ]
 
+    def confirm(
+        self, request: HttpRequest, queryset: QuerySet[Any], *, action: str, title: str, text: str, button: str
+    ) -> TemplateResponse:
+        """Return the page that says what an action would do, and asks."""
+        context = {
+            **self.admin_site.each_context(request),
+            "title": title,
+            "text": text,
+            "button": button,
+            "action": action,
+            "chosen": list(queryset),
+            "action_checkbox_name": helpers.ACTION_CHECKBOX_NAME,
+            "opts": self.opts,
+            "media": self.media,
+        }
+        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
+        return TemplateResponse(request, "admin/django_tasks/confirm.html", context)
+
     def audit(self, request: HttpRequest, rows: Iterable[Model], sentences: Mapping[str, str]) -> None:
         """Write into the history of each row, and into the log, what this person did."""
         for row in rows:
@@ -263,13 +267,13 @@ class TaskAdmin(CallAdmin):
                 text=_("What waits will never run. What runs already is asked to stop, and may go on all the same."),
                 button=_("Yes, cancel them"),
             )
-        rows = list(queryset.defer(*changelists.HEAVY))
+        rows = list(queryset)
         done = operations.revoke([str(row.pk) for row in rows])
         said = dict.fromkeys(done.cancelled, _("Cancelled")) | dict.fromkeys(done.asked, _("Asked to stop"))
         self.audit(request, rows, said)
-        self._tell(request, len(done.cancelled), ngettext("%s task was cancelled.", "%s tasks were cancelled.", 1))
-        self._tell(request, len(done.asked), _("%s running: asked to stop."))
-        self._tell(request, len(rows) - len(said), _("%s finished before."), messages.WARNING)
+        self._tell(request, len(done.cancelled), _("Cancelled: %s."))
+        self._tell(request, len(done.asked), _("Running, and asked to stop: %s."))
+        self._tell(request, len(rows) - len(said), _("Left alone, because done before: %s."), messages.WARNING)
         return None
 
     def _tell(self, request: HttpRequest, count: int, text: str, level: int = messages.SUCCESS) -> None:
@@ -316,7 +320,17 @@ class TaskResultAdmin(CallAdmin):
 
     def get_list_display(self, request: HttpRequest) -> Sequence[str]:
         error = "error" if self.sees_payload(request) else "error_class"
-        return ("task_name", "shown_id", "shown_state", "queue", "finished", "run_time", "attempt", "shown_worker", error)
+        return (
+            "task_name",
+            "shown_id",
+            "shown_state",
+            "queue",
+            "finished",
+            "run_time",
+            "attempt",
+            "shown_worker",
+            error,
+        )
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("django_tasks.delete_taskresult")
@@ -358,20 +372,21 @@ class TaskResultAdmin(CallAdmin):
                 queryset,
                 action="retry_selected",
                 title=_("Run again"),
-                text=_("Each is sent once more as a new task with the same arguments. What it did before, it does again."),
+                text=_(
+                    "Each is sent once more as a new task with the same arguments. What it did before, it does again."
+                ),
                 button=_("Yes, run them again"),
             )
-        rows = list(queryset.defer(*changelists.HEAVY))
+        rows = list(queryset)
         done = operations.retry([str(row.pk) for row in rows])
         self.audit(request, rows, {pk: _("Run again as %s") % copy for pk, copy in done.copies.items()})
         if done.copies:
-            text = ngettext("%s task was sent again.", "%s tasks were sent again.", len(done.copies))
             first = next(iter(done.copies.values()))
-            link = self.link("task", first, first if len(done.copies) == 1 else _("the first"))
-            self.message_user(request, format_html("{} {}", text % f"{len(done.copies):,}", link))
+            text = _("Sent again: %s. The first is") % f"{len(done.copies):,}"
+            self.message_user(request, format_html("{} {}", text, self.link("task", first, first)), messages.SUCCESS)
         if left := len(rows) - len(done.copies):
-            text = _("%s left alone: a copy of each is not done yet, or it was deleted meanwhile.")
-            self.message_user(request, text % f"{left:,}", messages.WARNING)
+            text = _("Left alone, because a copy is not done yet, or deleted meanwhile: %s.") % f"{left:,}"
+            self.message_user(request, text, messages.WARNING)
         return None
 
     def detail(self, request: HttpRequest, obj: TaskResult) -> dict[str, Any]:
@@ -404,7 +419,9 @@ class TaskResultAdmin(CallAdmin):
 
     def copy_link(self, copy: operations.Copy) -> SafeString:
         """Return a link to a copy, and its state."""
-        return format_html("{} ({})", self.link("taskresult" if copy.finished else "task", copy.id, copy.id), copy.state)
+        return format_html(
+            "{} ({})", self.link("taskresult" if copy.finished else "task", copy.id, copy.id), copy.state
+        )
 
 
 class WorkerAdmin(ReadOnlyAdmin):
@@ -477,7 +494,11 @@ def moment(when: datetime | None) -> SafeString | str:
     local = timezone.localtime(when)
     exact = when.isoformat(timespec="milliseconds")
     return format_html(
-        '<time datetime="{}" title="{}">{} {}</time>', exact, exact, formats.date_format(local), local.strftime("%H:%M:%S")
+        '<time datetime="{}" title="{}">{} {}</time>',
+        exact,
+        exact,
+        formats.date_format(local),
+        local.strftime("%H:%M:%S"),
     )
 
 

@@ -151,6 +151,17 @@ class ResultChangeList(PagedChangeList):
         return [self.queryset.filter(state=state) for state in sorted(states.FINISHED)]
 
 
+class WorkerChangeList(PagedChangeList):
+    """The workers, newest first."""
+
+    counted_with = frozenset({"status"})
+
+    def prepare(self, request: HttpRequest, rows: Sequence[Any]) -> None:
+        now = dashboard.database_now()
+        for row in rows:
+            row.shown_status = row.status(now)
+
+
 # Filters -------------------------------------------------------------------------------------------------------------
 
 

@@ -92,7 +92,9 @@ def stats() -> Stats:
     """Return the numbers of every queue and worker, and what finished recently."""
     now = database_now()
     workers = current_workers()
-    return Stats(now, queue_numbers(now, workers), [_numbers(one, now) for one in workers], finished_since(now - RECENTLY))
+    return Stats(
+        now, queue_numbers(now, workers), [_numbers(one, now) for one in workers], finished_since(now - RECENTLY)
+    )
 
 
 def database_now() -> datetime:

@@ -78,7 +78,9 @@ def _settings() -> Iterator[Problem]:
     for message in checks.run_checks(tags=[TAG], include_deployment_checks=True):
         level = "error" if message.is_serious() else "warning"
         text = str(message.msg) if not message.id else f"{message.msg} ({message.id})"
-        yield Problem("settings", level, text, str(message.hint or "Correct the setting; manage.py check shows it again."))
+        yield Problem(
+            "settings", level, text, str(message.hint or "Correct the setting; manage.py check shows it again.")
+        )
 
 
 def _database() -> Iterator[Problem]:

@@ -134,8 +134,7 @@ def _beyond(branch: models.QuerySet[M], keys: Sequence[str], bookmark: Bookmark)
         raise ValueError(f"a bookmark has {len(keys)} values here")
     try:
         values = [
-            branch.model._meta.get_field(key).to_python(value)
-            for key, value in zip(keys, bookmark.values, strict=True)
+            branch.model._meta.get_field(key).to_python(value) for key, value in zip(keys, bookmark.values, strict=True)
         ]
     except ValidationError as error:
         raise ValueError("; ".join(error.messages)) from error

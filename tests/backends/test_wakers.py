@@ -1,0 +1,183 @@
+"""How an idle worker hears of new tasks, and a waiting caller of the end of its own."""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import pytest
+from django.db import transaction
+
+from django_tasks import states
+from django_tasks.backends.base import Broker, ResultWaker, Waker
+from django_tasks.backends.message import Holder
+from django_tasks.exceptions import OperationalError
+from tests.backends.bench import Bench
+from tests.backends.calls import a_message, claim_one, finish, send, success
+from tests.databases import TestDatabase
+from tests.eventually import eventually
+from tests.servers import execute
+
+#: Far longer than anything here should take, in seconds.
+LONG = 60.0
+
+
+@pytest.fixture
+def waker(broker: Broker, holder: Holder) -> Iterator[Waker]:
+    """Give what wakes a worker that has said that it is idle."""
+    broker.set_idle(holder.worker, True)
+    with closing(broker.waker()) as waker:
+        waker.woken()
+        yield waker
+
+
+def calm(waker: Waker) -> bool:
+    """Is there no hint, at two looks in a row?"""
+    return not waker.woken() and not waker.woken()
+
+
+@pytest.mark.parametrize("count", [1, 2, 1_001])
+def test_an_idle_worker_is_woken_by_a_new_task(waker: Waker, bench: Bench, count: int) -> None:
+    send(bench.new_broker(), *(a_message() for _ in range(count)))
+    assert eventually(waker.woken)
+
+
+def test_a_waker_says_how_it_wants_to_be_asked(waker: Waker, database: TestDatabase) -> None:
+    assert (waker.fileno() is not None) == (database.kind == "postgresql")
+    fresh, calm_, long = (waker.interval(seconds) for seconds in (0.0, 11.0, 10_000.0))
+    assert 0 < fresh <= calm_ <= long <= 5.0
+    # R9: late by two seconds at most, where nothing but asking helps.
+    assert waker.fileno() is not None or long < 1.0
+
+
+@pytest.mark.databases("sqlite", "postgresql")
+def test_a_transaction_wakes_when_it_commits(waker: Waker, bench: Bench) -> None:
+    sender = bench.new_broker()
+    eventually(lambda: calm(waker))
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        send(sender)
+        raise ZeroDivisionError
+    assert calm(waker)
+    with transaction.atomic():
+        send(sender)
+        send(sender, a_message(), a_message())
+        assert calm(waker)
+    assert eventually(waker.woken)
+
+
+@pytest.mark.databases("postgresql")
+def test_the_descriptor_becomes_readable_at_a_hint(waker: Waker, bench: Bench) -> None:
+    descriptor = waker.fileno()
+    assert select.select([descriptor], [], [], 0)[0] == []
+    send(bench.new_broker())
+    assert select.select([descriptor], [], [], LONG)[0] == [descriptor]
+    assert waker.woken()
+    assert select.select([descriptor], [], [], 0)[0] == []
+
+
+@pytest.mark.databases("postgresql")
+def test_nobody_is_told_when_nobody_is_idle(broker: Broker, holder: Holder, waker: Waker, bench: Bench) -> None:
+    """NOTIFY takes a lock that all committing transactions share."""
+    broker.set_idle(holder.worker, False)
+    sender = bench.new_broker()
+    send(sender)
+    send(sender, a_message(), a_message())
+    assert calm(waker)
+    broker.set_idle(holder.worker, True)
+    send(sender)
+    assert eventually(waker.woken)
+
+
+@pytest.mark.databases("postgresql")
+@pytest.mark.parametrize("end", ["unregistered", "lost"])
+def test_a_worker_that_ended_is_not_told_any_more(
+    broker: Broker, holder: Holder, waker: Waker, bench: Bench, end: str
+) -> None:
+    if end == "lost":
+        bench.let_pass(7_200)
+        broker.rescue(max_losses=9)
+    else:
+        broker.unregister(holder.worker)
+    send(bench.new_broker())
+    assert calm(waker)
+
+
+@pytest.mark.databases("postgresql")
+def test_a_waker_whose_connection_broke_says_so(waker: Waker, broker: Broker, database: TestDatabase) -> None:
+    """R19"""
+    assert engine_connections(database, "count(pg_terminate_backend(pid))")
+    with pytest.raises(OperationalError):
+        eventually(waker.woken)
+    with closing(broker.waker()) as another:
+        assert calm(another)
+
+
+@pytest.mark.databases("postgresql")
+def test_a_closed_waker_gives_its_connection_back(broker: Broker, database: TestDatabase) -> None:
+    with closing(broker.waker()), closing(broker.result_waker(a_message().id)):
+        assert engine_connections(database, "count(*)") == 2
+    assert eventually(lambda: engine_connections(database, "count(*)") == 0)
+
+
+def engine_connections(database: TestDatabase, value: str) -> int:
+    """Return ``value`` summed over the connections of brokers and wakers to this database."""
+    name = database.connection.settings_dict["NAME"]
+    sql = f"SELECT {value} FROM pg_stat_activity WHERE datname = '{name}' AND application_name = 'django_tasks'"
+    return int(execute(database.url, sql)[0][0])
+
+
+def wait_until_done(waker: ResultWaker, bench: Bench, task_id: str) -> float:
+    """Wait as a caller does; return how long it took in seconds."""
+    began = time.monotonic()
+    while bench.state(task_id) != states.SUCCESS:
+        assert time.monotonic() - began < LONG
+        waker.wait(LONG)
+    return time.monotonic() - began
+
+
+def test_a_waiting_caller_is_woken_when_its_task_ends(broker: Broker, holder: Holder, bench: Bench) -> None:
+    [task_id] = send(broker)
+    delivery = claim_one(broker, holder)
+    with ThreadPoolExecutor(1) as pool, closing(bench.new_broker().result_waker(task_id)) as waker:
+        finishing = pool.submit(finish, broker, holder, success(delivery))
+        assert wait_until_done(waker, bench, task_id) < LONG
+        assert finishing.result() == frozenset()
+
+
+def test_a_caller_that_came_too_late_or_too_early_does_not_wait_long(
+    broker: Broker, holder: Holder, bench: Bench
+) -> None:
+    """For a task that ended already, or one that is not committed yet, there is nothing to be told."""
+    [task_id] = send(broker)
+    finish(broker, holder, success(claim_one(broker, holder)))
+    for known in (task_id, a_message().id):
+        with closing(broker.result_waker(known)) as waker:
+            began = time.monotonic()
+            waker.wait(LONG)
+            assert time.monotonic() - began < LONG / 2
+
+
+@pytest.mark.databases("postgresql")
+@pytest.mark.parametrize("how", ["finished", "finished in its own transaction", "revoked", "lost too often"])
+def test_whichever_way_a_task_ends_its_caller_is_told(
+    broker: Broker, holder: Holder, bench: Bench, how: str
+) -> None:
+    [task_id] = send(broker)
+    delivery = claim_one(broker, holder)
+    with closing(bench.new_broker().result_waker(task_id)) as waker:
+        descriptor = waker._listener.fileno()  # type: ignore[attr-defined] - to see that it was the notification
+        if how == "finished":
+            finish(broker, holder, success(delivery))
+        elif how == "revoked":
+            broker.unregister(holder.worker)
+            assert broker.revoke([task_id]) == 1
+        elif how == "lost too often":
+            assert broker.lose(holder, [task_id], max_losses=1, reason="it died") == 1
+        else:
+            with transaction.atomic():
+                assert broker.finish_within(success(delivery), "w")  # type: ignore[attr-defined]
+                assert select.select([descriptor], [], [], 0)[0] == []
+        assert select.select([descriptor], [], [], LONG)[0] == [descriptor]
