@@ -7,7 +7,7 @@ page of a row; both post to the list, where the permission is checked.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
@@ -94,7 +94,9 @@ class ReadOnlyAdmin(ModelAdmin):
 
     # Pages
 
-    def response_action(self, request: HttpRequest, queryset: QuerySet[Any], **location: Any) -> Any:
+    def response_action(  # type: ignore[override] # Django 5.2 has no action_location
+        self, request: HttpRequest, queryset: QuerySet[Any], **location: Any
+    ) -> HttpResponse | None:
         chosen = request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)
         if request.POST.get("select_across") == "1" or len(chosen) > MOST:
             text = _("An action takes %(most)s rows at most. For more, use: manage.py tasks")
@@ -146,9 +148,9 @@ class CallAdmin(ReadOnlyAdmin):
     # An id leads to its task, wherever that is by now
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        if request.method == "GET" and (term := request.GET.get("q", "").strip()) and len(term) <= 255:
-            if found := _place_of(term):
-                return HttpResponseRedirect(self._page_of(*found))
+        term = request.GET.get("q", "").strip() if request.method == "GET" else ""
+        if found := _place_of(term):
+            return HttpResponseRedirect(self._page_of(*found))
         return super().changelist_view(request, extra_context)
 
     def change_view(
@@ -214,7 +216,7 @@ class CallAdmin(ReadOnlyAdmin):
             "opts": self.opts,
             "media": self.media,
         }
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
+        request.current_app = self.admin_site.name
         return TemplateResponse(request, "admin/django_tasks/confirm.html", context)
 
     def audit(self, request: HttpRequest, rows: Iterable[Model], sentences: Mapping[str, str]) -> None:
@@ -251,10 +253,6 @@ class TaskAdmin(CallAdmin):
     def worker(self, row: Any) -> str:
         return display.short(row.worker_name)
 
-    def worker_names(self, pks: Iterable[int]) -> dict[int, str]:
-        """Return the names of workers."""
-        return dict(Worker.objects.using(settings.DATABASE).filter(pk__in=pks).values_list("pk", "name"))
-
     @admin.action(permissions=["cancel"], description=gettext_lazy("Cancel selected tasks"))
     def revoke_selected(self, request: HttpRequest, queryset: QuerySet[Task]) -> HttpResponse | None:
         """Revoke: what waits will never run, what runs is asked to stop."""
@@ -282,7 +280,7 @@ class TaskAdmin(CallAdmin):
 
     def detail(self, request: HttpRequest, obj: Task) -> dict[str, Any]:
         context = super().detail(request, obj)
-        name = self.worker_names([obj.worker_id]).get(obj.worker_id, "") if obj.worker_id else ""
+        name = dashboard.worker_names([obj.worker_id]).get(obj.worker_id, "") if obj.worker_id else ""
         times: list[Row] = [
             (_("Created"), moment(obj.created_at)),
             (_("Due"), moment(obj.due_at)),
@@ -308,6 +306,7 @@ class TaskAdmin(CallAdmin):
 class TaskResultAdmin(CallAdmin):
     """The ledger."""
 
+    list_display = ("task_name", "shown_id", "shown_state", "queue", "finished", "run_time", "attempt", "shown_worker")
     list_filter = (
         changelists.ResultStateFilter,
         changelists.FinishedFilter,
@@ -318,19 +317,9 @@ class TaskResultAdmin(CallAdmin):
     changelist_class = changelists.ResultChangeList
     actions = ("retry_selected",)
 
-    def get_list_display(self, request: HttpRequest) -> Sequence[str]:
+    def get_list_display(self, request: HttpRequest) -> Any:
         error = "error" if self.sees_payload(request) else "error_class"
-        return (
-            "task_name",
-            "shown_id",
-            "shown_state",
-            "queue",
-            "finished",
-            "run_time",
-            "attempt",
-            "shown_worker",
-            error,
-        )
+        return (*self.list_display, error)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("django_tasks.delete_taskresult")
@@ -373,7 +362,7 @@ class TaskResultAdmin(CallAdmin):
                 action="retry_selected",
                 title=_("Run again"),
                 text=_(
-                    "Each is sent once more as a new task with the same arguments. What it did before, it does again."
+                    "Each is sent once more, as a new task with the same arguments: what it did before, it does again."
                 ),
                 button=_("Yes, run them again"),
             )
@@ -419,9 +408,8 @@ class TaskResultAdmin(CallAdmin):
 
     def copy_link(self, copy: operations.Copy) -> SafeString:
         """Return a link to a copy, and its state."""
-        return format_html(
-            "{} ({})", self.link("taskresult" if copy.finished else "task", copy.id, copy.id), copy.state
-        )
+        model = "taskresult" if copy.finished else "task"
+        return format_html("{} ({})", self.link(model, copy.id, copy.id), copy.state)
 
 
 class WorkerAdmin(ReadOnlyAdmin):
@@ -492,14 +480,8 @@ def moment(when: datetime | None) -> SafeString | str:
     if when is None:
         return ""
     local = timezone.localtime(when)
-    exact = when.isoformat(timespec="milliseconds")
-    return format_html(
-        '<time datetime="{}" title="{}">{} {}</time>',
-        exact,
-        exact,
-        formats.date_format(local),
-        local.strftime("%H:%M:%S"),
-    )
+    shown = f"{formats.date_format(local)} {local:%H:%M:%S}"
+    return format_html('<time datetime="{0}" title="{0}">{1}</time>', when.isoformat(timespec="milliseconds"), shown)
 
 
 def seconds(duration: float | None) -> str:
@@ -531,10 +513,12 @@ def _uuid(text: Any) -> UUID | None:
 
 
 def _place_of(task_id: str) -> tuple[str, str] | None:
-    """Return the model and the key under which a task is found by its id, its own or ours, in one query."""
+    """Return the model and the key under which a task is found by its id, its own or ours; ``None`` if it is not."""
+    if not 0 < len(task_id) <= 255:
+        return None
     key = ids.key_of(task_id)
-    found = {
+    places = {
         "task": Task.objects.using(settings.DATABASE).filter(pk=key).exists,
         "taskresult": TaskResult.objects.using(settings.DATABASE).filter(pk=key).exists,
     }
-    return next(((model, key) for model, exists in found.items() if exists()), None)
+    return next(((model, key) for model, exists in places.items() if exists()), None)

@@ -48,7 +48,7 @@ class PagedChangeList(ChangeList):
             self.filter_params.pop(name, None)
         return super().get_filters(request)
 
-    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[str]:
+    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
         return [f"-{key}" for key in self.keys]  # whatever ?o= asks for: no other order has an index
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
@@ -93,7 +93,7 @@ class PagedChangeList(ChangeList):
 
     def given(self) -> set[str]:
         """Return the names of the filters in use, ``q`` for a search."""
-        used = {spec.parameter_name for spec in self.filter_specs if spec.used_parameters}
+        used = {name for spec in self.filter_specs for name in spec.used_parameters}
         return used | ({"q"} if self.query else set())
 
     def _count_text(self, page: paging.Page[Any]) -> str:
@@ -120,7 +120,7 @@ class TaskChangeList(PagedChangeList):
 
     def prepare(self, request: HttpRequest, rows: Sequence[Any]) -> None:
         wanted = {row.worker_id for row in rows} - {None}
-        workers = self.model_admin.worker_names(wanted) if wanted else {}
+        workers = dashboard.worker_names(wanted) if wanted else {}
         for row in rows:
             row.worker_name = workers.get(row.worker_id, "")
 
@@ -167,6 +167,8 @@ class WorkerChangeList(PagedChangeList):
 
 class ChoiceFilter(SimpleListFilter):
     """A filter of one column by one of its values."""
+
+    parameter_name: str
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         value = self.value()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.apps import AppConfig
+from django.conf import settings as django_settings
 from django.core import checks
 from django.db import connections
 
@@ -63,3 +64,47 @@ def check_configuration(app_configs: Sequence[AppConfig] | None, **kwargs: Any) 
             )
         )
     return found
+
+
+@checks.register(TAG, deploy=True)
+def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """W003: tasks run in the caller. W004: results are kept for ever. W005: SQLite will be found locked."""
+    if check_settings() or settings.DATABASE not in connections:
+        return []  # check_configuration tells
+    found: list[checks.CheckMessage] = []
+    if settings.TASK_ALWAYS_EAGER and not django_settings.DEBUG:
+        found.append(
+            checks.Warning(
+                "DJANGO_TASKS['TASK_ALWAYS_EAGER'] is True and DEBUG is False: every task runs while its caller waits.",
+                hint="Set it in the settings for tests only.",
+                id="django_tasks.W003",
+            )
+        )
+    kept = [state for state, lifetime in settings.RESULT_EXPIRES.items() if lifetime is None]
+    if kept:
+        found.append(
+            checks.Warning(
+                f"DJANGO_TASKS['RESULT_EXPIRES'] keeps results for ever ({', '.join(kept)}): their table only grows.",
+                hint="Give a lifetime, e.g. {'SUCCESS': timedelta(days=7), 'FAILURE': timedelta(days=30)}.",
+                id="django_tasks.W004",
+            )
+        )
+    return found + _check_sqlite()
+
+
+def _check_sqlite() -> list[checks.CheckMessage]:
+    connection = connections[settings.DATABASE]
+    if connection.vendor != "sqlite":
+        return []
+    options = connection.settings_dict.get("OPTIONS") or {}
+    mode = str(options.get("transaction_mode") or "DEFERRED").upper()
+    if mode != "DEFERRED" and options.get("timeout", 5) >= 5:
+        return []
+    return [
+        checks.Warning(
+            f"DATABASES[{settings.DATABASE!r}] is SQLite with transaction_mode {mode} and a timeout of "
+            f'{options.get("timeout", 5)} s: "database is locked" is raised when a worker and a request write at once.',
+            hint="Set its OPTIONS to {'transaction_mode': 'IMMEDIATE', 'timeout': 20}.",
+            id="django_tasks.W005",
+        )
+    ]

@@ -67,8 +67,6 @@ _TYPES: dict[str, tuple[type, str]] = {
     "shadow": (str, "a text"),
     "argsrepr": (str, "a text"),
     "kwargsrepr": (str, "a text"),
-    "serializer": (str, "the name of a serializer"),
-    "compression": (str, "the name of a compression"),
     "ignore_result": (bool, "True or False"),
     "acks_late": (bool, "True or False"),
     "retry": (bool, "True or False"),
@@ -222,8 +220,6 @@ def send_many(
     name: str, calls: Iterable[tuple[Sequence[Any], Mapping[str, Any]]], options: Mapping[str, Any], task: Any
 ) -> list[str]:
     """Store many calls of one task, in statements of a thousand, all or none; return their ids in order."""
-    if options.get("task_id") is not None:
-        raise TypeError("enqueue_many() makes the ids itself: the option 'task_id' names one call")
     if signals.before_task_publish.receivers or signals.after_task_publish.receivers:
         calls = list(calls)
         messages = [prepare(name, args, kwargs, options, task) for args, kwargs in calls]

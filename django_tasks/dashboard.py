@@ -31,7 +31,8 @@ _QUEUES = f"""
 WITH RECURSIVE q (name) AS (
     SELECT MIN(queue) FROM {{table}} WHERE {{claimable}}
     UNION ALL
-    SELECT (SELECT MIN(t.queue) FROM {{table}} t WHERE {{claimable}} AND t.queue > q.name) FROM q WHERE q.name IS NOT NULL
+    SELECT (SELECT MIN(t.queue) FROM {{table}} t WHERE {{claimable}} AND t.queue > q.name) FROM q
+    WHERE q.name IS NOT NULL
 ) SELECT name FROM q WHERE name IS NOT NULL LIMIT {MOST}
 """  # noqa: S608 - constants only, here and below
 #: The same along the ledger's index by name.
@@ -92,9 +93,8 @@ def stats() -> Stats:
     """Return the numbers of every queue and worker, and what finished recently."""
     now = database_now()
     workers = current_workers()
-    return Stats(
-        now, queue_numbers(now, workers), [_numbers(one, now) for one in workers], finished_since(now - RECENTLY)
-    )
+    numbers = [_numbers(worker, now) for worker in workers]
+    return Stats(now, queue_numbers(now, workers), numbers, finished_since(now - RECENTLY))
 
 
 def database_now() -> datetime:
@@ -144,6 +144,11 @@ def finished_since(moment: datetime) -> dict[str, int]:
 def current_workers() -> list[Worker]:
     """Return the workers that did not stop, newest first: online, draining, or lost."""
     return list(Worker.objects.using(settings.DATABASE).filter(stopped_at=None).order_by("-pk")[:MOST])
+
+
+def worker_names(pks: Iterable[int]) -> dict[int, str]:
+    """Return the names of workers by their ids."""
+    return dict(Worker.objects.using(settings.DATABASE).filter(pk__in=pks).values_list("pk", "name"))
 
 
 def consumes(worker: Worker, queue: str) -> bool:

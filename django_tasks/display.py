@@ -167,17 +167,14 @@ def attempts(call: Call, *, full: bool) -> list[Attempt]:
 
 def _attempt(entry: dict[str, Any], full: bool) -> Attempt:
     error, at, runtime = entry.get("error"), entry.get("at"), entry.get("runtime")
-    if full or not isinstance(error, Mapping):  # else it is our own sentence
-        text = error_text(error)
-    else:
-        text = short(error.get("exc_type", ""))
+    told = {"exc_type": error.get("exc_type", "")} if isinstance(error, Mapping) and not full else error
     return Attempt(
         number=short(entry.get("attempt", ""), 20),
         outcome=short(entry.get("outcome", ""), 64),
         worker=short(entry.get("worker") or "", 255),
         at=_moment(at),
         runtime=float(runtime) if isinstance(runtime, int | float) else None,
-        error=text,
+        error=error_text(told),  # what is no exception is our own sentence
         traceback=cut(str(entry.get("traceback") or "")) if full else "",
     )
 

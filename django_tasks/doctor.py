@@ -70,7 +70,7 @@ def _unreachable(error: DatabaseError) -> Problem:
         "database",
         "error",
         f"The database {settings.DATABASE!r} cannot be used: {escape(str(error).strip())}",
-        f"See to the server and to DATABASES[{settings.DATABASE!r}]; manage.py dbshell{_option()} shows the same error.",
+        f"See to the server and to DATABASES[{settings.DATABASE!r}]; manage.py dbshell{_option()} fails the same way.",
     )
 
 
@@ -78,9 +78,8 @@ def _settings() -> Iterator[Problem]:
     for message in checks.run_checks(tags=[TAG], include_deployment_checks=True):
         level = "error" if message.is_serious() else "warning"
         text = str(message.msg) if not message.id else f"{message.msg} ({message.id})"
-        yield Problem(
-            "settings", level, text, str(message.hint or "Correct the setting; manage.py check shows it again.")
-        )
+        cure = message.hint or "Correct the setting; manage.py check --deploy tells whether all is well."
+        yield Problem("settings", level, text, str(cure))
 
 
 def _database() -> Iterator[Problem]:
@@ -106,7 +105,7 @@ def _sqlite() -> Iterator[Problem]:
     connection = connections[settings.DATABASE]
     if connection.vendor != "sqlite":
         return
-    if connection.is_in_memory_db():
+    if connection.is_in_memory_db():  # type: ignore[attr-defined]
         yield Problem(
             "sqlite",
             "error",
@@ -173,7 +172,7 @@ def _is_overdue(worker: Worker, now: datetime) -> bool:
         return False
     since = worker.stopped_at or worker.lost_at or worker.beat_at
     grace = max(worker.lease, settings.WORKER_LEASE) + 3 * settings.WORKER_RESCUE_INTERVAL
-    return (now - since).total_seconds() > grace
+    return bool((now - since).total_seconds() > grace)
 
 
 def _queues() -> Iterator[Problem]:
@@ -205,8 +204,8 @@ def _names() -> Iterator[Problem]:
         yield Problem(
             "names",
             "error",
-            f"{_tasks(count)} named {escape(name)!r} {'is' if count == 1 else 'are'} set aside: no worker that runs has "
-            "a task of that name.",
+            f"{_tasks(count)} named {escape(name)!r} {'is' if count == 1 else 'are'} set aside: no running worker "
+            "has a task of that name.",
             "Start a worker of a release that declares it (manage.py runworker), or cancel: "
             f"manage.py tasks revoke --unroutable {escape(name)}",
         )
@@ -218,14 +217,14 @@ def _payloads() -> Iterator[Problem]:
         newest = rows.order_by("-pk").annotate(size=Length("body")).values_list("name", "size", "pk")[:SAMPLE]
         for name, size, pk in newest:
             sizes[name] = max(sizes.get(name, (0, "")), (size, str(pk)))
-    for name, (size, pk) in sorted(sizes.items()):
+    for name, (size, example) in sorted(sizes.items()):
         if size > LARGE * settings.PAYLOAD_LIMIT:
             yield Problem(
                 "payloads",
                 "warning",
                 f"Task {escape(name)} was sent with {size:,} characters of arguments; DJANGO_TASKS['PAYLOAD_LIMIT'] "
                 f"allows {settings.PAYLOAD_LIMIT:,} bytes.",
-                f"Store the data and send their key. See manage.py tasks show {pk}",
+                f"Store the data and send their key. See manage.py tasks show {example}",
             )
 
 

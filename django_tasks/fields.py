@@ -36,7 +36,9 @@ class UTCDateTimeField(models.DateTimeField):  # type: ignore[type-arg]
             return value
         if connection.vendor == "postgresql":
             return value
-        return value.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ")
+        value = value.astimezone(UTC).replace(tzinfo=None)
+        # SQLite compares texts, and its own clock writes milliseconds: the same moment must be the same text.
+        return value.isoformat(sep=" ", timespec="microseconds" if value.microsecond % 1000 else "milliseconds")
 
     def from_db_value(self, value: Any, expression: Any, connection: Any) -> datetime | None:
         if value is None:

@@ -1,4 +1,7 @@
-"""What people do to tasks: run again, cancel, empty a queue, clear the ledger. Admin and command line call these verbs."""
+"""What people do to tasks: run them again, cancel them, empty queues, clear the ledger.
+
+The admin and ``manage.py tasks`` call these verbs.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final
 
-from django.db.models import QuerySet
 from django.utils import timezone
 
 from . import client, display, ids, states
@@ -18,8 +20,8 @@ from .backends.base import Queues
 from .backends.message import Message
 from .conf import settings
 from .models import Task, TaskResult
-from .registry import tasks
 from .querysets import TaskQuerySet, TaskResultQuerySet
+from .registry import tasks
 from .routing import validate_queue
 
 #: In the options of a copy: the id of the task that it runs again.
@@ -94,12 +96,23 @@ def retry(task_ids: Iterable[str]) -> Retried:
     return done
 
 
-def failed(*, name: str | None = None, since: datetime | None = None) -> QuerySet[TaskResult]:
-    """Return the failures, oldest first, of one task and since a moment if given."""
-    found = _ledger().failed().order_by("finished_at", "pk")
+def failed(*, name: str | None = None, since: datetime | None = None) -> list[str]:
+    """Return the ids of the failures that nobody has run again yet, oldest first; of one task and since a moment if given.
+
+    A copy that failed is itself a failure. Looks through all results of the tasks concerned since the first failure.
+    """
+    chosen = _ledger().failed()
     if name is not None:
-        found = found.filter(name=name)
-    return found if since is None else found.filter(finished_at__gte=since)
+        chosen = chosen.filter(name=name)
+    if since is not None:
+        chosen = chosen.filter(finished_at__gte=since)
+    rows = list(chosen.order_by("finished_at").values_list("pk", "name", "finished_at"))
+    if not rows:
+        return []
+    later = _ledger().filter(name__in={row[1] for row in rows}, finished_at__gte=rows[0][2])
+    copies = later.filter(options__contains=f'"{RETRY_OF}"').only("options")
+    again = {display.options_of(copy).get(RETRY_OF) for copy in copies.iterator()}
+    return [str(pk) for pk, *_ in rows if str(pk) not in again]
 
 
 def copies_of(result: TaskResult) -> Iterator[Copy]:
@@ -111,7 +124,9 @@ def copies_of(result: TaskResult) -> Iterator[Copy]:
         .order_by("finished_at")
         .only("state", "options")[:LOOK_FOR_COPIES]
     )
-    for row in [*_to_do().filter(options__contains=key).only("state", "options")[:LOOK_FOR_COPIES], *later]:
+    waiting = _to_do().filter(options__contains=key).only("state", "options")[:LOOK_FOR_COPIES]
+    rows: list[Task | TaskResult] = [*waiting, *later]
+    for row in rows:
         if row.options and key in row.options and display.options_of(row).get(RETRY_OF) == key:
             yield Copy(str(row.pk), row.state, isinstance(row, TaskResult))
 

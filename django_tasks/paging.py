@@ -1,8 +1,8 @@
-"""Pages of the to-do list and the ledger at a cost that does not grow with them: no OFFSET, no COUNT(*), no long query.
+"""Pages of the to-do list and the ledger at a cost that does not grow with them: no OFFSET, no COUNT(*), no long wait.
 
-A page begins behind a row (a *bookmark*), which an index finds at once, however deep it lies. Rows whose order no single
-index gives are the union of *branches*, each of which is one walk along an index: the newest results of all states, say,
-are the newest of each state, merged.
+A page begins behind a row (a *bookmark*), which an index finds at once, however deep it lies. Rows whose order no
+single index gives are the union of *branches*, each of which is one walk along an index: the newest results of all
+states, say, are the newest of each state, merged.
 """
 
 from __future__ import annotations
@@ -71,8 +71,10 @@ def page(
     keys: Sequence[str],
     bookmark: Bookmark | None = None,
     branches: Sequence[models.QuerySet[M]] | None = None,
+    *,
+    size: int = SIZE,
 ) -> Page[M]:
-    """Return a page of ``rows``, ordered by the columns ``keys``, newest first, the primary key last.
+    """Return a page of ``size`` of the ``rows``, ordered by the columns ``keys``, newest first, the primary key last.
 
     ``branches`` are parts of ``rows`` which together are all of it and have no row in common. One query, two if there
     are several branches; a page before the beginning costs them twice.
@@ -84,12 +86,17 @@ def page(
     bounded = [rows] if branches is None else branches
     if bookmark is not None:
         bounded = [_beyond(branch, keys, bookmark) for branch in bounded]
-    found = _merged(rows, bounded, keys, order) if len(bounded) > 1 else list(bounded[0].order_by(*order)[: SIZE + 1])
-    more = len(found) > SIZE
-    found = found[:SIZE]
+    if len(bounded) == 1:
+        found = list(bounded[0].order_by(*order)[: size + 1])
+    else:
+        found = _merged(
+            rows, [branch.order_by(*order).values_list(*keys)[: size + 1] for branch in bounded], order, size
+        )
+    more = len(found) > size
+    found = found[:size]
     if backwards:
         if not more:  # the list begins here: show it from its beginning
-            return page(rows, keys, branches=branches)
+            return page(rows, keys, branches=branches, size=size)
         found.reverse()
     return Page(
         found,
@@ -132,10 +139,9 @@ def time_limit(alias: str, seconds: float = PATIENCE) -> Iterator[None]:
 def _beyond(branch: models.QuerySet[M], keys: Sequence[str], bookmark: Bookmark) -> models.QuerySet[M]:
     if len(bookmark.values) != len(keys):
         raise ValueError(f"a bookmark has {len(keys)} values here")
+    fields = {field.name: field for field in branch.model._meta.concrete_fields}
     try:
-        values = [
-            branch.model._meta.get_field(key).to_python(value) for key, value in zip(keys, bookmark.values, strict=True)
-        ]
+        values = [fields[key].to_python(value) for key, value in zip(keys, bookmark.values, strict=True)]
     except ValidationError as error:
         raise ValueError("; ".join(error.messages)) from error
     side = "gt" if bookmark.newer else "lt"
@@ -148,15 +154,15 @@ def _beyond(branch: models.QuerySet[M], keys: Sequence[str], bookmark: Bookmark)
 
 
 def _merged(
-    rows: models.QuerySet[M], branches: Sequence[models.QuerySet[M]], keys: Sequence[str], order: Sequence[str]
+    rows: models.QuerySet[M], heads: Sequence[models.QuerySet[Any, Any]], order: Sequence[str], size: int
 ) -> list[M]:
-    sql, params = _union([branch.order_by(*order).values_list(*keys)[: SIZE + 1] for branch in branches])
+    """Return the first ``size`` rows, and one more if there is one, of heads that give the columns of ``order``."""
+    sql, params = _union(heads)
     if not sql:
         return []
-    direction = "DESC" if order[0].startswith("-") else "ASC"
-    by = ", ".join(f"{number} {direction}" for number in range(1, len(keys) + 1))
+    by = ", ".join(f"{at} {'DESC' if key.startswith('-') else 'ASC'}" for at, key in enumerate(order, start=1))
     with connections[rows.db].cursor() as cursor:
-        cursor.execute(f"{sql} ORDER BY {by} LIMIT {SIZE + 1}", params)
+        cursor.execute(f"{sql} ORDER BY {by} LIMIT {size + 1}", params)
         pks = [rows.model._meta.pk.to_python(row[-1]) for row in cursor.fetchall()]
     by_pk = {row.pk: row for row in rows.filter(pk__in=pks)}
     return [by_pk[pk] for pk in pks if pk in by_pk]

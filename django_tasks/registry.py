@@ -12,7 +12,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import PurePath
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from django.apps import apps
 from django.utils.module_loading import autodiscover_modules
@@ -77,7 +77,11 @@ class TaskRegistry(dict[str, Any]):
 tasks = TaskRegistry()
 
 
-def register_task(task: type[T] | T) -> T:
+@overload
+def register_task(task: type[T]) -> T: ...
+@overload
+def register_task(task: T) -> T: ...
+def register_task(task: Any) -> Any:
     """Add a class-based task, given as its class or an instance; return the instance.
 
     ``class Resize(Task)`` with a method ``run`` is called like any task then: ``Resize = register_task(Resize)``. Its
@@ -85,7 +89,7 @@ def register_task(task: type[T] | T) -> T:
 
     Raises as :meth:`TaskRegistry.register` does.
     """
-    return tasks.register(task)  # type: ignore[no-any-return]
+    return tasks.register(task)
 
 
 def _origin(task: Any) -> Any:

@@ -266,6 +266,8 @@ class Task(Generic[P, R]):
         """
         if options:
             _refuse_unknown(options, self.name)
+        if options.get("task_id") is not None:
+            raise TypeError("enqueue_many() makes the ids itself: the option 'task_id' names one call")
         if settings.TASK_ALWAYS_EAGER:
             asked = [_as_call(call) for call in calls]
             for args, kwargs in asked:  # all or none
@@ -410,6 +412,11 @@ class Task(Generic[P, R]):
     def shadow_name(self, args: Any, kwargs: Any, options: Any) -> str | None:
         """Return another name for people to see, or ``None``."""
         return None
+
+    @property
+    def __name__(self) -> str:
+        cls: type = type(self)
+        return cls.__name__
 
     def __repr__(self) -> str:
         return f"<@task: {self.name}>"
@@ -577,8 +584,7 @@ def _declare(function: Any, options: dict[str, Any]) -> Task[..., Any]:
         "_bound": bind,
         "__doc__": function.__doc__,
         "__module__": function.__module__,
-        "__wrapped__": function,
-        "__name__": function.__name__,
+        "__wrapped__": staticmethod(function),
     }
     task = cast("Task[..., Any]", type(function.__name__, (base,), members)())
     return cast("Task[..., Any]", registry.tasks.register(task))
@@ -593,7 +599,7 @@ def _check_declared(options: Mapping[str, Any], name: str) -> None:
             raise exceptions.ImproperlyConfigured(f"{where}{_not_yet(option)}")
         if option in fixed or option == "run":
             raise exceptions.ImproperlyConfigured(f"{where}this is a method of every task, not an option")
-        if option not in known and (close := difflib.get_close_matches(option, known, 1, 0.85)):
+        if option not in known and (close := difflib.get_close_matches(option, known, 1, 0.8)):
             raise exceptions.ImproperlyConfigured(f"{where}did you mean {close[0]!r}?")
 
 

@@ -206,7 +206,7 @@ class Child:
                 close_old_connections()  # what broke in this task is not the next one's trouble
             if execution.after is not None:
                 self._tell(execution)
-            if time.monotonic() - start > TRUST_FOR:
+            if time.monotonic() - start > TRUST_FOR or self._too_big():
                 self._slot.stop(held)
                 self._give_back_claims()
         self._active.clear()
@@ -305,9 +305,12 @@ class Child:
         options = self._options
         if options.max_tasks is not None and self.processed >= options.max_tasks:
             return True
-        if options.max_memory is not None and resident_kib() > options.max_memory:
+        if self._too_big():
             logger.info(
                 "Child %d uses %d KiB, more than %d: it is replaced", os.getpid(), resident_kib(), options.max_memory
             )
             return True
         return self._stopping
+
+    def _too_big(self) -> bool:
+        return self._options.max_memory is not None and resident_kib() > self._options.max_memory

@@ -35,6 +35,8 @@ logger = logging.getLogger("django_tasks.worker")
 VISIBLE_AFTER = 0.8
 #: The supervisor gives a blocked child's claims back after so many seconds; the child itself would have done so before.
 GIVE_BACK_FOR_CHILD_AFTER = 2 * GIVE_BACK_AFTER
+#: What is due but cannot be claimed here (its name is unknown) is looked at again after so many seconds.
+SURVEY_AFTER_VAIN = 1.0
 #: Seconds between prunings, and the longest that one may take.
 PRUNE_EVERY, PRUNE_FOR = 60.0, 2.0
 
@@ -47,6 +49,8 @@ class Ward:
     slot: Slot
     channel: socket.socket
     idle: bool = False
+    #: Its process has ended; what it held is taken back soon.
+    gone: bool = False
     shown: tuple[str, int] | None = None
     relieved: str | None = None
     #: Reads as idle until its first word.
@@ -80,6 +84,8 @@ class Steward:
         self._idle_since = time.monotonic()
         self._declared_idle = False
         self._next_due: float | None = None
+        #: How many tasks had been run when a survey last found something due; ``None`` if it found nothing.
+        self._found_due_at: int | None = None
         self._due = dict.fromkeys(("beat", "rescue", "look", "prune", "survey", "waker"), 0.0)
         self._trouble = 0.0
 
@@ -172,7 +178,8 @@ class Steward:
         if self._next_due is not None:
             timers.append(self._next_due)
         timeout = max(0.0, min(timers) - now)
-        listening: list[int | socket.socket] = [self._bell_in, *(ward.channel for ward in self._wards.values())]
+        wards = [ward.channel for ward in self._wards.values() if not ward.gone]
+        listening: list[int | socket.socket] = [self._bell_in, *wards]
         if self._waker is not None and (descriptor := self._waker.fileno()) is not None:
             listening.append(descriptor)
         with contextlib.suppress(OSError, ValueError):  # a channel or the waker's connection is gone: found out below
@@ -226,7 +233,9 @@ class Steward:
     # Children
 
     def _hear_children(self) -> None:
-        for ward in list(self._wards.values()):
+        for ward in self._wards.values():
+            if ward.gone:
+                continue
             try:
                 said = ward.channel.recv(4096, socket.MSG_DONTWAIT)
             except BlockingIOError:
@@ -234,12 +243,12 @@ class Steward:
             except OSError:
                 said = b""
             if not said:
-                self._wards.pop(ward.holder.slot, None)  # the supervisor learns of its death and takes its tasks back
+                ward.gone, ward.idle = True, False  # the supervisor learns of its death, too: child_ended()
                 continue
             if said.endswith(IDLE):
                 ward.idle = True
                 self._idle_since = time.monotonic()
-                self._due["survey"] = 0.0
+                self._due["survey"] = time.monotonic() + SURVEY_AFTER_VAIN if self._in_vain() else 0.0
             if MORE in said:
                 self._wake_one()
         if self._busy():
@@ -312,13 +321,19 @@ class Steward:
         """Look whether something is due, and when the next thing will be: the net below every hint."""
         survey = self._broker.survey(self.info.queues)
         now = time.monotonic()
+        vain = self._in_vain()
+        self._found_due_at = self.processed if survey.due else None
         self._due["survey"] = now + 5.0
         self._next_due = now + survey.next_due if survey.next_due is not None else None
-        if survey.due:
+        if survey.due and not (vain and self._on_drained is not None):
             self._next_due = None
             self._wake_one()
         elif self._on_drained is not None and not self._busy():
             self._on_drained()
+
+    def _in_vain(self) -> bool:
+        """Did the last survey find something due, and nobody could run it?"""
+        return self._found_due_at == self.processed and not self._busy()
 
     def _declare_idle(self, idle: bool) -> None:
         self._broker.set_idle(self.worker, idle)

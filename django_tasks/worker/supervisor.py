@@ -63,6 +63,8 @@ class Process:
     ward: Ward
     born: float
     stopped_since: float | None = None
+    #: It was told to stop.
+    told: bool = False
     #: The supervisor killed it: its running task is not to blame.
     killed: bool = False
 
@@ -138,15 +140,14 @@ class Supervisor:
         pass  # the wake-up descriptor has woken the loop
 
     def stop(self, number: int = signal.SIGTERM, how: str = "Warm") -> None:
-        """End the worker: running tasks are finished within the shutdown timeout, the rest goes back."""
+        """End the worker: running tasks are finished within the shutdown timeout, the rest goes back.
+
+        Safe in a signal handler and from any thread: the loop does what there is to do.
+        """
         if self._ending is None:
             self._ending = time.monotonic()
         self.steward.draining = True
         signals.worker_shutting_down.emit(self.info.name, sig=signal.Signals(number).name, how=how, exitcode=0)
-        for process in self._processes.values():
-            _kill(process.pid, signal.SIGTERM)
-            with contextlib.suppress(OSError):
-                process.ward.channel.send(WAKE)  # an idle one need not sleep on
         self._ring()
 
     # The loop
@@ -217,6 +218,8 @@ class Supervisor:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             child = Child(holder, slot, theirs, self.options.child)
             signal.signal(signal.SIGTERM, lambda number, frame: child.stop())
+            if self._ending is not None:  # the signal came before its handler
+                child.stop()
             signals.worker_process_init.emit(self.info.name)
             child.run()
             code = 0
@@ -279,9 +282,15 @@ class Supervisor:
                 _kill_group(process.pid)
 
     def _press(self) -> None:
-        """End what the shutdown timeout does not wait for; its tasks are handed back, nobody is to blame."""
-        if self._ending is not None and time.monotonic() - self._ending >= self._grace:
-            for process in self._processes.values():
+        """Tell the children to stop, and end those for which the shutdown timeout does not wait; nobody is to blame."""
+        late = self._ending is not None and time.monotonic() - self._ending >= self._grace
+        for process in self._processes.values():
+            if not process.told:
+                process.told = True
+                _kill(process.pid, signal.SIGTERM)
+                with contextlib.suppress(OSError):
+                    process.ward.channel.send(WAKE)  # an idle one need not sleep on
+            if late:
                 process.killed = True
                 _kill_group(process.pid)
 

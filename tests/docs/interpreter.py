@@ -11,6 +11,7 @@ import asyncio
 import doctest
 import inspect
 import json
+import os
 import sys
 import traceback
 from typing import Any
@@ -56,7 +57,9 @@ def run_doctest(
 
 def main() -> None:
     """Answer blocks until stdin ends."""
-    answers, sys.stdout = sys.stdout, sys.stderr
+    # What blocks print, and the programs which they start, goes to standard error.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
     django.setup()
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for request in sys.stdin:

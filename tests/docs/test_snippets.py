@@ -75,6 +75,7 @@ raise RuntimeError
     [
         ("```python\nvalue = 1\nvalue / 0\n```", r'line 3: (?s:.*)page\.md", line 4(?s:.*)ZeroDivisionError'),
         ("```pycon\n>>> 1 + 1\n3\n```", "Expected:\n    3\nGot:\n    2"),
+        ("<!-- output varies: it is fast -->\n```pycon\n>>> 1 / 0\n3\n```", "ZeroDivisionError"),
         ("```python\n# tasks.py\n```", "name the file with its app's directory, as in # shop/tasks.py"),
         ("```console\n$ python manage.py nonsense\n```", "Unknown command: 'nonsense'"),
         ("```console\n$ python manage.py check\nall is lost\n```", "instead of\nall is lost"),

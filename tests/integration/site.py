@@ -219,8 +219,9 @@ class Site:
     def start(self, *options: str, concurrency: int = 2, **tasks_settings: Any) -> Worker:
         """Start a worker and wait until all its children are there."""
         worker = self.launch(*options, concurrency=concurrency, **tasks_settings)
-        worker.wait_until_it_says("is ready.")
-        if "solo" not in options:
+        if "solo" in options:
+            worker.wait_until_it_says("is ready.")
+        else:
             worker.wait_for_children(concurrency)
         return worker
 

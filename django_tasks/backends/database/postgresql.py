@@ -176,6 +176,8 @@ class PostgreSQL(Dialect):
         if not connection.pooled:  # behind a transaction pooler a session is somebody else's a moment later
             with connection.cursor() as cursor:
                 cursor.execute(SESSION)
+            if hasattr(connection.connection, "prepare_threshold"):
+                connection.connection.prepare_threshold = 5  # Django turns preparing off altogether
 
     def epoch(self, column: str) -> str:
         return f"date_part('epoch', {column})"
