@@ -176,7 +176,7 @@ class CallAdmin(ReadOnlyAdmin):
         ]
         if full:
             hidden = ("argsrepr", "kwargsrepr", operations.RETRY_OF)
-            technical += [(key, display.pretty(each)) for key, each in options.items() if key not in hidden]
+            technical += [(display.short(key), display.pretty(each)) for key, each in options.items() if key not in hidden]
         return {
             "full": full,
             "state_badge": badge(obj),

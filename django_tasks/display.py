@@ -119,9 +119,7 @@ def _named(name: str, args: list[Any], kwargs: dict[str, Any], full: bool) -> li
 
 
 def _argument(name: str, value: Any, full: bool) -> Argument:
-    if full and _SECRET.search(name):
-        return Argument(name, HIDDEN)
-    return Argument(name, _shown(value, full))
+    return Argument(short(name), HIDDEN if full and _SECRET.search(name) else _shown(value, full))
 
 
 def _shown(value: Any, full: bool) -> str:
@@ -207,7 +205,7 @@ def plain(value: Any) -> Any:
     """Return ``value`` as JSON can write it, with everything hidden whose key names a secret."""
     if isinstance(value, dict):
         return {
-            str(key): HIDDEN if isinstance(key, str) and _SECRET.search(key) else plain(each)
+            storable(str(key)): HIDDEN if isinstance(key, str) and _SECRET.search(key) else plain(each)
             for key, each in value.items()
         }
     if isinstance(value, list | tuple | set | frozenset):

@@ -32,6 +32,8 @@ logger = logging.getLogger("django_tasks.executor")
 
 #: Characters of a traceback that are kept: its head and, mostly, its end.
 TRACEBACK_LIMIT = 65_536
+#: Files whose frames say nothing about the task.
+_OURS = frozenset({__file__, __file__.replace("executor", "task")})
 
 Done = Outcome | Return
 
@@ -188,7 +190,15 @@ def encode_result(task: Any, value: Any) -> tuple[str, str]:
 def _raised(delivery: Delivery, task: Any, request: Context, error: BaseException, began: float) -> Execution:
     if isinstance(error, exceptions.Ignore):
         outcome = Outcome(delivery.id, delivery.attempt, states.IGNORED, runtime=time.monotonic() - began, keep=False)
-        return Execution(outcome, _after(task, request, states.IGNORED, error, None), value=error, request=request)
+        after = _after(task, request, states.IGNORED, error, None)
+        if request._told is None:
+            return Execution(outcome, after, value=error, request=request)
+        outcome.state, outcome.result = request._told  # update_state() said how it ends
+        outcome.keep = True
+        if outcome.state in states.PROPAGATE_STATES:
+            data = loads(outcome.result, "", ("json",))
+            outcome.exception = storable(f"{data['exc_type']}: {data['text']}")[:255]
+        return Execution(outcome, after, request=request)
     if isinstance(error, exceptions.Reject):
         signals.task_rejected.emit(task, message=request, exc=error)
         if error.requeue:
@@ -212,6 +222,8 @@ def _wants_autoretry(task: Any, error: BaseException) -> bool:
 
 def _autoretry(task: Any, request: Context, error: BaseException) -> None:
     options = dict(task.retry_kwargs)
+    if request.max_retries is not None:  # the body asked for a retry itself, and was refused
+        options["max_retries"] = request.max_retries
     if task.retry_backoff:
         options["countdown"] = backoff_delay(
             request.retries, factor=float(task.retry_backoff), maximum=task.retry_backoff_max, jitter=task.retry_jitter
@@ -291,14 +303,23 @@ def failure(
 
 def traceback_text(error: BaseException) -> str:
     """Return the traceback as storable text of bounded length; frames of this package are left out."""
-    frames = error.__traceback__
-    while frames is not None and frames.tb_next is not None and frames.tb_frame.f_globals.get("__name__") == __name__:
-        frames = frames.tb_next
-    text = storable("".join(tracebacks.format_exception(type(error), error, frames)))
+    told: Any = tracebacks.TracebackException.from_exception(error)
+    _leave_ours_out(told)
+    text = storable("".join(told.format()))
     if len(text) > TRACEBACK_LIMIT:
         half = TRACEBACK_LIMIT // 2
         text = f"{text[:half]}\n… {len(text) - TRACEBACK_LIMIT:,} characters left out …\n{text[-half:]}"
     return text
+
+
+def _leave_ours_out(told: Any) -> None:
+    rest = [told]
+    while rest:
+        one = rest.pop()
+        own = [frame for frame in one.stack if frame.filename not in _OURS]
+        one.stack = tracebacks.StackSummary.from_list(own or one.stack)
+        rest += [other for other in (one.__cause__, one.__context__) if other is not None]
+        rest += getattr(one, "exceptions", None) or ()
 
 
 def _line(error: BaseException) -> str:

@@ -97,7 +97,7 @@ def retry(task_ids: Iterable[str]) -> Retried:
 
 
 def failed(*, name: str | None = None, since: datetime | None = None) -> list[str]:
-    """Return the ids of the failures that nobody has run again yet, oldest first; of one task and since a moment if given.
+    """Return the ids of the failures that nobody has run again yet, oldest first; of one task, since a moment if given.
 
     A copy that failed is itself a failure. Looks through all results of the tasks concerned since the first failure.
     """

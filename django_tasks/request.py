@@ -74,6 +74,8 @@ class Context:
     _entered: bool = False
     #: ``retry(throw=False)`` was asked for.
     _retry: Any = None
+    #: The final state and its serialized result that ``update_state()`` told; counts if the task raises ``Ignore``.
+    _told: tuple[str, str] | None = None
     #: What the worker was given; ``None`` when the task was called as a function.
     _delivery: Any = None
 

@@ -176,8 +176,8 @@ class Task(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the body here and now, as a function."""
         request = request_of(self)
-        if request is not None and not request._entered:  # the worker calls, through an overridden __call__
-            request._entered = True
+        if request is not None and not request._entered and not request.called_directly:
+            request._entered = True  # the worker calls, through an overridden __call__
             return cast(R, self.run(*args, **kwargs))
         self.push_request(args=args, kwargs=kwargs, task=self.name, _entered=True)
         try:
@@ -370,17 +370,26 @@ class Task(Generic[P, R]):
         """Tell how far the task is: ``self.update_state(state="PROGRESS", meta={"current": 3, "total": 10})``.
 
         Seen at once through ``AsyncResult.state`` and ``.info``. Does nothing when this attempt is not the owner any
-        more,
-        or when the task runs eagerly.
+        more, or when the task runs eagerly. A final state (``"FAILURE"``, …) is not seen while the task runs: it is how
+        the task ends if it raises ``Ignore`` then, with ``meta`` as its result or exception.
+
+        Raises ``ValueError`` for the id of another task, or what is no state;
+        :class:`~django_tasks.exceptions.EncodeError` for ``meta`` that cannot be stored.
         """
         request = self.request
         if task_id is not None and task_id != request.id:
             raise ValueError("update_state() tells of the running task; the state of another one is not ours to set")
         if state is not None and not _is_name(state, 64):
             raise ValueError(f"A state is a name of at most 64 characters, not {state!r}")
+        if state in states.PROPAGATE_STATES:
+            meta = _as_exception_data(meta)
         told = dumps(exception_to_data(meta) if isinstance(meta, BaseException) else meta)[1]
         delivery = request.get("_delivery")
-        if delivery is not None and not request.is_eager:
+        if delivery is None:
+            return
+        if state in states.FINISHED:
+            request._told = (state, told)
+        elif not request.is_eager:
             get_broker().report(delivery.id, delivery.attempt, state or "PROGRESS", told)
 
     def is_revoked(self) -> bool:
@@ -672,6 +681,21 @@ def _validate(task: Task[Any, Any]) -> None:
 def _class_attributes(task: Task[Any, Any]) -> set[str]:
     """Return what the classes between the task and :class:`Task` define."""
     return {name for cls in type(task).__mro__ if cls not in Task.__mro__ for name in vars(cls)}
+
+
+def _as_exception_data(meta: Any) -> Any:
+    """Return an exception, or the ``exc_type`` and ``exc_message`` that Celery wants to be told, as stored data."""
+    if isinstance(meta, Mapping) and "exc_type" in meta:
+        message = meta.get("exc_message", ())
+        args = list(message) if isinstance(message, list | tuple) else [message]
+        text = ", ".join(map(str, args))
+        return {
+            "exc_type": str(meta["exc_type"]),
+            "exc_module": meta.get("exc_module", ""),
+            "exc_args": args,
+            "text": text,
+        }
+    return exception_to_data(meta if isinstance(meta, BaseException) else exceptions.TaskError(meta))
 
 
 def _is_name(value: object, longest: int) -> bool:

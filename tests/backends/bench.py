@@ -1,4 +1,4 @@
-"""What the contract needs besides a broker's own methods: more processes, time that passes, and a look at the records."""
+"""What the contract needs besides a broker's own methods: more processes, time that passes, a look at the records."""
 
 from __future__ import annotations
 
@@ -51,10 +51,15 @@ class Bench(ABC):
     def transaction(self) -> Iterator[None]:
         """Open a transaction of the caller."""
 
+    @abstractmethod
+    @contextmanager
+    def rolled_back(self) -> Iterator[None]:
+        """Open a transaction of the caller that ends in a rollback."""
+
     def state(self, task_id: str) -> str | None:
         """Return the state of a task, ``None`` if nobody knows it."""
         record = self.record(task_id)
-        return record and record.state
+        return record.state if record else None
 
 
 class DatabaseBench(Bench):
@@ -88,6 +93,12 @@ class DatabaseBench(Bench):
     def transaction(self) -> Iterator[None]:
         with transaction.atomic(using=self.alias):
             yield
+
+    @contextmanager
+    def rolled_back(self) -> Iterator[None]:
+        with transaction.atomic(using=self.alias):
+            yield
+            transaction.set_rollback(True, using=self.alias)
 
     def close(self) -> None:
         """Close every broker it gave."""

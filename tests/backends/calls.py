@@ -18,7 +18,7 @@ ALL = Queues()
 
 def a_message(name: str = "tests.noop", queue: str = "default", **fields: Any) -> Message:
     """Return a call without arguments under a new id."""
-    return Message(id=fields.pop("id", None) or new_id(), name=name, queue=queue, body=fields.pop("body", "[[],{}]"), **fields)
+    return Message(**{"id": new_id(), "name": name, "queue": queue, "body": "[[],{}]", **fields})
 
 
 def send(broker: Broker, *messages: Message) -> list[str]:
@@ -36,7 +36,9 @@ def a_worker(broker: Broker, *, lease: float = LEASE, name: str = "worker@test",
     return Holder(broker.register(info), slot, name)
 
 
-def claim(broker: Broker, holder: Holder, *queues: str, limit: int = 1_000, unknown: Sequence[str] = ()) -> list[Delivery]:
+def claim(
+    broker: Broker, holder: Holder, *queues: str, limit: int = 1_000, unknown: Sequence[str] = ()
+) -> list[Delivery]:
     """Claim from these queues, from all if none is named."""
     return broker.step([], holder=holder, queues=Queues(queues), limit=limit, unknown=unknown).deliveries
 
@@ -54,7 +56,7 @@ def finish(broker: Broker, holder: Holder, *done: Any) -> frozenset[str]:
 
 def success(delivery: Delivery, result: str = '"done"', **fields: Any) -> Outcome:
     """Return the outcome of a body that ended well after a tenth of a second."""
-    return Outcome(delivery.id, delivery.attempt, states.SUCCESS, result=result, runtime=fields.pop("runtime", 0.1), **fields)
+    return Outcome(delivery.id, delivery.attempt, states.SUCCESS, **{"result": result, "runtime": 0.1, **fields})
 
 
 def ids(deliveries: Sequence[Delivery]) -> list[str]:

@@ -26,6 +26,8 @@ ELSEWHERE = {
     "postgresql": "?options=-c%20TimeZone%3DAsia/Tokyo",
     "mariadb": "?init_command=SET%20time_zone%3D%27%2B05%3A30%27",
 }
+#: Break every connection of a broker.
+HANG_UP = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'django_tasks'"
 
 
 class TestDatabaseBroker(BrokerContract):
@@ -150,13 +152,9 @@ def test_an_outcome_that_was_stored_unheard_is_refused_the_second_time(
     [task_id] = send(broker)
     [delivery] = claim(broker, holder)
     assert finish(broker, holder, success(delivery)) == frozenset()
-    execute(database.url, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{APPLICATION}'")
+    execute(database.url, HANG_UP)
     with pytest.raises(OperationalError):
         broker.held(holder.worker)
     assert broker.held(holder.worker) == []
     assert finish(broker, holder, Outcome(task_id, delivery.attempt, states.FAILURE)) == {task_id}
     assert bench.state(task_id) == states.SUCCESS
-
-
-#: How the broker's own connections call themselves.
-APPLICATION = "django_tasks"

@@ -90,6 +90,7 @@ class Project:
             raise SnippetFailed(f"{self.page.name}, line {block.line}: {failure}\n{self._end_of_log()}") from None
 
     def _write(self, path: Path, text: str) -> None:
+        self._interpreter = None  # what follows is for a new one, which knows the file
         if path.name == "settings.py":
             self._settings.append(text)
         else:

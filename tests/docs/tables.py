@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from argparse import Action, ArgumentParser
+from argparse import Action, ArgumentParser, _SubParsersAction
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -49,16 +49,25 @@ def shown(value: Any) -> str:
 
 def options_of(command: str) -> Callable[[], str]:
     """Return what makes the table of a command's options."""
+    return lambda: table(("option", "meaning"), map(option, own_actions(parser_of(command))))
 
-    def options() -> str:
-        rows = []
-        for action in own_actions(parser_of(command)):
-            names = ", ".join(f"`{name}`" for name in action.option_strings)
-            value = f" `{metavar(action)}`" if metavar(action) else ""
-            rows.append((names + value, help_of(action)))
-        return table(("option", "meaning"), rows)
 
-    return options
+def option(action: Action) -> tuple[str, str]:
+    """Return an option, or an argument, as a row of a table."""
+    names = ", ".join(f"`{name}`" for name in action.option_strings)
+    value = f"`{metavar(action)}`" if metavar(action) else ""
+    return f"{names} {value}".strip(), help_of(action)
+
+
+def verbs_of_tasks() -> str:
+    """Return one section for each verb of ``manage.py tasks``."""
+    [verbs] = [each for each in own_actions(parser_of("tasks")) if isinstance(each, _SubParsersAction)]
+    sections = []
+    for name, verb in verbs.choices.items():
+        rows = [option(each) for each in own_actions(verb) if "--json" not in each.option_strings]
+        options = f"\n\n{table(('option', 'meaning'), rows)}" if rows else ""
+        sections.append(f"### `tasks {name}`\n\n{verb.description}{options}")
+    return "\n\n".join(sections)
 
 
 def parser_of(command: str) -> ArgumentParser:
@@ -75,7 +84,7 @@ def own_actions(parser: ArgumentParser) -> Iterator[Action]:
     djangos = BaseCommand().create_parser("manage.py", "any")
     common = {name for action in djangos._actions for name in action.option_strings}
     for action in parser._actions:
-        if action.option_strings and not common & set(action.option_strings):
+        if not common & set(action.option_strings):
             yield action
 
 
@@ -198,6 +207,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 PARTS: dict[str, Callable[[], str]] = {
     "settings": settings,
     "options of runworker": options_of("runworker"),
+    "verbs of tasks": verbs_of_tasks,
     "columns of Task": columns_of("Task"),
     "columns of TaskResult": columns_of("TaskResult"),
     "columns of Worker": columns_of("Worker"),

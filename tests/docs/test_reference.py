@@ -1,14 +1,16 @@
-"""The reference names everything there is: what is made from the code is up to date, what is written by hand complete."""
+"""The reference names everything: what is made from the code is up to date, what is written by hand is complete."""
 
 from __future__ import annotations
 
 import inspect
 import re
 import shlex
+from argparse import _SubParsersAction
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from django.apps import apps
 
 from django_tasks import checks, client, states
 from django_tasks.request import Context
@@ -58,6 +60,27 @@ def test_every_check_is_documented() -> None:
     ids = {f"django_tasks.{found}" for found in re.findall(r"\b([EWI]\d{3})\b", source)}
     assert ids
     assert not missing("checks.md", ids)
+
+
+@pytest.mark.parametrize("command", ["runworker", "tasks"])
+def test_every_option_of_a_command_says_what_it_is_for(command: str) -> None:
+    actions = list(own_actions(parser_of(command)))
+    for verbs in actions:
+        if isinstance(verbs, _SubParsersAction):
+            actions = [action for verb in verbs.choices.values() for action in own_actions(verb)]
+    assert actions
+    assert not [action.dest for action in actions if not action.help]
+
+
+def test_every_permission_is_documented() -> None:
+    models = [model for model in apps.get_app_config("django_tasks").get_models() if model._meta.permissions]
+    assert not missing("admin.md", [codename for model in models for codename, _ in model._meta.permissions])
+
+
+def test_links_of_the_readme_lead_to_files() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert links
+    assert not [link for link in links if not (ROOT / link).exists()]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -258,19 +258,19 @@ class DatabaseBroker(Broker):
         return [Held(dashed(row[0]), row[1], row[2]) for row in self._held_rows(worker, slot)]
 
     def rescue(self, *, max_losses: int) -> int:
+        epoch = self.dialect.epoch
+        ran_out = f"lost_at IS NULL AND stopped_at IS NULL AND {epoch('beat_at')} + lease < {epoch(self.dialect.now)}"
         lost = self.engine.query(
             # A process that woke up after its end may have claimed before it learned of it.
             f"SELECT id, name FROM {WORKER} WHERE (stopped_at IS NOT NULL OR lost_at IS NOT NULL)"
             f" AND EXISTS (SELECT 1 FROM {TASK} t WHERE t.worker_id = {WORKER}.id)"
-            f" OR stopped_at IS NULL AND lost_at IS NULL"
-            f" AND {self.dialect.epoch('beat_at')} + lease < {self.dialect.epoch(self.dialect.now)}"
+            f" OR {ran_out}"
         )
         count = 0
         for worker, name in lost:
             # From here on its heartbeat fails, and so it stops whatever it still runs.
             self.engine.execute(
-                f"UPDATE {WORKER} SET lost_at = {self.dialect.now}, idle = %s WHERE id = %s AND lost_at IS NULL"
-                f" AND stopped_at IS NULL AND {self.dialect.epoch('beat_at')} + lease < {self.dialect.epoch(self.dialect.now)}",
+                f"UPDATE {WORKER} SET lost_at = {self.dialect.now}, idle = %s WHERE id = %s AND {ran_out}",
                 [False, worker],
             )
             for row in self._held_rows(worker, ended_only=True):

@@ -61,7 +61,7 @@ SELECT id, TIMESTAMPDIFF(MICROSECOND, '1970-01-01', due_at) / 1e6,
 FROM {TASK} WHERE id IN ({{ids}})
 """
 
-#: Characters of outcomes per statement: a server takes no more than ``max_allowed_packet``, 16 MB unless it was changed.
+#: Characters of outcomes per statement; a server takes no more than its ``max_allowed_packet``, by default 16 MB.
 LARGE = 2_000_000
 
 

@@ -105,16 +105,23 @@ UNION ALL SELECT 2, g.i::text{nulls} FROM gone g WHERE g.awaited
 FINISH = f"WITH {_FINISH} {_TOLD.format(nulls='')}"
 
 #: ``= ANY(ARRAY(…))`` stays an index look-up under every plan; ``IN`` and joins do not. SKIP LOCKED: two workers never
-#: wait for, nor take, the same row. Ranges are walked in order and only as far as the limit needs.
+#: wait for, nor take, the same row. Ranges are walked in order and only as far as the limit needs. A known priority is
+#: named by equality: only then does the index end the walk at the due time, before all that is scheduled for later.
 _CLAIM = f"""
 claimed AS (UPDATE {TASK} SET state = 'STARTED', attempt = attempt + 1, worker_id = %s, slot = %s, started_at = NULL,
         custom_state = NULL, meta = NULL
     WHERE id = ANY(ARRAY(
         SELECT c.id FROM json_to_recordset(%s::json) AS r(q text, hi int, lo int, mark float8)
         CROSS JOIN LATERAL (
-            SELECT id FROM {TASK} WHERE queue = r.q AND priority <= r.hi AND priority >= r.lo AND {CLAIMABLE}
-                AND due_at <= statement_timestamp() AND due_at >= to_timestamp(r.mark) AND name <> ALL(%s::text[])
-            ORDER BY priority DESC, due_at LIMIT %s FOR UPDATE SKIP LOCKED) c
+            SELECT id FROM (
+                SELECT id FROM {TASK} WHERE r.hi = r.lo AND queue = r.q AND priority = r.hi AND {CLAIMABLE}
+                    AND due_at <= statement_timestamp() AND due_at >= to_timestamp(r.mark) AND name <> ALL(%s::text[])
+                ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED) known
+            UNION ALL
+            SELECT id FROM (
+                SELECT id FROM {TASK} WHERE r.hi > r.lo AND queue = r.q AND priority BETWEEN r.lo AND r.hi
+                    AND {CLAIMABLE} AND due_at <= statement_timestamp() AND name <> ALL(%s::text[])
+                ORDER BY priority DESC, due_at LIMIT %s FOR UPDATE SKIP LOCKED) gap) c
         LIMIT %s))
     RETURNING id::text, date_part('epoch', due_at) AS due,
         date_part('epoch', expires_at - statement_timestamp()) AS expires_in, {", ".join(CLAIMED)})
@@ -125,8 +132,8 @@ _NULLS = (
     " NULL::smallint, NULL, NULL::bool, NULL::timestamptz, NULL::uuid, NULL::uuid"
 )
 
-#: A claim alone need not reach the disk before the task begins: if the server crashes, the row is simply waiting again. The
-#: setting holds to the end of this statement's own transaction.
+#: A claim alone need not reach the disk before the task begins: if the server crashes, the row is simply waiting again.
+#: The setting holds to the end of this statement's own transaction.
 CLAIM = f"WITH {_CLAIM} {_CLAIMED_ROWS}, set_config('synchronous_commit', 'off', true)"
 STEP = f"WITH {_FINISH}, {_CLAIM} {_CLAIMED_ROWS} UNION ALL {_TOLD.format(nulls=_NULLS)}"
 
@@ -223,7 +230,10 @@ class PostgreSQL(Dialect):
         unknown: Sequence[str],
     ) -> tuple[list[Delivery], set[str], list[str]]:
         finishing = [_as_outcomes(outcomes), holder.name] if outcomes else []
-        claiming = [holder.worker, holder.slot, dump(plan.ranges()), list(unknown), limit, limit] if limit else []
+        claiming = []
+        if limit:
+            names = list(unknown)
+            claiming = [holder.worker, holder.slot, dump(plan.ranges()), names, limit, names, limit, limit]
         sql = STEP if outcomes and limit else CLAIM if limit else FINISH
         with engine.session() as connection:
             rows = _run(connection, sql, [*finishing, *claiming])

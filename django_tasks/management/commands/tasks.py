@@ -49,13 +49,14 @@ class Command(BaseCommand):
         add("doctor", "Tell what is wrong, each problem with the command that cures it.")
 
         verb = add("list", "List tasks, newest first: what is to do, then what is done.")
-        verb.add_argument("--state", type=_state(states.UNFINISHED | states.FINISHED), metavar="STATE")
-        verb.add_argument("--queue", type=_queue, metavar="QUEUE")
-        verb.add_argument("--name", metavar="NAME", help="The task's name.")
+        every = states.UNFINISHED | states.FINISHED
+        verb.add_argument("--state", type=_state(every), metavar="STATE", help="Only those in this state.")
+        verb.add_argument("--queue", type=_queue, metavar="QUEUE", help="Only those of this queue.")
+        verb.add_argument("--name", metavar="NAME", help="Only those of this task.")
         verb.add_argument("--limit", type=_positive, default=20, metavar="N", help="Most rows (default: 20).")
 
         verb = add("show", "Show everything about a task.")
-        verb.add_argument("id", metavar="ID")
+        verb.add_argument("id", metavar="ID", help="The task's id, also one of your own.")
 
         verb = add("enqueue", "Send a task.")
         verb.add_argument("name", metavar="NAME", help="The task's registered name.")
@@ -68,28 +69,33 @@ class Command(BaseCommand):
             help="Positional arguments: a list.",
         )
         verb.add_argument("--kwargs", type=_json(dict), default={}, metavar="JSON", help="Named arguments: an object.")
-        verb.add_argument("--queue", type=_queue, metavar="QUEUE")
+        verb.add_argument("--queue", type=_queue, metavar="QUEUE", help="Not where the task says.")
         verb.add_argument("--countdown", type=float, metavar="SECONDS", help="Not before so many seconds from now.")
         verb.add_argument("--priority", type=int, metavar="N", help="-100 to 100; higher runs first.")
         verb.add_argument("--unregistered", action="store_true", help="Send it although this process does not know it.")
 
         verb = add("retry", "Run finished tasks again, with the same stored arguments.")
-        verb.add_argument("ids", nargs="*", metavar="ID")
+        verb.add_argument("ids", nargs="*", metavar="ID", help="Ids of finished tasks.")
         verb.add_argument("--failed", action="store_true", help="All failures that nobody ran again yet.")
         verb.add_argument("--name", metavar="NAME", help="With --failed: of this task only.")
         verb.add_argument("--since", type=_moment, metavar="TIME", help="With --failed: 30m, 2h, 7d, or ISO 8601.")
         verb.add_argument("--dry-run", action="store_true", help="Only say how many.")
 
         verb = add("revoke", "Cancel tasks: what waits never runs, what runs is asked to stop.")
-        verb.add_argument("ids", nargs="*", metavar="ID")
+        verb.add_argument("ids", nargs="*", metavar="ID", help="Ids of tasks that are not done.")
         verb.add_argument("--unroutable", metavar="NAME", help="All tasks of this name that no worker knows.")
 
         verb = add("purge", "Delete everything that waits in queues, without a trace.")
-        verb.add_argument("-Q", "--queues", nargs="+", type=_queue, required=True, metavar="QUEUE")
+        verb.add_argument(
+            "-Q", "--queues", nargs="+", type=_queue, required=True, metavar="QUEUE", help="The queues to empty."
+        )
         verb.add_argument("--yes", action="store_true", help="Do it; else it only says how many.")
 
         verb = add("prune", "Delete old results; unless told otherwise, as RESULT_EXPIRES says.")
-        verb.add_argument("--state", type=_state(states.FINISHED), nargs="+", default=[], metavar="STATE")
+        final = _state(states.FINISHED)
+        verb.add_argument(
+            "--state", type=final, nargs="+", default=[], metavar="STATE", help="Final states (default: all)."
+        )
         verb.add_argument("--older-than", type=_age, metavar="AGE", help="30m, 2h, 7d: instead of RESULT_EXPIRES.")
 
         add("stats", "Tell what waits, runs and ended in the last hour, and who is at work.")

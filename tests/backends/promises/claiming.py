@@ -11,7 +11,7 @@ import time_machine
 
 from django_tasks import states
 from django_tasks.backends.base import Broker, Queues
-from django_tasks.backends.message import Holder
+from django_tasks.backends.message import Holder, Outcome
 from tests.backends.bench import Bench
 from tests.backends.calls import ALL, a_message, a_worker, claim, claim_one, finish, ids, send, success
 from tests.eventually import eventually
@@ -22,8 +22,9 @@ class Claiming:
 
     def test_the_best_comes_first(self, broker: Broker, holder: Holder) -> None:
         """Queue order, then higher priority, then earlier due time."""
+        now = broker.now()
         messages = [
-            a_message(name=f"{queue} {priority:+04d} {age}", queue=queue, priority=priority, eta=broker.now() - timedelta(seconds=age))
+            a_message(f"{queue} {priority:+04d} {age}", queue, priority=priority, eta=now - timedelta(seconds=age))
             for age in (1, 3, 2)
             for priority in (0, 100, -100, 7)
             for queue in ("a", "b")
@@ -108,7 +109,8 @@ class Claiming:
         assert found.due >= earliest.timestamp() - 0.002
 
     def test_the_survey_tells_when_the_next_is_due(self, broker: Broker, holder: Holder) -> None:
-        send(broker, a_message(queue="a", delay=500), a_message(queue="b", delay=100), a_message(queue="b", priority=9, delay=300))
+        send(broker, a_message(queue="a", delay=500), a_message(queue="b", delay=100))
+        send(broker, a_message(queue="b", delay=300, priority=9))
         assert broker.survey(Queues(("nothing here",))) == (False, None)
         assert broker.survey(ALL).next_due == pytest.approx(100, abs=30)
         assert broker.survey(Queues(("a",))).next_due == pytest.approx(500, abs=30)
@@ -176,7 +178,8 @@ class Claiming:
         def work(number: int) -> list[str]:
             mine = bench.new_broker()
             holder = a_worker(mine, name=f"w{number}")
-            taken, done = [], []
+            taken: list[str] = []
+            done: list[Outcome] = []
             while True:
                 step = mine.step(done, holder=holder, limit=5 + number)
                 assert step.refused == frozenset()

@@ -126,9 +126,8 @@ class Cancelling:
 
     def test_a_revoke_is_part_of_the_callers_transaction(self, broker: Broker, holder: Holder, bench: Bench) -> None:
         [task_id] = send(broker)
-        with pytest.raises(ZeroDivisionError), bench.transaction():
+        with bench.rolled_back():
             assert broker.revoke([task_id]) == 1
-            raise ZeroDivisionError
         assert bench.state(task_id) == states.PENDING
         with bench.transaction():
             [sent_here] = send(broker)
@@ -139,7 +138,9 @@ class Cancelling:
     def test_purge_deletes_what_waits_in_these_queues(self, broker: Broker, holder: Holder, bench: Bench) -> None:
         [runs] = send(broker, a_message(queue="a", priority=9))
         claim_one(broker, holder)
-        a, later, b, c = send(broker, *(a_message(queue=queue, delay=delay) for queue, delay in [("a", 0), ("a", 60), ("b", 0), ("c", 0)]))
+        a, later, b, c = send(
+            broker, a_message(queue="a"), a_message(queue="a", delay=60), a_message(queue="b"), a_message(queue="c")
+        )
         assert broker.purge(Queues(("a",))) == 2
         assert broker.purge(Queues((), frozenset({"c"}))) == 1
         assert [bench.state(one) for one in (runs, a, later, b, c)] == ["STARTED", None, None, None, "PENDING"]

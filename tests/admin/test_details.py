@@ -1,0 +1,246 @@
+"""The pages of a task, a result and a worker: what they tell, and to whom."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from django_tasks import ids, operations, shared_task, states
+from django_tasks.models import Worker
+from django_tasks.serialization import dumps
+from tests.admin.conftest import Browser
+from tests.admin.pages import page_url, read, text_of
+from tests.rows import UNKNOWN, ago, failure, finished, saved, waiting
+
+pytestmark = pytest.mark.databases("sqlite")
+
+TASKS, RESULTS = "task", "taskresult"
+
+
+@shared_task(name="tests.admin.send_letter", bind=True)
+def send_letter(self: Any, to: str, *copies: str, password: str = "", **fields: Any) -> None:
+    """A task with every kind of parameter."""
+
+
+def shown(client: Client, row: Any) -> str:
+    """Return what the page of a row says, blanks joined."""
+    return " ".join(text_of(read(client, page_url(row._meta.model_name, row.pk))).split())
+
+
+def test_arguments_have_the_names_of_the_signature(root: Client) -> None:
+    body = json.dumps([["anna", "ben", "cem"], {"password": "canary-1", "color": {"rgb": [1, 2]}}])
+    [row] = saved([finished(name=send_letter.name, body=body)])
+    page = shown(root, row)
+    assert 'to "anna"' in page
+    assert '*copies [ "ben", "cem" ]' in page
+    assert '"color": { "rgb": [ 1, 2 ] }' in page
+    assert "self" not in page.partition("Arguments")[2].partition("Call")[0]
+
+
+def test_arguments_of_a_task_that_is_not_known_or_was_changed_have_their_places(root: Client) -> None:
+    saved([unknown := finished(name=UNKNOWN, body='[[7],{"key":8}]'), changed := finished(body='[[1],{"z":2}]')])
+    assert "args[0] 7 key 8" in shown(root, unknown)
+    assert "args[0] 1 z 2" in shown(root, changed)
+
+
+def test_what_a_name_says_is_secret_is_hidden_from_everybody(root: Client) -> None:
+    """S6: in arguments, in what lies within them, in headers and in results."""
+    secrets = {"password": "canary-1", "deep": [{"api_key": "canary-2"}, {"Authorization": "canary-3"}]}
+    [row] = saved(
+        [
+            finished(
+                name=send_letter.name,
+                body=json.dumps([["anna"], secrets]),
+                options=json.dumps({"headers": {"auth_token": "canary-4"}}),
+                result=json.dumps({"secret": "canary-5", "open": "told"}),
+            )
+        ]
+    )
+    page = shown(root, row)
+    assert "canary" not in page
+    assert "told" in page
+    assert page.count("********") == 5
+
+
+def test_what_the_sender_gave_as_argsrepr_stands_for_the_arguments(root: Client) -> None:
+    options = json.dumps({"argsrepr": "('****',)", "kwargsrepr": "{}"})
+    [row] = saved([finished(body='[["canary-1"],{}]', options=options)])
+    page = shown(root, row)
+    assert "('****',)" in page
+    assert "canary" not in page
+
+
+@pytest.mark.parametrize("serializer", ["json", "msgpack", "yaml"])
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_arguments_are_read_in_every_safe_format(root: Client, serializer: str, compression: str | None) -> None:
+    encoding, body = dumps([[1, "grüße 你好"], {}], serializer, compression)
+    [row] = saved([waiting(body=body, encoding=encoding)])
+    assert "grüße 你好" in shown(root, row)
+
+
+def test_pickle_is_never_decoded_for_display(root: Client, settings: Any) -> None:
+    """Not even where the settings let the worker do so."""
+    settings.DJANGO_TASKS = {
+        **settings.DJANGO_TASKS,
+        "ALLOW_UNSAFE_PICKLE": True,
+        "ACCEPT_CONTENT": ["json", "pickle"],
+    }
+    encoding, body = dumps([["canary-1"], {}], "pickle")
+    [row] = saved([finished(body=body, encoding=encoding, result=body, result_encoding=encoding)])
+    page = shown(root, row)
+    assert page.count("not decoded for display") == 2
+    assert "canary" not in page
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"body": "nonsense"},
+        {"body": '{"a": 1}'},
+        {"body": "[[1]]"},
+        {"body": "[[1],[2]]"},
+        {"body": '[["\\ud800 \\u0000"],{"\\udfff":1}]'},
+        {"body": "[" * 5000},
+        {"body": "eA==", "encoding": "json+gzip"},
+        {"encoding": "nosuch+thing"},
+        {"options": "nonsense"},
+        {"options": '["no", "dict"]'},
+        {"options": '{"headers": "no dict", "retry_of": "no id", "argsrepr": 3}'},
+        {"history": "nonsense"},
+        {"history": '{"no": "list"}'},
+        {"history": '[3, {"at": "never", "runtime": "long", "error": 3, "attempt": null, "traceback": ["x"]}]'},
+        {"history": '[{"at": 1e300, "error": {"causes": 3}}]'},
+        {"result": "nonsense", "result_encoding": "yaml"},
+        {"result": '{"exc_type": 3, "text": null, "causes": "no list"}', "exception": "a"},
+    ],
+)
+def test_a_page_is_shown_whatever_is_stored(root: Client, broken: dict[str, Any]) -> None:
+    """R15: malformed rows are kept aside for inspection, so they can be inspected."""
+    [row] = saved([finished(**broken)])
+    assert str(row.pk) in shown(root, row)
+
+
+def test_progress_is_shown_while_a_task_runs(root: Client) -> None:
+    meta = json.dumps({"current": 3, "total": 4, "file": "b.png"})
+    [row] = saved([waiting(state=states.STARTED, custom_state="PROGRESS", meta=meta, attempt=1)])
+    page = read(root, page_url(TASKS, row.pk))
+    assert '<progress value="3.000000" max="4.000000">' in page
+    assert "PROGRESS" in page
+    assert "b.png" in page
+
+
+def test_a_failure_tells_its_exception_its_causes_its_traceback_and_its_earlier_attempts(root: Client) -> None:
+    error = {"exc_type": "OSError", "text": "disk full", "causes": ["RuntimeError: no room"]}
+    history = [
+        {"attempt": 1, "outcome": "RETRY", "worker": "w1@h", "at": 1.5, "runtime": 0.25, "error": error, "traceback": "T1"},
+        {"attempt": 2, "outcome": "LOST", "worker": "w2@h", "error": "Worker w2@h lost its lease"},
+    ]  # fmt: skip
+    result = json.dumps(error)
+    [row] = saved([failure(result=result, exception="OSError: disk full", traceback="T3", history=json.dumps(history))])
+    page = shown(root, row)
+    for text in ("OSError: disk full", "because of RuntimeError: no room", "T3", "T1", "w2@h lost its lease", "0.250 s"):
+        assert text in page
+
+
+def test_big_payloads_are_cut(root: Client) -> None:
+    [row] = saved([finished(body=json.dumps([["x" * 200_000], {}]), traceback="y" * 200_000)])
+    page = read(root, page_url(RESULTS, row.pk))
+    assert "134,466 more characters" in page
+    assert len(page) < 200_000
+
+
+def test_a_task_that_ended_meanwhile_is_found_in_the_ledger(root: Client) -> None:
+    [row] = saved([finished()])
+    [own] = saved([waiting(id=ids.key_of("my own/id"), custom_id="my own/id")])
+    assert root.get(page_url(TASKS, row.pk)).headers["Location"] == page_url(RESULTS, row.pk)
+    assert root.get(page_url(RESULTS, row.pk.hex)).headers["Location"] == page_url(RESULTS, row.pk)
+    assert root.get(page_url(RESULTS, "my own_2Fid")).headers["Location"] == page_url(TASKS, own.pk)
+    assert root.get(page_url(RESULTS, "nobody")).status_code == 302
+
+
+def test_a_copy_and_its_original_lead_to_each_other(root: Client) -> None:
+    saved([original := failure(), failure(body=f'[["{original.pk}"],{{}}]')])
+    [copy] = operations.retry([str(original.pk)]).copies.values()
+    assert page_url(TASKS, copy) in read(root, page_url(RESULTS, original.pk))
+    assert page_url(RESULTS, original.pk) in read(root, page_url(TASKS, copy))
+    saved([done := failure(seconds_ago=0, options=json.dumps({operations.RETRY_OF: str(original.pk)}))])
+    assert page_url(RESULTS, done.pk) in read(root, page_url(RESULTS, original.pk))
+
+
+def test_relatives_and_the_worker_are_linked(root: Client) -> None:
+    worker = Worker.objects.create(
+        name="w1@h", hostname="h", pid=7, pool="prefork", concurrency=2, queues="a,b -c", version="1", lease=20.0,
+        started_at=ago(9), beat_at=ago(1),
+    )  # fmt: skip
+    [parent] = saved([finished()])
+    saved([row := waiting(state=states.STARTED, worker_id=worker.pk, slot=0, parent_id=parent.pk, root_id=parent.pk)])
+    page = read(root, page_url(TASKS, row.pk))
+    assert page.count(page_url(TASKS, parent.pk)) == 2
+    assert page_url("worker", worker.pk) in page
+    about = read(root, page_url("worker", worker.pk))
+    assert page_url(TASKS, row.pk) in about
+    assert "a,b -c" in about
+
+
+def test_without_the_permission_only_types_and_sizes_are_shown(browser: Browser) -> None:
+    """S8: arguments, results, and whatever may quote them, are for those who may see payloads."""
+    canary = "canary-word"
+    told = {"exc_type": "ValueError", "text": canary, "causes": [canary]}
+    history = json.dumps([{"attempt": 1, "outcome": "RETRY", "error": told, "traceback": canary}])
+    payload: dict[str, Any] = {
+        "body": json.dumps([["x" * 12, 7, canary], {"password": canary, canary: {"a": canary}}]),
+        "options": json.dumps({"headers": {"h": canary}, "argsrepr": canary, "shadow": canary}),
+        "history": history,
+        "name": send_letter.name,
+    }
+    rows = saved(
+        [
+            failure(canary, **payload),
+            finished(**payload, result=json.dumps([canary, 2])),
+            finished(name=UNKNOWN, body=payload["body"], result=json.dumps(canary)),
+            finished(body=json.dumps({canary: 1})),
+        ]
+    )
+    rows += saved([waiting(**payload, state=states.STARTED, custom_state="PROGRESS", meta=json.dumps({"m": canary}))])
+    client = browser("view_task", "view_taskresult")
+    for row in rows:
+        page = shown(client, row)
+        assert canary not in page, page
+        assert "types and sizes only" in page
+    assert "to str, 12 characters *copies tuple, 2 items password str, 11 characters **fields dict, 1 keys" in shown(
+        client, rows[0]
+    )
+    assert "list, 2 items" in shown(client, rows[1])
+    assert "args list, 3 items kwargs dict, 2 keys" in shown(client, rows[2])
+    listed = text_of(read(client, "/admin/django_tasks/taskresult/"))
+    assert "ValueError" in listed
+    assert canary not in listed
+    full = shown(browser("view_task", "view_taskresult", "view_payload"), rows[1])
+    assert canary in full
+
+
+def test_a_page_costs_few_queries(root: Client) -> None:
+    saved(finished(options='{"retry_of": "x"}', seconds_ago=0) for _ in range(50))
+    saved([original := failure(seconds_ago=60)])
+    [todo] = saved([waiting(state=states.STARTED, worker_id=1)])
+    for row in (original, todo):
+        with CaptureQueriesContext(connection) as captured:
+            read(root, page_url(row._meta.model_name, row.pk))
+        assert len(captured) <= 10
+
+
+def test_moments_are_shown_in_the_readers_zone_and_exactly_for_programs(root: Client, settings: Any) -> None:
+
+
+    [row] = saved([finished(finished_at=datetime(2026, 1, 2, 12, 0, 0, 123000, UTC))])
+    for use_tz in (True, False):
+        settings.USE_TZ, settings.TIME_ZONE = use_tz, "Asia/Tokyo"
+        page = read(root, page_url(RESULTS, row.pk))
+        assert '<time datetime="2026-01-02T12:00:00.123+00:00"' in page
+        assert "Jan. 2, 2026 21:00:00" in page

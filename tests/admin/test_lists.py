@@ -1,0 +1,293 @@
+"""The lists: their pages, filters and search, and what they cost."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+import pytest
+from django.db import DatabaseError, connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from django_tasks import ids, paging, states
+from django_tasks.models import TaskResult, Worker
+from tests.admin.pages import ids_in, link, list_url, page_url, read, text_of
+from tests.databases import TestDatabase
+from tests.rows import KNOWN, UNKNOWN, ago, failure, finished, saved, waiting
+
+TASKS, RESULTS = "task", "taskresult"
+FINAL = (states.SUCCESS, states.FAILURE, states.REVOKED)
+
+
+def walk(client: Client, url: str, rel: str = "next") -> list[list[str]]:
+    """Return the ids on each page from ``url`` on."""
+    base, pages = url.partition("?")[0], []
+    while True:
+        page = read(client, url)
+        pages.append(ids_in(page))
+        onward = link(page, rel)
+        if onward is None:
+            return pages
+        url = base + onward
+
+
+def test_pages_of_the_ledger_hold_every_result_once_last_finished_first(database: TestDatabase, root: Client) -> None:
+    same_moment = ago(50)
+    rows = saved(
+        finished(FINAL[number % 3], number, **({"finished_at": same_moment} if 40 <= number < 190 else {}))
+        for number in range(230)
+    )
+    pages = walk(root, list_url(RESULTS))
+    assert [len(page) for page in pages] == [100, 100, 30]
+    seen = [one for page in pages for one in page]
+    assert sorted(seen) == sorted(str(row.pk) for row in rows)
+    moments = {str(row.pk): row.finished_at for row in rows}
+    assert [moments[one] for one in seen] == sorted(moments.values(), reverse=True)
+
+
+def test_the_way_back_shows_the_same_pages(database: TestDatabase, root: Client) -> None:
+    saved(finished(seconds_ago=number) for number in range(250))
+    there = walk(root, list_url(RESULTS))
+    last = read(root, list_url(RESULTS))
+    while onward := link(last, "next"):
+        last = read(root, list_url(RESULTS) + onward)
+    back = walk(root, list_url(RESULTS) + (link(last, "prev") or ""), "prev")
+    assert back == there[-2::-1]
+
+
+@pytest.mark.databases("sqlite")
+def test_results_that_arrive_meanwhile_move_no_row_to_another_page(root: Client) -> None:
+    saved(finished(seconds_ago=100 + number) for number in range(150))
+    first = read(root, list_url(RESULTS))
+    saved(finished() for _ in range(20))
+    second = read(root, list_url(RESULTS) + (link(first, "next") or ""))
+    assert len(ids_in(second)) == 50
+    assert not set(ids_in(first)) & set(ids_in(second))
+
+
+def test_pages_of_the_to_do_list_hold_every_task_once(database: TestDatabase, root: Client) -> None:
+    rows = saved(waiting() for _ in range(130))
+    pages = walk(root, list_url(TASKS))
+    assert [one for page in pages for one in page] == sorted((str(row.pk) for row in rows), reverse=True)
+
+
+def test_a_filter_narrows_the_ledger_by_state_queue_task_and_time(database: TestDatabase, root: Client) -> None:
+    [mail] = saved([failure(queue="mail")])
+    [old] = saved([failure(seconds_ago=5_000)])
+    [other] = saved([finished(name="tests.app.tasks.noop")])
+
+    def shown(query: str) -> set[str]:
+        return set(ids_in(read(root, f"{list_url(RESULTS)}?{query}")))
+
+    assert shown("state=FAILURE") == {str(mail.pk), str(old.pk)}
+    assert shown("queue=mail") == {str(mail.pk)}
+    assert shown("name=tests.app.tasks.noop") == {str(other.pk)}
+    assert shown("finished=hour") == {str(mail.pk), str(other.pk)}
+    assert shown(f"state=FAILURE&name={KNOWN}&finished=hour&queue=mail") == {str(mail.pk)}
+    assert shown("state=REVOKED") == set()
+
+
+@pytest.mark.databases("sqlite")
+def test_a_filter_narrows_the_to_do_list_by_state_queue_and_task(root: Client) -> None:
+    [mail] = saved([waiting(queue="mail")])
+    [unknown] = saved([waiting(name=UNKNOWN, state=states.UNROUTABLE)])
+    url = list_url(TASKS)
+    assert ids_in(read(root, f"{url}?queue=mail")) == [str(mail.pk)]
+    assert ids_in(read(root, f"{url}?state=UNROUTABLE")) == [str(unknown.pk)]
+    assert ids_in(read(root, f"{url}?name={UNKNOWN}")) == [str(unknown.pk)]
+    assert "mail" in text_of(read(root, url)), "a queue in which something waits can be chosen"
+
+
+@pytest.mark.databases("sqlite")
+@pytest.mark.parametrize(
+    "query",
+    ["body__contains=1", "result__startswith=a", "options__icontains=x", "id__in=1", "traceback__regex=a", "pk__gt=0"],
+)
+def test_nothing_can_be_searched_through_the_address_that_has_no_filter(root: Client, query: str) -> None:
+    """S9: a look-up of one's own would be a full scan, and an oracle for payloads that one may not see."""
+    for model in (TASKS, RESULTS):
+        assert root.get(f"{list_url(model)}?{query}").status_code == 400
+
+
+@pytest.mark.databases("sqlite")
+@pytest.mark.parametrize(
+    "query",
+    ["older=x", "older=", "newer=2026-01-01~1", "older=2026-01-01T00:00:00~x", "older=a~b~c", "state=BOGUS", "queue=a%20b",
+     "finished=9", "name=a%00b"],
+)  # fmt: skip
+def test_an_address_that_was_tampered_with_leads_to_the_whole_list(root: Client, query: str) -> None:
+    saved([finished()])
+    response = root.get(f"{list_url(RESULTS)}?{query}")
+    assert (response.status_code, response.headers.get("Location")) == (302, f"{list_url(RESULTS)}?e=1")
+
+
+@pytest.mark.databases("sqlite")
+def test_an_id_in_the_search_field_leads_to_its_task_wherever_it_is(root: Client) -> None:
+    [todo], [done] = saved([waiting()]), saved([finished()])
+    key = ids.key_of("invoice-7")
+    saved([waiting(id=key, custom_id="invoice-7")])
+    for start in (TASKS, RESULTS):
+        for term, model, pk in ((todo.pk, TASKS, todo.pk), (done.pk, RESULTS, done.pk), ("invoice-7", TASKS, key)):
+            response = root.get(list_url(start), {"q": f" {term} "})
+            assert response.headers["Location"] == page_url(model, pk)
+
+
+@pytest.mark.databases("sqlite", "postgresql")
+def test_anything_else_in_the_search_field_is_the_beginning_of_a_name(database: TestDatabase, root: Client) -> None:
+    saved([finished(), finished(name="tests.app.tasks.noop"), finished(name="tests_app.tasks.add"), failure()])
+    [other] = saved([finished(name=UNKNOWN)])
+    assert ids_in(read(root, f"{list_url(RESULTS)}?q=gone.")) == [str(other.pk)]
+    assert len(ids_in(read(root, f"{list_url(RESULTS)}?q=tests.app."))) == 3
+    assert len(ids_in(read(root, f"{list_url(RESULTS)}?q=tests.app.&state=FAILURE"))) == 1
+    assert ids_in(read(root, f"{list_url(RESULTS)}?q=nothing%25")) == []
+    [todo] = saved([waiting(name=UNKNOWN)])
+    assert ids_in(read(root, f"{list_url(TASKS)}?q=gone")) == [str(todo.pk)]
+
+
+@pytest.mark.databases("sqlite")
+def test_a_beginning_that_many_names_share_is_found_too(root: Client) -> None:
+    saved(finished(name=f"many.task_{number}", seconds_ago=number) for number in range(120))
+    assert [len(page) for page in walk(root, f"{list_url(RESULTS)}?q=many.")] == [100, 20]
+
+
+@pytest.mark.databases("sqlite")
+def test_the_list_says_how_many_there_are_up_to_a_limit(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paging, "COUNT_LIMIT", 150)
+    saved(finished(seconds_ago=number) for number in range(120))
+    assert "120 task results" in text_of(read(root, list_url(RESULTS)))
+    saved(finished(states.FAILURE) for _ in range(60))
+    assert "150+ task results" in text_of(read(root, list_url(RESULTS)))
+    assert "60 task results" in text_of(read(root, f"{list_url(RESULTS)}?state=FAILURE"))
+    assert "100+ task results" in text_of(read(root, f"{list_url(RESULTS)}?queue=default")), "no index serves that count"
+
+
+@pytest.mark.databases("sqlite")
+def test_workers_are_listed_with_their_status(root: Client) -> None:
+    about = {"hostname": "h", "pool": "prefork", "concurrency": 2, "queues": "*", "version": "1", "lease": 20.0}
+    moments = {"started_at": ago(100), "beat_at": ago(1)}
+    Worker.objects.create(name="w1@h", pid=1, **about, **moments)
+    Worker.objects.create(name="w2@h", pid=2, **about, **{**moments, "beat_at": ago(90)})
+    Worker.objects.create(name="w3@h", pid=3, **about, **moments, stopped_at=ago(1))
+    badges = re.findall(r'djt-state djt-\w+">(\w+)<', read(root, list_url("worker")))
+    assert badges == ["stopped", "lost", "online"]
+    assert "w3@h" not in text_of(read(root, f"{list_url('worker')}?status=running"))
+
+
+# What it costs --------------------------------------------------------------------------------------------------------
+
+
+def many_results(count: int = 20_000) -> None:
+    """Fill the ledger: eight of ten succeed, one in a thousand was revoked."""
+    saved(
+        finished(
+            states.REVOKED if number % 1000 == 0 else states.FAILURE if number % 5 == 0 else states.SUCCESS,
+            number,
+            name=f"tests.app.tasks.t{number % 40}",
+            queue=("default", "mail", "rare")[(number % 7 == 0) + (number % 5000 == 0)],
+        )
+        for number in range(count)
+    )
+
+
+ADDRESSES = {
+    RESULTS: ["", "?state=FAILURE", "?state=REVOKED", "?queue=mail", "?name=tests.app.tasks.t3", "?finished=hour",
+              "?q=tests.app.tasks.t1", "?q=tests.app", "?state=SUCCESS&finished=day&name=tests.app.tasks.t5"],
+    TASKS: ["", "?state=PENDING", "?state=STARTED", "?queue=default", f"?name={KNOWN}", "?q=tests"],
+    "worker": ["", "?status=running"],
+}  # fmt: skip
+#: What every page of the admin asks: the session and its user.
+BEFORE = 2
+
+
+@pytest.mark.databases("sqlite")
+def test_a_list_costs_few_queries_however_long_it_is(root: Client) -> None:
+    """S9: no unbounded count, no offset, no payload; at most six queries."""
+    many_results()
+    saved(waiting(worker_id=1, state=states.STARTED) if number % 9 == 0 else waiting() for number in range(2_000))
+    for model, queries in ADDRESSES.items():
+        for query in queries:
+            first = read(root, list_url(model) + query)
+            for address in (query, link(first, "next") or query):
+                with CaptureQueriesContext(connection) as captured:
+                    read(root, list_url(model) + address)
+                asked = [one["sql"] for one in captured.captured_queries]
+                assert len(asked) <= BEFORE + 6, (model, address, asked)
+                for sql in asked:
+                    assert "OFFSET" not in sql
+                    assert "COUNT(" not in sql or "LIMIT 10001" in sql, sql
+                    assert not [name for name in ("body", "traceback", "history", "meta") if f'"{name}"' in sql], sql
+
+
+@pytest.mark.databases("postgresql")
+def test_no_page_of_the_ledger_reads_the_whole_table(database: TestDatabase, root: Client) -> None:
+    """S9: every query of the list is a walk along an index."""
+    many_results()
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE django_tasks_taskresult")
+    for query in ADDRESSES[RESULTS]:
+        if query.startswith("?queue"):
+            continue  # a walk back in time until a page is full, under a limit of time
+        first = read(root, list_url(RESULTS) + query)
+        for address in (query, link(first, "next") or query):
+            with CaptureQueriesContext(connection) as captured:
+                read(root, list_url(RESULTS) + address)
+            asked = [one["sql"] for one in captured.captured_queries if "django_tasks_taskresult" in one["sql"]]
+            assert asked
+            for sql in asked:
+                with connection.cursor() as cursor:
+                    cursor.execute(f"EXPLAIN {sql}")
+                    plan = "\n".join(line for (line,) in cursor.fetchall())
+                assert "Seq Scan on django_tasks_taskresult" not in plan, f"{address}\n{sql}\n{plan}"
+
+
+#: Counts to a number that no machine reaches within a second.
+ENDLESS = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000000000) SELECT COUNT(*) FROM n"
+
+
+def test_a_query_that_takes_too_long_is_broken_off_and_the_connection_lives(database: TestDatabase) -> None:
+    endless = "SELECT SLEEP(20) FROM django_content_type" if database.vendor == "mysql" else ENDLESS
+    with (
+        pytest.raises(paging.TooSlow),
+        paging.time_limit(database.alias, 0.3),
+        database.connection.cursor() as cursor,
+    ):
+        cursor.execute(endless)
+    with database.connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        assert cursor.fetchone()[0] == 1
+        if database.vendor == "postgresql":
+            cursor.execute("SHOW statement_timeout")
+            assert cursor.fetchone()[0] == "0", "the limit ends with its block"
+
+
+@pytest.mark.databases("sqlite")
+def test_an_error_that_is_no_delay_is_not_called_one(database: TestDatabase) -> None:
+    with (
+        pytest.raises(DatabaseError, match="no such table"),
+        paging.time_limit(database.alias, 5),
+        database.connection.cursor() as cursor,
+    ):
+        cursor.execute("SELECT * FROM nowhere")
+
+
+@pytest.mark.databases("sqlite")
+def test_a_list_that_takes_too_long_says_so(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    many_results(5_000)
+    monkeypatch.setattr(paging, "_SQLITE_STEPS", 100)
+    limit = paging.time_limit
+    monkeypatch.setattr(paging, "time_limit", lambda alias: limit(alias, 0.0))
+    page = text_of(read(root, f"{list_url(RESULTS)}?queue=nowhere"))
+    assert "took too long" in page
+
+
+def test_a_moment_read_from_the_ledger_finds_its_row_again(database: TestDatabase) -> None:
+    """On SQLite moments are texts, and the engine's clock writes other ones than Python."""
+    now = {"sqlite": "strftime('%Y-%m-%d %H:%M:%f', 'now')", "mysql": "UTC_TIMESTAMP(6)"}
+    [row] = saved([finished()])
+    with database.connection.cursor() as cursor:
+        cursor.execute(f"UPDATE django_tasks_taskresult SET finished_at = {now.get(database.vendor, 'clock_timestamp()')}")  # noqa: S608
+    moment = TaskResult.objects.get(pk=row.pk).finished_at
+    assert moment.tzinfo is UTC and abs((datetime.now(UTC) - moment).total_seconds()) < 60
+    assert TaskResult.objects.filter(finished_at=moment).exists()
+    assert not TaskResult.objects.filter(finished_at__lt=moment).exists()
