@@ -7,14 +7,15 @@ import os
 import reprlib
 import socket
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
-from django.db import connections, transaction
+from django.db import InterfaceError, connections, transaction
+from django.db import OperationalError as DatabaseOperationalError
 from django.utils import timezone
 
 from . import ids, routing, signals
@@ -30,6 +31,8 @@ from .retry import publish_delays, validate_publish_policy
 from .serialization import dumps, loads
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: What a task or a call may be given: read here.
 CALL_OPTIONS = frozenset(
@@ -179,24 +182,26 @@ def publish(messages: Sequence[Message], *, retry: bool | None = None, policy: M
     """Store messages in the caller's transaction; outside of one, try again as ``policy`` says.
 
     Raises :class:`~django_tasks.exceptions.OperationalError` when the database cannot be reached, within the time
-    that the
-    policy and the database's own timeouts allow.
+    that the policy and the database's own timeouts allow.
     """
-    broker = get_broker()
+    _persist(lambda: get_broker().publish(messages), retry, policy)
+
+
+def _persist(work: Callable[[], T], retry: bool | None, policy: Mapping[str, Any] | None) -> T:
+    """Return what ``work()`` does, trying again after an ``OperationalError`` as ``policy`` says."""
+    alias = get_broker().alias
     try:
-        broker.publish(messages)
-        return
+        return work()
     except OperationalError:
         again = settings.TASK_PUBLISH_RETRY if retry is None else retry
-        if not again or connections[broker.alias].in_atomic_block:
+        if not again or connections[alias].in_atomic_block:
             raise  # a broken transaction stays broken: its owner must begin it anew
     error: OperationalError | None = None
     for delay in publish_delays(policy if policy is not None else settings.TASK_PUBLISH_RETRY_POLICY):
         time.sleep(delay)
         try:
-            connections[broker.alias].close_if_unusable_or_obsolete()
-            broker.publish(messages)
-            return
+            connections[alias].close_if_unusable_or_obsolete()
+            return work()
         except OperationalError as again_failed:
             error = again_failed
     raise error or OperationalError("The task could not be stored and retry_policy allows no further try.")
@@ -210,8 +215,9 @@ def send(
     An id chosen by the caller is a key: a call whose id is waiting, running or in the ledger is not stored again.
     """
     message = prepare(name, args, kwargs, options, task)
-    if options.get("task_id") is None or not exists(message.id):
-        publish([message], retry=options.get("retry"), policy=options.get("retry_policy"))
+    retry, policy = options.get("retry"), options.get("retry_policy")
+    if options.get("task_id") is None or not _persist(lambda: _stored(message), retry, policy):
+        publish([message], retry=retry, policy=policy)
         tell_sent(message, args, kwargs)
     return message.custom_id or message.id
 
@@ -288,6 +294,14 @@ def read_outside(task_id: str) -> Record | None:
 def exists(task_id: str) -> bool:
     """Is a task of this id waiting, running or in the ledger?"""
     return read(task_id) is not None
+
+
+def _stored(message: Message) -> bool:
+    """Is it there already? Raises what storing it would, when the database cannot be reached."""
+    try:
+        return exists(message.id)
+    except (DatabaseOperationalError, InterfaceError) as error:
+        raise OperationalError(f"The task could not be stored in {get_broker().alias!r}: {error}") from error
 
 
 def _task_key(task_id: Any) -> str:

@@ -18,7 +18,7 @@ from django.apps import apps
 from django.utils.module_loading import autodiscover_modules
 
 from . import signals
-from .conf import settings
+from .conf import check_settings, settings
 from .exceptions import AlreadyRegistered, NotRegistered
 
 __all__ = ["TaskRegistry", "autodiscover", "gen_task_name", "register_task", "tasks"]
@@ -146,17 +146,19 @@ _discovered: tuple[Any, ...] | None = None
 def autodiscover() -> None:
     """Import the ``tasks`` module of every installed app, and the modules named in ``IMPORTS``.
 
-    Sends ``import_modules``. Done again, it does nothing until ``INSTALLED_APPS`` or ``IMPORTS`` has changed.
+    Sends ``import_modules``. Done again, it does nothing until ``INSTALLED_APPS`` or ``IMPORTS`` has changed. With wrong
+    settings ``IMPORTS`` is left out: Django must start, so that its checks can say what is wrong with them.
 
     Raises whatever a module raises when it is imported, an ``ImportError`` for one of ``IMPORTS`` that is not there.
     """
     global _discovered
     with _discovering:
-        wanted = (*(app.name for app in apps.get_app_configs()), None, *settings.IMPORTS)
+        imports = () if check_settings() else settings.IMPORTS
+        wanted = (*(app.name for app in apps.get_app_configs()), None, *imports)
         if wanted == _discovered:
             return
         signals.import_modules.emit(None)
         autodiscover_modules("tasks")
-        for module in settings.IMPORTS:
+        for module in imports:
             import_module(module)
         _discovered = wanted

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextvars import ContextVar
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 from asgiref.sync import sync_to_async
 from django.db import connections
@@ -23,6 +23,7 @@ from .serialization import exception_from_data, loads
 __all__ = ["AsyncResult", "EagerResult", "allow_join_result", "result_from_tuple"]
 
 R = TypeVar("R", covariant=True)
+T = TypeVar("T")
 
 #: Looks of the first moments of a wait, in seconds; most results of short tasks are there by then.
 _FIRST_LOOKS = (*[0.001] * 6, *[0.002] * 5, *[0.004] * 6, *[0.01] * 5, *[0.02] * 5)
@@ -172,6 +173,33 @@ class AsyncResult(Generic[R]):
             self._tell()
         return self
 
+    # What an ``async def`` task returns is what it returns in the end.
+    @overload
+    def get(
+        self: AsyncResult[Coroutine[Any, Any, T]],
+        timeout: float | None = ...,
+        propagate: bool = ...,
+        interval: float = ...,
+        no_ack: bool = ...,
+        follow_parents: bool = ...,
+        callback: Callable[[str, Any], Any] | None = ...,
+        on_message: Any = ...,
+        on_interval: Callable[[], Any] | None = ...,
+        disable_sync_subtasks: bool = ...,
+    ) -> T: ...
+    @overload
+    def get(
+        self: AsyncResult[T],
+        timeout: float | None = ...,
+        propagate: bool = ...,
+        interval: float = ...,
+        no_ack: bool = ...,
+        follow_parents: bool = ...,
+        callback: Callable[[str, Any], Any] | None = ...,
+        on_message: Any = ...,
+        on_interval: Callable[[], Any] | None = ...,
+        disable_sync_subtasks: bool = ...,
+    ) -> T: ...
     def get(
         self,
         timeout: float | None = None,
@@ -183,38 +211,45 @@ class AsyncResult(Generic[R]):
         on_message: Any = None,
         on_interval: Callable[[], Any] | None = None,
         disable_sync_subtasks: bool = True,
-    ) -> R:
+    ) -> Any:
         """Wait until the task is done and return its result; raise its exception if ``propagate``.
 
         ``timeout`` in seconds (``None``: for ever). The wait is woken by the database; ``interval`` only bounds how
-        often
-        ``on_interval`` is called. ``callback(task_id, value)`` is called with the result.
+        often ``on_interval`` is called. ``callback(task_id, value)`` is called with the result. ``no_ack``,
+        ``follow_parents`` and ``on_message`` are accepted for Celery's sake.
 
         Raises :class:`~django_tasks.exceptions.TimeoutError`; :class:`~django_tasks.exceptions.TaskRevokedError`;
-        :class:`~django_tasks.exceptions.WouldBlockForever` inside a task (unless ``disable_sync_subtasks`` is false
-        or within
-        :func:`allow_join_result`), and in the transaction that still holds the call.
+        :class:`~django_tasks.exceptions.WouldBlockForever` inside a task (unless ``disable_sync_subtasks`` is false or
+        within :func:`allow_join_result`), and in the transaction that still holds the call.
         """
         if self.ignored:
-            return None  # type: ignore[return-value]
+            return None
         if disable_sync_subtasks:
             _refuse_inside_task()
-        record = self._wait(timeout, interval, on_interval)
-        value = _value(record)
-        if record.state in states.PROPAGATE_STATES and propagate:
-            if isinstance(value, BaseException):
-                raise value
-            raise TaskRevokedError(str(value))
+        state, value = self._outcome(timeout, interval, on_interval)
+        if state in states.PROPAGATE_STATES and propagate:
+            raise value if isinstance(value, BaseException) else TaskRevokedError(str(value))
         if callback is not None:
             callback(self.id, value)
-        return value  # type: ignore[no-any-return]
+        return value
 
     wait = get
 
-    async def aget(self, timeout: float | None = None, propagate: bool = True, interval: float = 0.5) -> R:
+    @overload
+    async def aget(
+        self: AsyncResult[Coroutine[Any, Any, T]],
+        timeout: float | None = ...,
+        propagate: bool = ...,
+        interval: float = ...,
+    ) -> T: ...
+    @overload
+    async def aget(
+        self: AsyncResult[T], timeout: float | None = ..., propagate: bool = ..., interval: float = ...
+    ) -> T: ...
+    async def aget(self, timeout: float | None = None, propagate: bool = True, interval: float = 0.5) -> Any:
         """Wait as :meth:`get` does, without blocking the event loop."""
 
-        def get_apart() -> R:
+        def get_apart() -> Any:
             try:
                 return self.get(timeout, propagate, interval)
             finally:
@@ -224,8 +259,7 @@ class AsyncResult(Generic[R]):
 
     def maybe_throw(self, propagate: bool = True, callback: Callable[[str, Any], Any] | None = None) -> Any:
         """Raise the exception of a failure, else return the value; do not wait."""
-        record = self._record()
-        value = None if record is None else _value(record)
+        value = self.result
         if isinstance(value, BaseException) and self.state in states.PROPAGATE_STATES and propagate:
             raise value
         if callback is not None:
@@ -324,6 +358,12 @@ class AsyncResult(Generic[R]):
         record = self._record(strict=False)
         return loads(record.body, record.encoding, settings.ACCEPT_CONTENT) if record is not None else None
 
+    def _outcome(
+        self, timeout: float | None, interval: float, on_interval: Callable[[], Any] | None
+    ) -> tuple[str, Any]:
+        record = self._wait(timeout, interval, on_interval)
+        return record.state, _value(record)
+
     def _wait(self, timeout: float | None, interval: float, on_interval: Callable[[], Any] | None) -> Record:
         end = None if timeout is None else time.monotonic() + timeout
         record = self._record()
@@ -409,34 +449,6 @@ class EagerResult(AsyncResult[R]):
     def supports_native_join(self) -> bool:
         return False
 
-    def get(
-        self,
-        timeout: float | None = None,
-        propagate: bool = True,
-        interval: float = 0.5,
-        no_ack: bool = True,
-        follow_parents: bool = True,
-        callback: Callable[[str, Any], Any] | None = None,
-        on_message: Any = None,
-        on_interval: Callable[[], Any] | None = None,
-        disable_sync_subtasks: bool = True,
-    ) -> R:
-        if disable_sync_subtasks:
-            _refuse_inside_task()
-        if not self.ready():
-            raise WouldBlockForever(f"Task {self.id} runs when the transaction that is open here commits")
-        return self.maybe_throw(propagate, callback)  # type: ignore[no-any-return]
-
-    wait = get
-
-    def maybe_throw(self, propagate: bool = True, callback: Callable[[str, Any], Any] | None = None) -> Any:
-        if self._state in states.PROPAGATE_STATES and propagate:
-            raise self._value if isinstance(self._value, BaseException) else TaskRevokedError(str(self._value))
-        value = None if self._state == states.IGNORED else self._value
-        if callback is not None:
-            callback(self.id, value)
-        return value
-
     def revoke(self, *args: Any, **kwargs: Any) -> None:
         """Note that it was revoked, in place of its result; it has run already."""
         self._state, self._value, self._traceback = states.REVOKED, TaskRevokedError("revoked"), None
@@ -456,6 +468,11 @@ class EagerResult(AsyncResult[R]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self.__class__, (self.id, self._value, self._state, self._traceback, self._name)
+
+    def _outcome(self, timeout: Any, interval: Any, on_interval: Any) -> tuple[str, Any]:
+        if not self.ready():
+            raise WouldBlockForever(f"Task {self.id} runs when the transaction that is open here commits")
+        return self._state, None if self._state == states.IGNORED else self._value
 
     def _record(self, strict: bool = True) -> Record | None:
         return self._ledger

@@ -93,7 +93,7 @@ task_revoked = Signal()
 task_unknown = Signal()
 #: The task raised ``Reject``: ``message, exc``.
 task_rejected = Signal()
-#: Before the modules with tasks are imported; ``sender`` is the registry of tasks.
+#: Before the modules with tasks are imported.
 import_modules = Signal()
 #: A worker starts: ``instance, options``.
 worker_init = Signal()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import (
-    TYPE_CHECKING,
     Any,
     ClassVar,
     Concatenate,
@@ -505,28 +504,15 @@ class _Current:
 current_task: Any = _Current()
 
 
-if TYPE_CHECKING:
-
-    class AsyncTask(Task[P, R]):
-        """For type checkers: a task made of an ``async def`` function, whose result is what it returns in the end."""
-
-        async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...  # type: ignore[override]
-
-    class _Decorator(Protocol):
-        @overload
-        def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
-        @overload
-        def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
-
-    class _BoundDecorator(Protocol):
-        @overload
-        def __call__(self, function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
-        @overload
-        def __call__(self, function: Callable[Concatenate[Any, P], R], /) -> Task[P, R]: ...
+class _Decorator(Protocol):
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
 
 
-@overload
-def shared_task(function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+class _BoundDecorator(Protocol):
+    # A function that takes **kwargs could be given its "self" by name: for mypy, write ``def f(self, /, **kwargs)``.
+    def __call__(self, function: Callable[Concatenate[Any, P], R], /) -> Task[P, R]: ...
+
+
 @overload
 def shared_task(function: Callable[P, R], /) -> Task[P, R]: ...
 @overload

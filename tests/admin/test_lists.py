@@ -113,9 +113,18 @@ def test_nothing_can_be_searched_through_the_address_that_has_no_filter(root: Cl
 @pytest.mark.databases("sqlite")
 @pytest.mark.parametrize(
     "query",
-    ["older=x", "older=", "newer=2026-01-01~1", "older=2026-01-01T00:00:00~x", "older=a~b~c", "state=BOGUS", "queue=a%20b",
-     "finished=9", "name=a%00b"],
-)  # fmt: skip
+    [
+        "older=x",
+        "older=",
+        "newer=2026-01-01~1",
+        "older=2026-01-01T00:00:00~x",
+        "older=a~b~c",
+        "state=BOGUS",
+        "queue=a%20b",
+        "finished=9",
+        "name=a%00b",
+    ],
+)
 def test_an_address_that_was_tampered_with_leads_to_the_whole_list(root: Client, query: str) -> None:
     saved([finished()])
     response = root.get(f"{list_url(RESULTS)}?{query}")
@@ -159,7 +168,9 @@ def test_the_list_says_how_many_there_are_up_to_a_limit(root: Client, monkeypatc
     saved(finished(states.FAILURE) for _ in range(60))
     assert "150+ task results" in text_of(read(root, list_url(RESULTS)))
     assert "60 task results" in text_of(read(root, f"{list_url(RESULTS)}?state=FAILURE"))
-    assert "100+ task results" in text_of(read(root, f"{list_url(RESULTS)}?queue=default")), "no index serves that count"
+    assert "100+ task results" in text_of(read(root, f"{list_url(RESULTS)}?queue=default")), (
+        "no index serves that count"
+    )
 
 
 @pytest.mark.databases("sqlite")
@@ -283,11 +294,13 @@ def test_a_list_that_takes_too_long_says_so(root: Client, monkeypatch: pytest.Mo
 
 def test_a_moment_read_from_the_ledger_finds_its_row_again(database: TestDatabase) -> None:
     """On SQLite moments are texts, and the engine's clock writes other ones than Python."""
-    now = {"sqlite": "strftime('%Y-%m-%d %H:%M:%f', 'now')", "mysql": "UTC_TIMESTAMP(6)"}
+    clocks = {"sqlite": "strftime('%Y-%m-%d %H:%M:%f', 'now')", "mysql": "UTC_TIMESTAMP(6)"}
     [row] = saved([finished()])
+    clock = clocks.get(database.vendor, "clock_timestamp()")
     with database.connection.cursor() as cursor:
-        cursor.execute(f"UPDATE django_tasks_taskresult SET finished_at = {now.get(database.vendor, 'clock_timestamp()')}")  # noqa: S608
+        cursor.execute(f"UPDATE django_tasks_taskresult SET finished_at = {clock}")  # noqa: S608
     moment = TaskResult.objects.get(pk=row.pk).finished_at
-    assert moment.tzinfo is UTC and abs((datetime.now(UTC) - moment).total_seconds()) < 60
+    assert moment.tzinfo is UTC
+    assert abs((datetime.now(UTC) - moment).total_seconds()) < 60
     assert TaskResult.objects.filter(finished_at=moment).exists()
     assert not TaskResult.objects.filter(finished_at__lt=moment).exists()

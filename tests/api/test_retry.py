@@ -26,7 +26,7 @@ class Hopeless(Flaky):
 
 
 @shared_task(bind=True, max_retries=2)
-def shaky(self: Task[..., Any], fails: int, **options: Any) -> str:
+def shaky(self: Task[..., Any], /, fails: int, **options: Any) -> str:
     """Fail so many times, then say in which attempt it went well."""
     if self.request.retries < fails:
         try:
@@ -109,7 +109,8 @@ def test_a_task_may_decide_by_category(run: Runner) -> None:
 
 
 def seconds_to_go() -> float:
-    return (models.Task.objects.get().due_at - timezone.now()).total_seconds()
+    due: datetime = models.Task.objects.get().due_at
+    return (due - timezone.now()).total_seconds()
 
 
 @pytest.mark.parametrize(
@@ -220,10 +221,9 @@ def test_a_retry_keeps_all_else_and_may_move_it(run: Runner) -> None:
     def move(self: Task[..., Any], x: int) -> str:
         info = self.request.delivery_info
         assert info is not None
-        seen.append(
-            [self.request.headers, self.request.shadow, self.request.properties, self.request.root_id]
-            + [info["queue"], info["priority"]]
-        )
+        request = self.request
+        seen.append([request.headers, request.shadow, request.properties, request.root_id])
+        seen[-1] += info["queue"], info["priority"]
         if self.request.retries == 0:
             self.retry(countdown=0)
         if self.request.retries == 1:

@@ -77,6 +77,14 @@ def test_every_permission_is_documented() -> None:
     assert not missing("admin.md", [codename for model in models for codename, _ in model._meta.permissions])
 
 
+def test_every_promise_is_that_of_a_test() -> None:
+    page = (DOCS / "explanation" / "delivery.md").read_text(encoding="utf-8")
+    promised = set(re.findall(r"^\| (R\d+) \|", page, re.MULTILINE))
+    assert promised
+    lines = [line for file in (ROOT / "tests").rglob("*.py") for line in file.read_text(encoding="utf-8").splitlines()]
+    assert promised <= {number for line in lines if '"""' in line for number in re.findall(r"\bR\d+\b", line)}
+
+
 def test_links_of_the_readme_lead_to_files() -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / "README.md").read_text(encoding="utf-8"))
     assert links

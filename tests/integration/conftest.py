@@ -17,4 +17,3 @@ def site(database: TestDatabase, tmp_path: Path) -> Iterator[Site]:
     site = Site(database, tmp_path)
     yield site
     site.close()
-

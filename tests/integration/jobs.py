@@ -10,10 +10,11 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 
 from django_tasks import Task, shared_task
 from django_tasks.utils.log import get_task_logger
@@ -160,13 +161,25 @@ def tell_progress(self: Task[..., Any], directory: str, in_transaction: bool) ->
 
 @shared_task(bind=True)
 def cut_every_connection(self: Task[..., Any]) -> int:
-    """Have PostgreSQL end all connections to this database, the worker's and the task's own."""
+    """Have PostgreSQL end all connections to this database, the worker's and then the task's own, and take no notice."""
     note("start", self)
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+    with suppress(OperationalError), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
         others = [pid for (pid,) in cursor.fetchall()]
         cursor.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s) AS pid", [others])
-    connection.connection.close()
+        cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    note("end", self)
+    return self.request.attempt
+
+
+@shared_task(bind=True)
+def count_workers(self: Task[..., Any]) -> int:
+    """Read from the database."""
+    note("start", self)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM django_tasks_worker")
     note("end", self)
     return self.request.attempt
 

@@ -37,8 +37,8 @@ class Load:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._ending.set()
         self._thread.join()
-        if error is None and self._error is not None:
-            raise self._error
+        if self._error is not None:
+            raise self._error from error
 
     def _send(self) -> None:
         try:

@@ -114,7 +114,9 @@ def test_a_worker_that_is_the_first_process_of_a_container_ends_in_order_and_lea
     [worker] = wrapper.children()
     result = start_grandchild.delay(str(site.gates))
     start = site.wait_for_start(result)
-    [sleeper] = eventually(lambda: [one for one in worker.children(recursive=True) if one.name() == "sleep"], timeout=60)
+    [sleeper] = eventually(
+        lambda: [one for one in worker.children(recursive=True) if one.name() == "sleep"], timeout=60
+    )
     # Its parent, the child that runs the task, dies; it becomes the supervisor's, who must collect it in the end.
     psutil.Process(sleeper.ppid()).kill()
     eventually(lambda: sleeper.ppid() == worker.pid)

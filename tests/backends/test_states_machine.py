@@ -1,0 +1,352 @@
+"""The life of tasks over the broker's interface, as Hypothesis likes it: any order of moves by workers alive and dead.
+
+A model keeps what must be true of each task; after every move both tables must say the same, row by row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from django_tasks import states
+from django_tasks.backends.base import Queues
+from django_tasks.backends.message import Delivery, Holder, Outcome, Return
+from django_tasks.models import Task, TaskResult, Worker
+from tests.backends.bench import DatabaseBench
+from tests.backends.calls import a_message, a_worker
+
+QUEUES = Queues(("a", "b"))
+#: Time passes in hundreds of seconds, so that the moments which a test takes by itself do not matter.
+TICK = 100
+#: A lease survives two ticks and not three.
+LEASE = 250.0
+MAX_LOSSES = 3
+DELAYS = st.sampled_from([0, TICK, 2 * TICK])
+
+
+@dataclass
+class Fate:
+    """What must be true of one task."""
+
+    queue: str
+    priority: int
+    due_in: int
+    at_most_once: bool
+    state: str = states.PENDING
+    attempt: int = 0
+    losses: int = 0
+    begun: bool = False
+    revoked: bool = False
+    #: Who has it while it is STARTED.
+    holder: Holder | None = None
+    #: Once finished: the line in the ledger, or ``None`` if there is to be none; and its age in seconds.
+    result: str | None = None
+    kept: bool = True
+    age: int = 0
+
+    @property
+    def finished(self) -> bool:
+        return self.state in states.FINISHED
+
+    @property
+    def claimable(self) -> bool:
+        return self.state in states.CLAIMABLE and self.due_in <= 0
+
+    def end(self, state: str, result: str | None = None, *, kept: bool = True) -> None:
+        """No move leads out of this."""
+        assert not self.finished
+        self.state, self.result, self.kept, self.holder = state, result, kept, None
+
+    def back(self, state: str = states.PENDING) -> None:
+        """Nobody has it any more."""
+        self.state, self.holder, self.begun = state, None, False
+
+    def lose(self, *, charged: bool) -> None:
+        """Its worker is gone."""
+        if self.revoked:
+            self.end(states.REVOKED)
+        elif charged and (self.at_most_once or self.losses + 1 >= MAX_LOSSES):
+            self.end(states.FAILURE)
+        else:
+            self.losses += charged
+            self.back()
+
+
+class Life(RuleBasedStateMachine):
+    """Moves in any order. ``deliveries`` and ``workers`` are never forgotten: each may come back as a zombie."""
+
+    bench: ClassVar[DatabaseBench]
+
+    def __init__(self) -> None:
+        super().__init__()
+        for model in (Task, TaskResult, Worker):
+            model.objects.all().delete()  # type: ignore[attr-defined]
+        self.broker = self.bench.new_broker()
+        self.fates: dict[str, Fate] = {}
+        self.deliveries: list[Delivery] = []
+        self.workers: list[Holder] = []
+        #: Seconds since the last heartbeat of those that have a lease.
+        self.silent: dict[int, int] = {}
+        self.count = 0
+
+    def teardown(self) -> None:
+        """Let everybody die, and one new worker do what is left: then each task must have had exactly one fate."""
+        try:
+            for _ in range(MAX_LOSSES + 2):
+                self.time_passes(9)
+                self.rescue()
+                self.adopt()
+            self.start_a_worker()
+            holder = self.workers[-1]
+            while found := self.claim_with(holder, limit=50):
+                for delivery in found:
+                    self.finish(delivery, states.SUCCESS, keep=True)
+            self.both_tables_tell_what_must_be()
+            assert all(fate.finished for fate in self.fates.values())
+        finally:
+            self.broker.close()
+
+    # Sending
+
+    @rule(
+        queue=st.sampled_from("ab"), priority=st.integers(-1, 1), delay=DELAYS, at_most_once=st.booleans(),
+        count=st.integers(1, 3),
+    )  # fmt: skip
+    def send(self, queue: str, priority: int, delay: int, at_most_once: bool, count: int) -> None:
+        messages = [
+            a_message(queue=queue, priority=priority, delay=delay, at_most_once=at_most_once) for _ in range(count)
+        ]
+        self.broker.publish(messages)
+        for message in messages:
+            self.fates[message.id] = Fate(queue, priority, delay, at_most_once)
+
+    @precondition(lambda self: self.unfinished())
+    @rule(data=st.data())
+    def send_again(self, data: st.DataObject) -> None:
+        self.broker.publish([a_message(id=self.draw(data, self.unfinished()), queue="b", delay=5_000)])
+
+    # Working
+
+    @rule()
+    def start_a_worker(self) -> None:
+        holder = a_worker(self.broker, lease=LEASE, slot=len(self.workers) % 2)
+        self.workers.append(holder)
+        self.silent[holder.worker] = 0
+
+    @precondition(lambda self: self.workers)
+    @rule(data=st.data(), limit=st.integers(1, 5))
+    def claim(self, data: st.DataObject, limit: int) -> None:
+        self.claim_with(self.draw(data, self.workers), limit)
+
+    def claim_with(self, holder: Holder, limit: int) -> list[Delivery]:
+        due = {id_ for id_, fate in self.fates.items() if fate.claimable}
+        found = self.broker.step([], holder=holder, queues=QUEUES, limit=limit).deliveries
+        taken = {one.id for one in found}
+        assert len(taken) == len(found) == min(limit, len(due))
+        assert taken <= due
+        for delivery in found:
+            fate = self.fates[delivery.id]
+            assert delivery.attempt == fate.attempt + 1
+            assert (delivery.losses, delivery.at_most_once) == (fate.losses, fate.at_most_once)
+            left = [self.fates[id_].priority for id_ in due - taken if self.fates[id_].queue == fate.queue]
+            assert fate.priority >= max(left, default=fate.priority)
+        for delivery in found:
+            fate = self.fates[delivery.id]
+            fate.state, fate.attempt, fate.holder = states.STARTED, delivery.attempt, holder
+        self.deliveries += found
+        return found
+
+    @precondition(lambda self: self.workers)
+    @rule(data=st.data())
+    def renew(self, data: st.DataObject) -> None:
+        worker = self.draw(data, self.workers).worker
+        assert self.broker.renew(worker, processed=1) == (worker in self.silent)
+        if worker in self.silent:
+            self.silent[worker] = 0
+
+    @precondition(lambda self: self.deliveries)
+    @rule(data=st.data())
+    def begin(self, data: st.DataObject) -> None:
+        delivery = self.draw(data, self.deliveries, self.owned)
+        self.broker.mark_started({(delivery.id, delivery.attempt): 0.0})
+        if self.owned(delivery):
+            self.fates[delivery.id].begun = True
+
+    # Ending: an attempt that is not the owner any more changes nothing
+
+    @precondition(lambda self: self.deliveries)
+    @rule(data=st.data(), state=st.sampled_from([states.SUCCESS, states.FAILURE]), keep=st.booleans())
+    def end(self, data: st.DataObject, state: str, keep: bool) -> None:
+        self.finish(self.draw(data, self.deliveries, self.owned), state, keep=keep)
+
+    def finish(self, delivery: Delivery, state: str, *, keep: bool) -> None:
+        self.count += 1
+        result = str(self.count)
+        done = Outcome(delivery.id, delivery.attempt, state, result=result, keep=keep)
+        self.hand_in(delivery, done, lambda fate: fate.end(state, result, kept=keep))
+
+    @precondition(lambda self: self.deliveries)
+    @rule(data=st.data(), delay=DELAYS)
+    def retry(self, data: st.DataObject, delay: int) -> None:
+        delivery = self.draw(data, self.deliveries, self.owned)
+
+        def expect(fate: Fate) -> None:
+            fate.due_in = delay
+            fate.back(states.RETRY)
+
+        self.hand_in(delivery, Return(delivery.id, delivery.attempt, states.RETRY, delay=delay, retries=1), expect)
+
+    @precondition(lambda self: self.deliveries)
+    @rule(data=st.data(), state=st.sampled_from([states.PENDING, states.UNROUTABLE]))
+    def hand_back(self, data: st.DataObject, state: str) -> None:
+        delivery = self.draw(data, self.deliveries, self.owned)
+        self.hand_in(delivery, Return(delivery.id, delivery.attempt, state), lambda fate: fate.back(state))
+
+    def hand_in(self, delivery: Delivery, done: Outcome | Return, expect: Any) -> None:
+        refused = self.broker.step([done], holder=self.workers[0]).refused
+        assert refused == (set() if self.owned(delivery) else {delivery.id})
+        if self.owned(delivery):
+            fate = self.fates[delivery.id]
+            if fate.revoked and isinstance(done, Return):
+                fate.end(states.REVOKED)
+            else:
+                expect(fate)
+
+    @rule()
+    def adopt(self) -> None:
+        aside = [fate for fate in self.fates.values() if fate.state == states.UNROUTABLE]
+        assert self.broker.adopt(["tests.noop"]) == len(aside)
+        for fate in aside:
+            fate.back()
+
+    # Cancelling
+
+    @precondition(lambda self: self.fates)
+    @rule(data=st.data())
+    def revoke(self, data: st.DataObject) -> None:
+        task_id = self.draw(data, sorted(self.fates), lambda id_: self.fates[id_].state == states.STARTED)
+        fate = self.fates[task_id]
+        assert self.broker.revoke([task_id]) == (0 if fate.finished else 1)
+        if fate.state == states.STARTED:
+            fate.revoked = True
+        elif not fate.finished:
+            fate.attempt += 1
+            fate.end(states.REVOKED)
+
+    # Dying
+
+    @rule(ticks=st.integers(1, 4))
+    def time_passes(self, ticks: int) -> None:
+        self.bench.let_pass(ticks * TICK)
+        for worker in self.silent:
+            self.silent[worker] += ticks * TICK
+        for fate in self.fates.values():
+            fate.due_in -= ticks * TICK
+            fate.age += ticks * TICK if fate.finished else 0
+
+    @rule()
+    def rescue(self) -> None:
+        gone = {worker for worker, seconds in self.silent.items() if seconds > LEASE}
+        for worker in gone:
+            del self.silent[worker]
+        lost = [fate for fate in self.fates.values() if fate.holder and fate.holder.worker not in self.silent]
+        assert self.broker.rescue(max_losses=MAX_LOSSES) == len(lost)
+        for fate in lost:
+            fate.lose(charged=fate.begun or fate.losses == 0)
+
+    @precondition(lambda self: self.workers)
+    @rule(data=st.data())
+    def a_slot_dies(self, data: st.DataObject) -> None:
+        holder = self.draw(data, self.workers, self.holds)
+        mine = sorted(id_ for id_, fate in self.fates.items() if fate.holder == holder)
+        running = set(data.draw(st.lists(st.sampled_from(mine), max_size=2)) if mine else [])
+        assert self.broker.lose(holder, running, max_losses=MAX_LOSSES, reason="it died") == len(mine)
+        for id_ in mine:
+            self.fates[id_].lose(charged=id_ in running)
+
+    @precondition(lambda self: self.workers and self.fates)
+    @rule(data=st.data())
+    def give_back(self, data: st.DataObject) -> None:
+        holder = self.draw(data, self.workers, self.holds)
+        held = [id_ for id_, fate in self.fates.items() if fate.holder == holder]
+        asked = sorted({*held[:3], data.draw(st.sampled_from(sorted(self.fates)))})
+        mine = [id_ for id_ in asked if id_ in held]
+        assert self.broker.give_back(holder, asked) == len(mine)
+        for id_ in mine:
+            self.fates[id_].lose(charged=False)
+
+    @precondition(lambda self: self.workers)
+    @rule(data=st.data())
+    def unregister(self, data: st.DataObject) -> None:
+        worker = self.draw(data, self.workers, self.holds).worker
+        self.broker.unregister(worker)
+        self.silent.pop(worker, None)
+        for fate in self.fates.values():
+            if fate.holder and fate.holder.worker == worker:
+                fate.lose(charged=False)
+
+    # Tidying
+
+    @rule()
+    def prune(self) -> None:
+        old = [fate for fate in self.fates.values() if fate.finished and fate.kept and fate.age > TICK / 2]
+        ages = {state: timedelta(seconds=TICK / 2) for state in states.FINISHED}
+        assert self.broker.prune(ages, batch=2) == len(old)
+        for fate in old:
+            fate.kept = False
+
+    # What must be
+
+    @invariant()
+    def both_tables_tell_what_must_be(self) -> None:
+        """Each accepted task is in exactly one place, as it must be there; what is finished never changes."""
+        columns = ("state", "attempt", "losses", "worker_id", "slot")
+        waiting = {str(row[0]): row[1:] for row in Task.objects.values_list("pk", *columns)}
+        done = {str(row[0]): row[1:] for row in TaskResult.objects.values_list("pk", "state", "attempt")}
+        results = {str(pk): result for pk, result in TaskResult.objects.values_list("pk", "result")}
+        fates = self.fates.items()
+        assert waiting == {
+            id_: (fate.state, fate.attempt, fate.losses, *(fate.holder[:2] if fate.holder else (None, None)))
+            for id_, fate in fates
+            if not fate.finished
+        }
+        assert done == {id_: (fate.state, fate.attempt) for id_, fate in fates if fate.finished and fate.kept}
+        for id_, result in results.items():
+            assert self.fates[id_].result in (None, result)
+
+    # Helpers
+
+    def unfinished(self) -> list[str]:
+        return sorted(id_ for id_, fate in self.fates.items() if not fate.finished)
+
+    def owned(self, delivery: Delivery) -> bool:
+        fate = self.fates[delivery.id]
+        return fate.state == states.STARTED and fate.attempt == delivery.attempt
+
+    def draw(self, data: st.DataObject, choices: list[Any], telling: Callable[[Any], bool] | None = None) -> Any:
+        """Choose one; mostly one of those where something is going on."""
+        busy = [one for one in choices if telling is not None and telling(one)]
+        if busy and data.draw(st.integers(0, 3)):
+            choices = busy
+        return choices[-1 - data.draw(st.integers(0, len(choices) - 1))]
+
+    def holds(self, holder: Holder) -> bool:
+        return any(fate.holder == holder for fate in self.fates.values())
+
+
+@pytest.mark.databases("sqlite")
+def test_every_task_has_exactly_one_fate_whatever_happens(bench: DatabaseBench) -> None:
+    """R1, R2, R4, R5, R12, R14, R29, R32: in any order of claims, ends, crashes, rescues and zombies."""
+    machine = type("LifeHere", (Life,), {"bench": bench})
+    slow = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
+    run_state_machine_as_test(
+        machine,
+        settings=settings(max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=slow),
+    )
