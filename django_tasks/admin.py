@@ -149,7 +149,7 @@ class CallAdmin(ReadOnlyAdmin):
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         term = request.GET.get("q", "").strip() if request.method == "GET" else ""
-        if found := _place_of(term):
+        if self.has_view_permission(request) and (found := _place_of(term)):
             return HttpResponseRedirect(self._page_of(*found))
         return super().changelist_view(request, extra_context)
 
@@ -157,7 +157,7 @@ class CallAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         asked = unquote(object_id)
-        found = _place_of(asked)
+        found = _place_of(asked) if self.has_view_permission(request) else None
         if found and found != (self.opts.model_name, asked):
             return HttpResponseRedirect(self._page_of(*found))
         return super().change_view(request, object_id, form_url, extra_context)
@@ -176,7 +176,9 @@ class CallAdmin(ReadOnlyAdmin):
         ]
         if full:
             hidden = ("argsrepr", "kwargsrepr", operations.RETRY_OF)
-            technical += [(display.short(key), display.pretty(each)) for key, each in options.items() if key not in hidden]
+            technical += [
+                (display.short(key), display.pretty(each)) for key, each in options.items() if key not in hidden
+            ]
         return {
             "full": full,
             "state_badge": badge(obj),

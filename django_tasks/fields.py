@@ -52,9 +52,11 @@ class UTCDateTimeField(models.DateTimeField):  # type: ignore[type-arg]
 
 
 class PartialIndex(models.Index):
-    """An index of only the rows that fulfil ``where``; where the database has none such, of all rows, led by ``instead``.
+    """An index of only the rows that fulfil ``where``; where the database has none such, of all rows, led by
+    ``instead``.
 
-    Django leaves a conditional index out on MySQL and MariaDB, with a warning; the queries behind ours need it there, too.
+    Django leaves a conditional index out on MySQL and MariaDB, with a warning; the queries behind ours need it there,
+    too.
     """
 
     def __init__(self, *, fields: Sequence[str], name: str, where: models.Q, instead: Sequence[str] = ()) -> None:

@@ -146,7 +146,8 @@ _discovered: tuple[Any, ...] | None = None
 def autodiscover() -> None:
     """Import the ``tasks`` module of every installed app, and the modules named in ``IMPORTS``.
 
-    Sends ``import_modules``. Done again, it does nothing until ``INSTALLED_APPS`` or ``IMPORTS`` has changed. With wrong
+    Sends ``import_modules``. Done again, it does nothing until ``INSTALLED_APPS`` or ``IMPORTS`` has changed. With
+    wrong
     settings ``IMPORTS`` is left out: Django must start, so that its checks can say what is wrong with them.
 
     Raises whatever a module raises when it is imported, an ``ImportError`` for one of ``IMPORTS`` that is not there.

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextvars import ContextVar
 from datetime import datetime
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, ClassVar, Generic, TypeVar, overload
 
 from asgiref.sync import sync_to_async
 from django.db import connections
@@ -49,6 +49,9 @@ class AsyncResult(Generic[R]):
     there.
     Every property asks the database until the task is done. Equal and hashable by id.
     """
+
+    #: What :meth:`get` raises when its time is up.
+    TimeoutError: ClassVar = TimeoutError
 
     def __init__(
         self, id: str, backend: Any = None, task_name: str | None = None, app: Any = None, parent: Any = None

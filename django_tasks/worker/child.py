@@ -58,10 +58,31 @@ class ChildOptions:
     most_claims: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says about the worker."""
+
+    concurrency: int
+    pool: str
+    child: ChildOptions
+    #: Seconds that an orderly end waits for running tasks.
+    shutdown_timeout: float
+    #: End when nothing is due any more.
+    burst: bool = False
+
+
 class Child:
     """Runs tasks until it is told to stop, or has run its share."""
 
-    def __init__(self, holder: Holder, slot: Slot, channel: socket.socket, options: ChildOptions) -> None:
+    def __init__(
+        self,
+        holder: Holder,
+        slot: Slot,
+        channel: socket.socket,
+        options: ChildOptions,
+        *,
+        supervisor: int | None = None,
+    ) -> None:
         self.holder = holder
         self._slot = slot
         self._channel = channel
@@ -77,7 +98,8 @@ class Child:
         self._in_doubt = False
         self._unknown: set[str] = set()
         self._running_since: float | None = None
-        self._parent = os.getppid()
+        #: The process id of a supervisor without whom this process must not go on.
+        self._supervisor = supervisor
         self._stopping = False
         self._ended = threading.Event()
         self._active = threading.Event()
@@ -250,7 +272,7 @@ class Child:
         """The side thread: acts only while a task takes its time."""
         while not self._ended.is_set():
             self._slot.beat()
-            if os.getppid() != self._parent:
+            if self._supervisor is not None and os.getppid() != self._supervisor:
                 os._exit(1)  # the supervisor died: nobody keeps the lease
             if not self._active.wait(1.0):
                 continue

@@ -22,9 +22,10 @@ from .. import __version__, routing
 from ..backends.base import Queues, WorkerInfo
 from ..conf import settings
 from ..registry import tasks
-from .child import ChildOptions
+from .child import ChildOptions, Options
 from .logs import configure
-from .supervisor import Options, make_worker
+from .solo import Solo
+from .supervisor import Supervisor
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,10 @@ class WorkerCommand:
 
     def run(self, say: Callable[[str], Any]) -> int:
         """Run the worker; return its exit code."""
-        configure(self.loglevel, self.logfile and _expand(self.logfile, self.name))
+        try:
+            configure(self.loglevel, self.logfile and _expand(self.logfile, self.name))
+        except OSError as error:
+            raise CommandError(f"--logfile {self.logfile}: {error}") from error
         info = WorkerInfo(
             name=self.name,
             hostname=socket.gethostname(),
@@ -97,7 +101,8 @@ class WorkerCommand:
         )
         say(banner(info))
         with _pidfile(self.pidfile and _expand(self.pidfile, self.name)):
-            return make_worker(info, options).run()
+            worker: Supervisor | Solo = Solo(info, options) if self.pool == "solo" else Supervisor(info, options)
+            return worker.run()
 
 
 def prepare() -> str | None:
@@ -154,14 +159,17 @@ def watch_and_restart(arguments: Sequence[str]) -> int:
         process.terminate()  # or it would outlive us
         raise KeyboardInterrupt
 
+    changed = False
     while True:
         process = subprocess.Popen(arguments)  # noqa: S603 - our own command line
         signal.signal(signal.SIGTERM, stop)
         try:
             for _ in reloader.tick():
-                if process.poll() is not None:
-                    return process.returncode
+                code = process.poll()
+                if code is not None and not (code and changed):  # a broken change is waited out: mending it is one, too
+                    return code
         except SystemExit:  # how Django's reloader says that a file changed
+            changed = True
             process.terminate()
             process.wait()
         except KeyboardInterrupt:
@@ -182,7 +190,7 @@ def _warnings(info: WorkerInfo) -> list[str]:
 
 
 def _node_name(given: str | None) -> str:
-    name = _expand(given or "worker@%h", given or "worker")
+    name = _expand(given or "worker@%h", "worker")
     if not 0 < len(name) <= 255 or not name.isprintable():
         raise CommandError(f"--hostname {given!r}: a node name has 1 to 255 printable characters")
     return name
@@ -203,6 +211,8 @@ def _expand(text: str, name: str) -> str:
 
 def _queues(given: Sequence[str] | None, option: str) -> tuple[str, ...]:
     names = [name for part in given or () for name in part.split(",") if name]
+    if given is not None and not names:
+        raise CommandError(f"{option} names no queue")
     if names == ["*"]:
         return ()
     try:
@@ -212,7 +222,7 @@ def _queues(given: Sequence[str] | None, option: str) -> tuple[str, ...]:
 
 
 def _at_least(least: int, given: Any, option: str) -> Any:
-    if given is not None and given < least:
+    if given is not None and not given >= least:
         raise CommandError(f"{option} {given}: must be at least {least}")
     return given
 
@@ -228,13 +238,8 @@ def _pidfile(path: str | None) -> Any:
         return
     file = Path(path)
     try:
-        pid = int(file.read_text())
-        os.kill(pid, 0)
-    except (FileNotFoundError, ValueError, ProcessLookupError):
-        pass
-    else:
-        raise CommandError(f"--pidfile {path}: a worker with process id {pid} is running", returncode=73)
-    try:
+        if pid := _alive(file):
+            raise CommandError(f"--pidfile {path}: a worker with process id {pid} is running", returncode=73)
         file.write_text(f"{os.getpid()}\n")
     except OSError as error:
         raise CommandError(f"--pidfile {path}: {error}") from error
@@ -242,3 +247,17 @@ def _pidfile(path: str | None) -> Any:
         yield
     finally:
         file.unlink(missing_ok=True)
+
+
+def _alive(file: Path) -> int | None:
+    """Return the process id in the file if somebody else has it now."""
+    try:
+        pid = int(file.read_text())
+        if pid <= 0 or pid == os.getpid():  # in a container, the one before us had our number
+            return None
+        os.kill(pid, 0)
+    except (FileNotFoundError, ValueError, ProcessLookupError):
+        return None
+    except PermissionError:
+        pass  # another user's
+    return pid

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import random
 import select
 import socket
@@ -18,6 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
+from typing import Any
 
 from .. import signals
 from ..backends import get_broker
@@ -37,6 +37,8 @@ VISIBLE_AFTER = 0.8
 GIVE_BACK_FOR_CHILD_AFTER = 2 * GIVE_BACK_AFTER
 #: What is due but cannot be claimed here (its name is unknown) is looked at again after so many seconds.
 SURVEY_AFTER_VAIN = 1.0
+#: Seconds that a killed child's tasks may take to be handed back before the worker exits all the same.
+LAST_WORDS = 10.0
 #: Seconds between prunings, and the longest that one may take.
 PRUNE_EVERY, PRUNE_FOR = 60.0, 2.0
 
@@ -73,8 +75,8 @@ class Steward:
         self._wards: dict[int, Ward] = {}
         self._retired = 0
         self._orders: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._bell_in, self._bell_out = os.pipe()
-        os.set_blocking(self._bell_in, False)
+        self._bell_in, self._bell_out = socket.socketpair()
+        self._bell_in.setblocking(False)
         #: Held while the steward works; the supervisor takes it to fork.
         self.gate = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -97,6 +99,20 @@ class Steward:
         self._renewed = time.monotonic()
         self._due["beat"] = time.monotonic() + settings.WORKER_HEARTBEAT_INTERVAL
 
+    def register_patiently(self, ended: Callable[[], bool], wait: Callable[[float], object]) -> bool:
+        """Begin a lease as soon as the database can be reached; False if ``ended`` came first."""
+        delay = 0.5
+        while not ended():
+            try:
+                self.register()
+                return True
+            except OperationalError as error:
+                cure = "Start the database or correct DATABASES"
+                logger.error("%s. %s; trying again in %.1f s (Ctrl-C ends).", error, cure, delay)
+                wait(delay)
+                delay = min(delay * 2, 10.0)
+        return False
+
     def start(self) -> None:
         """Run beside the caller."""
         self._thread = threading.Thread(target=self._run, name="steward", daemon=True)
@@ -105,10 +121,11 @@ class Steward:
     def order(self, work: Callable[[], None]) -> None:
         """Have ``work`` done by the steward's thread soon."""
         self._orders.put(work)
-        os.write(self._bell_out, b"!")
+        self._bell_out.send(b"!")
 
     def take_on(self, ward: Ward) -> None:
         """Look after a new child."""
+        ward.channel.setblocking(False)
         self.order(lambda: self._wards.__setitem__(ward.holder.slot, ward))
 
     def child_ended(self, ward: Ward, *, reason: str, charge: bool) -> None:
@@ -179,7 +196,7 @@ class Steward:
             timers.append(self._next_due)
         timeout = max(0.0, min(timers) - now)
         wards = [ward.channel for ward in self._wards.values() if not ward.gone]
-        listening: list[int | socket.socket] = [self._bell_in, *wards]
+        listening: list[Any] = [self._bell_in, *wards]
         if self._waker is not None and (descriptor := self._waker.fileno()) is not None:
             listening.append(descriptor)
         with contextlib.suppress(OSError, ValueError):  # a channel or the waker's connection is gone: found out below
@@ -237,7 +254,7 @@ class Steward:
             if ward.gone:
                 continue
             try:
-                said = ward.channel.recv(4096, socket.MSG_DONTWAIT)
+                said = ward.channel.recv(4096)
             except BlockingIOError:
                 continue
             except OSError:
@@ -349,7 +366,7 @@ class Steward:
 
     def _obey(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            os.read(self._bell_in, 4096)
+            self._bell_in.recv(4096)
         while True:
             try:
                 work = self._orders.get_nowait()

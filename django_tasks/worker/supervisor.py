@@ -16,8 +16,7 @@ import socket
 import sys
 import time
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import FrameType
 
 from django.db import connections
@@ -26,10 +25,9 @@ from .. import signals
 from ..backends import close_all
 from ..backends.base import WorkerInfo
 from ..backends.message import Holder
-from ..exceptions import OperationalError
-from .child import WAKE, Child, ChildOptions
+from .child import WAKE, Child, Options
 from .slots import Slot
-from .steward import Steward, Ward
+from .steward import LAST_WORDS, Steward, Ward
 
 logger = logging.getLogger("django_tasks.worker")
 
@@ -40,19 +38,6 @@ STUCK_AFTER = 10.0
 #: A child that dies sooner than this many seconds after its start is replaced ever more slowly.
 TOO_SOON = 1.0
 SLOWEST = 10.0
-#: Seconds that a killed child's tasks may take to be handed back before the worker exits all the same.
-LAST_WORDS = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the command line says."""
-
-    concurrency: int
-    pool: str
-    child: ChildOptions
-    shutdown_timeout: float
-    burst: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -153,18 +138,7 @@ class Supervisor:
     # The loop
 
     def _register(self) -> bool:
-        delay = 0.5
-        while self._ending is None:
-            try:
-                self.steward.register()
-                return True
-            except OperationalError as error:
-                logger.error(
-                    "%s. Start the database or correct DATABASES; trying again in %.1f s (Ctrl-C ends).", error, delay
-                )
-                self._wait(delay)
-                delay = min(delay * 2, 10.0)
-        return False
+        return self.steward.register_patiently(lambda: self._ending is not None, self._wait)
 
     def _wait(self, seconds: float = LOOK) -> None:
         select.select([self._bell_in], [], [], seconds)
@@ -318,84 +292,6 @@ class Supervisor:
                 registered = self._register()
             if not registered:
                 return
-
-
-class Solo:
-    """One process that does everything, for debugging and for systems without ``fork``: its heartbeat shares the
-    interpreter
-    with the tasks, so a task that blocks it for longer than the lease runs twice."""
-
-    def __init__(self, info: WorkerInfo, options: Options) -> None:
-        self.info = info
-        self.options = options
-        self.steward = Steward(
-            info, on_lease_lost=self._lease_lost, on_drained=self._drained if options.burst else None
-        )
-        self._child: Child | None = None
-        self._stopped = False
-        self._anew = False
-
-    def run(self) -> int:
-        """Work until a signal ends it; 0 is an orderly end."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda number, frame: self.stop())
-        signals.worker_init.emit(self.info.name, instance=self, options=self.options)
-        delay = 0.5
-        while not self._stopped:
-            try:
-                self.steward.register()
-                break
-            except OperationalError as error:
-                logger.error("%s. Start the database or correct DATABASES; trying again in %.1f s.", error, delay)
-                time.sleep(delay)
-                delay = min(delay * 2, 10.0)
-        self.steward.start()
-        signals.worker_process_init.emit(self.info.name)
-        signals.worker_ready.emit(self.info.name, instance=self)
-        logger.info("%s is ready.", self.info.name)
-        slot = 0
-        while not self._stopped:
-            slot += 1
-            ours, theirs = socket.socketpair()
-            ward = Ward(Holder(self.steward.worker, slot, self.info.name), Slot(), ours)
-            self._child = Child(ward.holder, ward.slot, theirs, self.options.child)
-            self.steward.take_on(ward)
-            self._child.run()
-            self.steward.child_ended(ward, reason="The round ended", charge=False)
-            theirs.close()
-            if self._anew:
-                self._anew = False
-                with self.steward.gate:
-                    self.steward.register()
-            elif not self._stopped and self.options.child.max_tasks is not None:
-                self._stopped = True  # there is no process to replace
-        self.steward.end(LAST_WORDS)
-        signals.worker_shutdown.emit(self.info.name, instance=self)
-        return 0
-
-    def stop(self) -> None:
-        """End after the running task."""
-        self._stopped = True
-        self.steward.draining = True
-        if self._child is not None:
-            self._child.stop()
-
-    def _lease_lost(self) -> None:
-        self._anew = True
-        if self._child is not None:
-            self._child.stop()
-
-    def _drained(self) -> None:
-        self.stop()
-
-
-def make_worker(info: WorkerInfo, options: Options) -> Supervisor | Solo:
-    """Return the worker for ``options.pool``."""
-    pools: dict[str, Callable[[WorkerInfo, Options], Supervisor | Solo]] = {"prefork": Supervisor, "solo": Solo}
-    if options.pool == "solo":
-        info = info._replace(concurrency=1)
-        options = replace(options, concurrency=1)
-    return pools[options.pool](info, options)
 
 
 def _kill(pid: int, number: int) -> None:

@@ -24,7 +24,7 @@ TASKS, RESULTS = "task", "taskresult"
 
 
 @shared_task(name="tests.admin.send_letter", bind=True)
-def send_letter(self: Any, to: str, *copies: str, password: str = "", **fields: Any) -> None:
+def send_letter(self: Any, /, to: str, *copies: str, password: str = "", **fields: Any) -> None:
     """A task with every kind of parameter."""
 
 
@@ -236,7 +236,8 @@ def test_a_page_costs_few_queries(root: Client) -> None:
     saved(finished(options='{"retry_of": "x"}', seconds_ago=0) for _ in range(50))
     saved([original := failure(seconds_ago=60)])
     [todo] = saved([waiting(state=states.STARTED, worker_id=1)])
-    for row in (original, todo):
+    rows: list[Any] = [original, todo]
+    for row in rows:
         with CaptureQueriesContext(connection) as captured:
             read(root, page_url(row._meta.model_name, row.pk))
         assert len(captured) <= 10
@@ -250,3 +251,18 @@ def test_moments_are_shown_in_the_readers_zone_and_exactly_for_programs(root: Cl
         page = read(root, page_url(RESULTS, row.pk))
         assert '<time datetime="2026-01-02T12:00:00.123+00:00"' in page
         assert "Jan. 2, 2026 21:00:00" in page
+
+
+def test_another_admin_site_leads_to_its_own_pages(root: Client, settings: Any) -> None:
+    settings.ROOT_URLCONF = "tests.admin.two_sites"
+    [parent, row] = saved([finished(), finished()])
+    [todo] = saved([waiting(parent_id=parent.pk)])
+    base = "/operations/django_tasks"
+    for url in (f"{base}/taskresult/", f"{base}/task/{todo.pk}/change/", f"{base}/taskresult/{row.pk}/change/"):
+        assert '"/admin/' not in read(root, url)
+    moved = f"{base}/taskresult/{row.pk}/change/"
+    assert root.get(f"{base}/task/{row.pk}/change/").headers["Location"] == moved
+    order = {"action": "retry_selected", "_selected_action": str(row.pk)}
+    assert '"/admin/' not in root.post(f"{base}/taskresult/", order).content.decode()
+    done = root.post(f"{base}/taskresult/", {**order, "post": "yes"})
+    assert done.headers["Location"] == f"{base}/taskresult/"

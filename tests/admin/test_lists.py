@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 
 import pytest
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
@@ -270,6 +270,20 @@ def test_a_query_that_takes_too_long_is_broken_off_and_the_connection_lives(data
         if database.vendor == "postgresql":
             cursor.execute("SHOW statement_timeout")
             assert cursor.fetchone()[0] == "0", "the limit ends with its block"
+
+
+@pytest.mark.databases("postgresql")
+def test_a_limit_leaves_the_transaction_around_it_as_it_was(database: TestDatabase) -> None:
+    """With ATOMIC_REQUESTS the whole page is one."""
+    with transaction.atomic(), database.connection.cursor() as cursor:
+        cursor.execute("SET LOCAL statement_timeout = '77s'")
+        with paging.time_limit(database.alias, 20):
+            cursor.execute("SHOW statement_timeout")
+            assert cursor.fetchone()[0] == "20s"
+        with pytest.raises(paging.TooSlow), paging.time_limit(database.alias, 0.2):
+            cursor.execute("SELECT pg_sleep(20)")
+        cursor.execute("SHOW statement_timeout")
+        assert cursor.fetchone()[0] == "77s"
 
 
 @pytest.mark.databases("sqlite")

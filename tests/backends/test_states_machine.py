@@ -13,7 +13,14 @@ from typing import Any, ClassVar
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from django_tasks import states
 from django_tasks.backends.base import Queues
@@ -99,21 +106,33 @@ class Life(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Let everybody die, and one new worker do what is left: then each task must have had exactly one fate."""
         try:
-            for _ in range(MAX_LOSSES + 2):
-                self.time_passes(9)
-                self.rescue()
-                self.adopt()
+            self.bench.let_pass(9_000)
+            self.silent.clear()
+            for fate in self.fates.values():
+                fate.due_in -= 9_000
+            self.rescue()
+            self.adopt()
             self.start_a_worker()
             holder = self.workers[-1]
             while found := self.claim_with(holder, limit=50):
                 for delivery in found:
-                    self.finish(delivery, states.SUCCESS, keep=True)
+                    self.hand_in(delivery, Outcome(delivery.id, delivery.attempt, states.SUCCESS))
             self.both_tables_tell_what_must_be()
             assert all(fate.finished for fate in self.fates.values())
         finally:
             self.broker.close()
 
-    # Sending
+    @initialize(at_most_once=st.lists(st.booleans(), min_size=2, max_size=4), claimed=st.integers(0, 3))
+    def begin_with_some_work(self, at_most_once: list[bool], claimed: int) -> None:
+        """Hypothesis leaves rules out of most runs, and without work nothing happens."""
+        self.start_a_worker()
+        self.start_a_worker()
+        for once in at_most_once:
+            self.send(queue="a", priority=0, delay=0, at_most_once=once, count=1)
+        if claimed:
+            self.claim_with(self.workers[0], limit=claimed)
+
+    # Hypothesis leaves rules out of many runs and tries all of them equally: so few of them, each for one kind of move.
 
     @rule(
         queue=st.sampled_from("ab"), priority=st.integers(-1, 1), delay=DELAYS, at_most_once=st.booleans(),
@@ -123,24 +142,11 @@ class Life(RuleBasedStateMachine):
         messages = [
             a_message(queue=queue, priority=priority, delay=delay, at_most_once=at_most_once) for _ in range(count)
         ]
-        self.broker.publish(messages)
+        again = [a_message(id=id_, queue="b", delay=5_000) for id_, fate in self.fates.items() if not fate.finished]
+        self.broker.publish([*messages, *again[:1]])
         for message in messages:
             self.fates[message.id] = Fate(queue, priority, delay, at_most_once)
 
-    @precondition(lambda self: self.unfinished())
-    @rule(data=st.data())
-    def send_again(self, data: st.DataObject) -> None:
-        self.broker.publish([a_message(id=self.draw(data, self.unfinished()), queue="b", delay=5_000)])
-
-    # Working
-
-    @rule()
-    def start_a_worker(self) -> None:
-        holder = a_worker(self.broker, lease=LEASE, slot=len(self.workers) % 2)
-        self.workers.append(holder)
-        self.silent[holder.worker] = 0
-
-    @precondition(lambda self: self.workers)
     @rule(data=st.data(), limit=st.integers(1, 5))
     def claim(self, data: st.DataObject, limit: int) -> None:
         self.claim_with(self.draw(data, self.workers), limit)
@@ -163,70 +169,35 @@ class Life(RuleBasedStateMachine):
         self.deliveries += found
         return found
 
-    @precondition(lambda self: self.workers)
-    @rule(data=st.data())
-    def renew(self, data: st.DataObject) -> None:
-        worker = self.draw(data, self.workers).worker
-        assert self.broker.renew(worker, processed=1) == (worker in self.silent)
-        if worker in self.silent:
-            self.silent[worker] = 0
-
     @precondition(lambda self: self.deliveries)
-    @rule(data=st.data())
-    def begin(self, data: st.DataObject) -> None:
+    @rule(
+        data=st.data(),
+        how=st.sampled_from(["SUCCESS", "FAILURE", "not kept", "RETRY", "PENDING", "UNROUTABLE"]),
+        delay=DELAYS,
+    )
+    def an_attempt_ends(self, data: st.DataObject, how: str, delay: int) -> None:
         delivery = self.draw(data, self.deliveries, self.owned)
-        self.broker.mark_started({(delivery.id, delivery.attempt): 0.0})
-        if self.owned(delivery):
-            self.fates[delivery.id].begun = True
+        if how in states.UNFINISHED:
+            self.hand_in(delivery, Return(delivery.id, delivery.attempt, how, delay=delay))
+        else:
+            self.count += 1
+            state = states.SUCCESS if how == "not kept" else how
+            self.hand_in(delivery, Outcome(delivery.id, delivery.attempt, state, str(self.count), keep=state == how))
 
-    # Ending: an attempt that is not the owner any more changes nothing
-
-    @precondition(lambda self: self.deliveries)
-    @rule(data=st.data(), state=st.sampled_from([states.SUCCESS, states.FAILURE]), keep=st.booleans())
-    def end(self, data: st.DataObject, state: str, keep: bool) -> None:
-        self.finish(self.draw(data, self.deliveries, self.owned), state, keep=keep)
-
-    def finish(self, delivery: Delivery, state: str, *, keep: bool) -> None:
-        self.count += 1
-        result = str(self.count)
-        done = Outcome(delivery.id, delivery.attempt, state, result=result, keep=keep)
-        self.hand_in(delivery, done, lambda fate: fate.end(state, result, kept=keep))
-
-    @precondition(lambda self: self.deliveries)
-    @rule(data=st.data(), delay=DELAYS)
-    def retry(self, data: st.DataObject, delay: int) -> None:
-        delivery = self.draw(data, self.deliveries, self.owned)
-
-        def expect(fate: Fate) -> None:
-            fate.due_in = delay
-            fate.back(states.RETRY)
-
-        self.hand_in(delivery, Return(delivery.id, delivery.attempt, states.RETRY, delay=delay, retries=1), expect)
-
-    @precondition(lambda self: self.deliveries)
-    @rule(data=st.data(), state=st.sampled_from([states.PENDING, states.UNROUTABLE]))
-    def hand_back(self, data: st.DataObject, state: str) -> None:
-        delivery = self.draw(data, self.deliveries, self.owned)
-        self.hand_in(delivery, Return(delivery.id, delivery.attempt, state), lambda fate: fate.back(state))
-
-    def hand_in(self, delivery: Delivery, done: Outcome | Return, expect: Any) -> None:
+    def hand_in(self, delivery: Delivery, done: Outcome | Return) -> None:
+        """An attempt that is not the owner any more changes nothing."""
         refused = self.broker.step([done], holder=self.workers[0]).refused
         assert refused == (set() if self.owned(delivery) else {delivery.id})
-        if self.owned(delivery):
-            fate = self.fates[delivery.id]
-            if fate.revoked and isinstance(done, Return):
-                fate.end(states.REVOKED)
-            else:
-                expect(fate)
-
-    @rule()
-    def adopt(self) -> None:
-        aside = [fate for fate in self.fates.values() if fate.state == states.UNROUTABLE]
-        assert self.broker.adopt(["tests.noop"]) == len(aside)
-        for fate in aside:
-            fate.back()
-
-    # Cancelling
+        if not self.owned(delivery):
+            return
+        fate = self.fates[delivery.id]
+        if isinstance(done, Outcome):
+            fate.end(done.state, done.result, kept=done.keep)
+        elif fate.revoked:
+            fate.end(states.REVOKED)
+        else:
+            fate.due_in = int(done.delay or 0)
+            fate.back(done.state)
 
     @precondition(lambda self: self.fates)
     @rule(data=st.data())
@@ -240,16 +211,19 @@ class Life(RuleBasedStateMachine):
             fate.attempt += 1
             fate.end(states.REVOKED)
 
-    # Dying
-
-    @rule(ticks=st.integers(1, 4))
-    def time_passes(self, ticks: int) -> None:
+    @rule(ticks=st.integers(1, 4), data=st.data())
+    def time_passes(self, ticks: int, data: st.DataObject) -> None:
+        """Some workers are alive and renew their leases at the end of it."""
         self.bench.let_pass(ticks * TICK)
         for worker in self.silent:
             self.silent[worker] += ticks * TICK
         for fate in self.fates.values():
             fate.due_in -= ticks * TICK
             fate.age += ticks * TICK if fate.finished else 0
+        for holder in data.draw(st.lists(st.sampled_from(self.workers), max_size=2)):
+            assert self.broker.renew(holder.worker, processed=1) == (holder.worker in self.silent)
+            if holder.worker in self.silent:
+                self.silent[holder.worker] = 0
 
     @rule()
     def rescue(self) -> None:
@@ -261,46 +235,55 @@ class Life(RuleBasedStateMachine):
         for fate in lost:
             fate.lose(charged=fate.begun or fate.losses == 0)
 
-    @precondition(lambda self: self.workers)
-    @rule(data=st.data())
-    def a_slot_dies(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), how=st.sampled_from(["a slot dies", "given back", "unregistered"]))
+    def claims_are_taken_back(self, data: st.DataObject, how: str) -> None:
         holder = self.draw(data, self.workers, self.holds)
         mine = sorted(id_ for id_, fate in self.fates.items() if fate.holder == holder)
         running = set(data.draw(st.lists(st.sampled_from(mine), max_size=2)) if mine else [])
-        assert self.broker.lose(holder, running, max_losses=MAX_LOSSES, reason="it died") == len(mine)
-        for id_ in mine:
-            self.fates[id_].lose(charged=id_ in running)
+        if how == "a slot dies":
+            assert self.broker.lose(holder, running, max_losses=MAX_LOSSES, reason="it died") == len(mine)
+            for id_ in mine:
+                self.fates[id_].lose(charged=id_ in running)
+        elif how == "given back":
+            asked = [*running, *(id_ for id_ in self.fates if id_ not in mine)]
+            assert self.broker.give_back(holder, asked) == len(running)
+            for id_ in running:
+                self.fates[id_].lose(charged=False)
+        else:
+            self.broker.unregister(holder.worker)
+            self.silent.pop(holder.worker, None)
+            for fate in self.fates.values():
+                if fate.holder and fate.holder.worker == holder.worker:
+                    fate.lose(charged=False)
 
-    @precondition(lambda self: self.workers and self.fates)
-    @rule(data=st.data())
-    def give_back(self, data: st.DataObject) -> None:
-        holder = self.draw(data, self.workers, self.holds)
-        held = [id_ for id_, fate in self.fates.items() if fate.holder == holder]
-        asked = sorted({*held[:3], data.draw(st.sampled_from(sorted(self.fates)))})
-        mine = [id_ for id_ in asked if id_ in held]
-        assert self.broker.give_back(holder, asked) == len(mine)
-        for id_ in mine:
-            self.fates[id_].lose(charged=False)
+    @rule(data=st.data(), what=st.sampled_from(["a new worker", "a body begins", "adopt", "prune"]))
+    def something_else_happens(self, data: st.DataObject, what: str) -> None:
+        if what == "a new worker":
+            self.start_a_worker()
+        elif what == "a body begins" and self.deliveries:
+            delivery = self.draw(data, self.deliveries, self.owned)
+            self.broker.mark_started({(delivery.id, delivery.attempt): 0.0})
+            if self.owned(delivery):
+                self.fates[delivery.id].begun = True
+        elif what == "adopt":
+            self.adopt()
+        else:
+            old = [fate for fate in self.fates.values() if fate.finished and fate.kept and fate.age > TICK / 2]
+            ages = {state: timedelta(seconds=TICK / 2) for state in states.FINISHED}
+            assert self.broker.prune(ages, batch=2) == len(old)
+            for fate in old:
+                fate.kept = False
 
-    @precondition(lambda self: self.workers)
-    @rule(data=st.data())
-    def unregister(self, data: st.DataObject) -> None:
-        worker = self.draw(data, self.workers, self.holds).worker
-        self.broker.unregister(worker)
-        self.silent.pop(worker, None)
-        for fate in self.fates.values():
-            if fate.holder and fate.holder.worker == worker:
-                fate.lose(charged=False)
+    def start_a_worker(self) -> None:
+        holder = a_worker(self.broker, lease=LEASE, slot=len(self.workers) % 2)
+        self.workers.append(holder)
+        self.silent[holder.worker] = 0
 
-    # Tidying
-
-    @rule()
-    def prune(self) -> None:
-        old = [fate for fate in self.fates.values() if fate.finished and fate.kept and fate.age > TICK / 2]
-        ages = {state: timedelta(seconds=TICK / 2) for state in states.FINISHED}
-        assert self.broker.prune(ages, batch=2) == len(old)
-        for fate in old:
-            fate.kept = False
+    def adopt(self) -> None:
+        aside = [fate for fate in self.fates.values() if fate.state == states.UNROUTABLE]
+        assert self.broker.adopt(["tests.noop"]) == len(aside)
+        for fate in aside:
+            fate.back()
 
     # What must be
 
@@ -322,9 +305,6 @@ class Life(RuleBasedStateMachine):
             assert self.fates[id_].result in (None, result)
 
     # Helpers
-
-    def unfinished(self) -> list[str]:
-        return sorted(id_ for id_, fate in self.fates.items() if not fate.finished)
 
     def owned(self, delivery: Delivery) -> bool:
         fate = self.fates[delivery.id]
@@ -348,5 +328,5 @@ def test_every_task_has_exactly_one_fate_whatever_happens(bench: DatabaseBench) 
     slow = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
     run_state_machine_as_test(
         machine,
-        settings=settings(max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=slow),
+        settings=settings(max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=slow),
     )

@@ -161,14 +161,13 @@ def tell_progress(self: Task[..., Any], directory: str, in_transaction: bool) ->
 
 @shared_task(bind=True)
 def cut_every_connection(self: Task[..., Any]) -> int:
-    """Have PostgreSQL end all connections to this database, the worker's and then the task's own, and take no notice."""
+    """Have PostgreSQL end all connections to this database, the task's own at last, and take no notice."""
     note("start", self)
     with suppress(OperationalError), connection.cursor() as cursor:
         cursor.execute(
-            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
-        others = [pid for (pid,) in cursor.fetchall()]
-        cursor.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s) AS pid", [others])
         cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
     note("end", self)
     return self.request.attempt

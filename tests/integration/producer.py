@@ -1,7 +1,7 @@
 """A program that sends tasks until it is killed, and writes down what was accepted.
 
-``python -m tests.integration.producer FILE``: one task id a line, written after ``delay()`` returned. With ``--rollback``
-each task is sent in a transaction that is rolled back.
+``python -m tests.integration.producer FILE``: one task id a line, written after ``delay()`` returned. With
+``--rollback`` each task is sent in a transaction that is rolled back.
 """
 
 from __future__ import annotations

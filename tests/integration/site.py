@@ -114,7 +114,7 @@ class Worker:
         eventually(lambda: not any(is_alive(member) for member in family), message="SIGKILL did not end them")
 
     def freeze(self) -> None:
-        """SIGSTOP to the whole tree, as a suspended virtual machine; the supervisor first, so that it replaces nobody."""
+        """SIGSTOP to the whole tree; the supervisor first, so that it replaces nobody."""
         for member in self.tree():
             member.suspend()
 
@@ -291,7 +291,8 @@ class Site:
     ) -> Account:
         """Wait until nothing is left to do, then check that everything sent has exactly one fate, and nothing else has.
 
-        ``unknown`` are calls of which the sender was not told whether they were stored. A success of a task that returns its attempt must come from an attempt that the journal saw ending.
+        ``unknown`` are calls of which the sender was not told whether they were stored. A success of a task that
+        returns its attempt must come from an attempt that the journal saw ending.
         """
         ids = {result.id for result in sent}
         self.wait_for(lambda: Task.objects.count() == 0, timeout=timeout, message="tasks are stuck")

@@ -28,7 +28,7 @@ def test_short_tasks_are_done_while_a_long_one_runs(site: Site) -> None:
     "task", [pytest.param(work, id="sleeping"), pytest.param(block_interpreter, id="holding-the-interpreter")]
 )
 def test_what_is_claimed_behind_a_long_task_goes_to_another_process(site: Site, task: Task[..., Any]) -> None:
-    """R28: also when the long one lets no other thread of its process run, so that only the supervisor can give it back."""
+    """R28: also when the long one lets no other thread of its process run, so that only the supervisor can act."""
     site.start()
     # One statement stores them all, so the first claim holds the long one and others behind it.
     long = task.apply_async((8.0,), priority=1, countdown=0.5)
