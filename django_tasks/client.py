@@ -83,8 +83,7 @@ def build(
     """Return the message of a call; ``options`` are the call's own, ``task`` supplies its declared ones.
 
     Raises ``TypeError`` or ``ValueError`` for a bad option, :class:`~django_tasks.exceptions.EncodeError` for
-    arguments that
-    cannot be serialized, :class:`~django_tasks.exceptions.PayloadTooLarge` beyond ``PAYLOAD_LIMIT``.
+    arguments that cannot be serialized, :class:`~django_tasks.exceptions.PayloadTooLarge` beyond ``PAYLOAD_LIMIT``.
     """
     if getattr(task, "shadow_overridden", False) and options.get("shadow") is None:
         options = {**options, "shadow": task.shadow_name(args, kwargs, options)}

@@ -147,8 +147,7 @@ def autodiscover() -> None:
     """Import the ``tasks`` module of every installed app, and the modules named in ``IMPORTS``.
 
     Sends ``import_modules``. Done again, it does nothing until ``INSTALLED_APPS`` or ``IMPORTS`` has changed. With
-    wrong
-    settings ``IMPORTS`` is left out: Django must start, so that its checks can say what is wrong with them.
+    wrong settings ``IMPORTS`` is left out: Django must start, so that its checks can say what is wrong with them.
 
     Raises whatever a module raises when it is imported, an ``ImportError`` for one of ``IMPORTS`` that is not there.
     """

@@ -74,9 +74,8 @@ class Task(Generic[P, R]):
     """A declared function: its name, its options, and how to call it.
 
     One instance lives in each process, so what a task keeps on ``self`` is shared by its runs there. Names and
-    meanings are
-    Celery's (https://docs.celeryq.dev/en/stable/userguide/tasks.html); subclass it and give ``base=`` to change how
-    tasks run.
+    meanings are Celery's (https://docs.celeryq.dev/en/stable/userguide/tasks.html); subclass it and give ``base=`` to
+    change how tasks run.
     """
 
     #: The registered name: ``module.function`` unless given.
@@ -194,17 +193,15 @@ class Task(Generic[P, R]):
         """Send the task; return its result's handle at once.
 
         The row joins the caller's transaction: a rollback takes it back. Options, as in Celery: ``countdown``
-        (seconds) or
-        ``eta`` (datetime), ``expires`` (seconds, timedelta, datetime), ``queue``, ``priority`` (−100 to 100, higher
-        first),
-        ``task_id`` (sending one id twice stores it once), ``headers``, ``serializer``, ``compression``,
-        ``ignore_result``,
-        ``retry`` and ``retry_policy`` (of the *sending*), ``shadow``, ``argsrepr``, ``kwargsrepr``.
+        (seconds) or ``eta`` (datetime), ``expires`` (seconds, timedelta, datetime), ``queue``, ``priority`` (−100 to
+        100, higher first), ``task_id`` (sending one id twice stores it once), ``headers``, ``serializer``,
+        ``compression``, ``ignore_result``, ``retry`` and ``retry_policy`` (of the *sending*), ``shadow``,
+        ``argsrepr``, ``kwargsrepr``.
 
         Raises ``TypeError`` if the arguments do not fit the function, or for a bad option;
         :class:`~django_tasks.exceptions.EncodeError` or :class:`~django_tasks.exceptions.PayloadTooLarge` for
-        arguments that
-        cannot be stored; :class:`~django_tasks.exceptions.OperationalError` when the database cannot be reached.
+        arguments that cannot be stored; :class:`~django_tasks.exceptions.OperationalError` when the database cannot be
+        reached.
         """
         args, kwargs = self._checked(args, kwargs)
         if options:
@@ -330,8 +327,8 @@ class Task(Generic[P, R]):
         """Run the task again later, under the same id: ``raise self.retry(exc=error, countdown=60)``.
 
         ``args`` and ``kwargs`` replace the arguments, ``queue`` and ``priority`` move it. The delay is ``countdown``
-        seconds,
-        ``eta``, or ``default_retry_delay``. With ``throw=False`` the body goes on; the retry stands all the same.
+        seconds, ``eta``, or ``default_retry_delay``. With ``throw=False`` the body goes on; the retry stands all the
+        same.
 
         Raises ``Retry``; past ``max_retries`` the exception ``exc``, or
         :class:`~django_tasks.exceptions.MaxRetriesExceededError`; ``exc`` at once when the task was called as a

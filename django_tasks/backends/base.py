@@ -114,11 +114,9 @@ class Broker(ABC):
         """Store what became of earlier deliveries *and* claim up to ``limit`` new ones, best first.
 
         An outcome whose ``(id, attempt)`` is no longer leased is refused: nothing of it is stored. Deliveries come by
-        queue
-        order, then higher priority, then earlier due time; a task that is not due, expired or named in ``unknown`` is
-        not
-        among them (what has expired is delivered with ``expires_in`` ≤ 0, to be finished as REVOKED). They belong to
-        ``holder`` for as long as its worker renews its lease.
+        queue order, then higher priority, then earlier due time; a task that is not due, expired or named in
+        ``unknown`` is not among them (what has expired is delivered with ``expires_in`` ≤ 0, to be finished as
+        REVOKED). They belong to ``holder`` for as long as its worker renews its lease.
         """
 
     @abstractmethod

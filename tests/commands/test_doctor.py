@@ -169,10 +169,13 @@ def test_a_database_that_cannot_be_reached_is_a_problem(
 
 @SQLITE
 def test_wrong_settings_are_a_problem(database: TestDatabase, manage: Callable[..., Said], settings: Any) -> None:
-    said = manage("tasks", "doctor", "--json", TASK_SERIALIZER="nosuch")
-    problems = [problem["problem"] for problem in said.data["problems"] if problem["check"] == "settings"]
-    assert said.code == 1
-    assert "'nosuch'" in problems[0]
+    for wrong in ({"TASK_SERIALIZER": "nosuch"}, {"TASK_DEFAULT_QUEUE": "no such"}):
+        said = manage("tasks", "doctor", "--json", **wrong)
+        problems = [problem["problem"] for problem in said.data["problems"] if problem["check"] == "settings"]
+        assert said.code == 1
+        assert "such'" in problems[0]
+    listed = manage("tasks", "list", TASK_DEFAULT_QUEUE="no such")
+    assert (listed.code, "Traceback" in listed.err) == (1, False)
     settings.DJANGO_TASKS = {"TASK_DEFAULT_QUEUE": "no queue", "TASK_QUEUE": "x"}
     assert ["TASK_QUEUE" in problem.problem for problem in doctor.examine()] == [True, False]
 

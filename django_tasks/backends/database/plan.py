@@ -28,8 +28,7 @@ class Plan:
     """One process's memory of its queues.
 
     A *mark* bounds a priority from below. Where a foreign transaction keeps deleted rows from being cleaned away, a
-    claim
-    would walk over all that were claimed since; with the mark it walks over some seconds' worth.
+    claim would walk over all that were claimed since; with the mark it walks over some seconds' worth.
     """
 
     def __init__(self, queues: Queues) -> None:

@@ -93,8 +93,7 @@ kept AS (INSERT INTO {RESULT} ({", ".join(_LEDGER)})
 """
 
 #: What the finishing part has to tell: refused ids (kind 1) and finished ids that somebody waits for (kind 2).
-#: Counting first
-#: spares the comparison of each with each.
+#: Counting first spares the comparison of each with each.
 _TOLD = """
 SELECT 1 AS kind, d.i::text AS id{nulls} FROM done d
     WHERE (SELECT count(*) FROM gone) < (SELECT count(*) FROM done) AND NOT EXISTS (SELECT 1 FROM gone g

@@ -15,6 +15,7 @@ from dataclasses import asdict  # noqa: E402
 from datetime import UTC, datetime, timedelta  # noqa: E402
 from typing import Any  # noqa: E402
 
+from django.core.exceptions import ImproperlyConfigured  # noqa: E402
 from django.core.management.base import BaseCommand, CommandError, CommandParser  # noqa: E402
 from django.db import DatabaseError  # noqa: E402
 from django.utils import timezone  # noqa: E402
@@ -104,6 +105,8 @@ class Command(BaseCommand):
         given = Namespace(**options)
         try:
             code = getattr(self, f"do_{verb}")(given)
+        except ImproperlyConfigured as error:
+            raise CommandError(str(error), returncode=PROBLEM) from error
         except (DatabaseError, OperationalError) as error:
             problem = f"The database {settings.DATABASE!r} cannot be used: {escape(error).strip()}"
             raise CommandError(f"{problem} See: manage.py tasks doctor", returncode=PROBLEM) from error
