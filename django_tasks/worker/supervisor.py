@@ -179,7 +179,7 @@ class Supervisor:
     def _become_child(self, holder: Holder, slot: Slot, ours: socket.socket, theirs: socket.socket) -> None:
         code = 1
         try:
-            _die_with_parent()
+            _die_with(self.info.pid)
             os.setpgid(0, 0)  # what it starts is killed with it; Ctrl-C in a terminal is the supervisor's
             signal.set_wakeup_fd(-1)
             ours.close()
@@ -190,7 +190,7 @@ class Supervisor:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGQUIT, signal.SIG_DFL)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            child = Child(holder, slot, theirs, self.options.child)
+            child = Child(holder, slot, theirs, self.options.child, supervisor=self.info.pid)
             signal.signal(signal.SIGTERM, lambda number, frame: child.stop())
             if self._ending is not None:  # the signal came before its handler
                 child.stop()
@@ -307,12 +307,11 @@ def _kill_group(pid: int) -> None:
         _kill(pid, signal.SIGKILL)
 
 
-def _die_with_parent() -> None:
+def _die_with(supervisor: int) -> None:
     """Linux: be killed when the supervisor dies. Elsewhere the child's side thread notices."""
-    parent = os.getppid()
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL)
-    if os.getppid() != parent:  # it died in between
+    if os.getppid() != supervisor:  # it has died already
         os._exit(1)
