@@ -66,11 +66,10 @@ def run_eagerly(message: Message, *, throw: bool, retries: int = 0) -> EagerResu
         _store(delivery, done, began, worker)
     if execution.after is not None:
         execution.after()
-    if throw and done.state in states.PROPAGATE_STATES and isinstance(execution.value, BaseException):
-        raise execution.value
-    result: EagerResult[Any] = EagerResult(
-        delivery.task_id, _value(done, execution), done.state, done.traceback, message.name
-    )
+    value = _value(done, execution)
+    if throw and done.state in states.PROPAGATE_STATES and isinstance(value, BaseException):
+        raise value
+    result: EagerResult[Any] = EagerResult(delivery.task_id, value, done.state, done.traceback, message.name)
     result._ledger, result._stored = _record(delivery, done, worker), stored
     return result
 
@@ -94,7 +93,7 @@ def _again(delivery: Delivery, back: Return) -> None:
 def _value(done: Outcome, execution: Execution) -> Any:
     """Return the value as another process would read it: what does not survive serialization is found out here, too."""
     if done.state != states.SUCCESS:
-        if isinstance(execution.value, BaseException):
+        if isinstance(execution.value, Exception):  # SystemExit would end this process, which is nobody's worker
             return execution.value
         return (
             exception_from_data(loads(done.result, done.result_encoding, settings.ACCEPT_CONTENT))

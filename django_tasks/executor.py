@@ -232,7 +232,8 @@ def _autoretry(task: Any, request: Context, error: BaseException) -> None:
 
 
 def _retrying(delivery: Delivery, task: Any, request: Context, error: exceptions.Retry, began: float) -> Execution:
-    text = traceback_text(error.exc if error.exc is not None else error)
+    # An exception that was made and never raised has no traceback: the retry itself tells where that was.
+    text = traceback_text(error.exc if error.exc is not None and error.exc.__traceback__ is not None else error)
     changes: dict[str, Any] = getattr(error, "changes", {})
     back = Return(
         delivery.id,
@@ -252,7 +253,7 @@ def _retrying(delivery: Delivery, task: Any, request: Context, error: exceptions
         signals.task_retry.emit(task, request=request, reason=error, einfo=einfo)
 
     logger.info(
-        "Task %s[%s] retry: %s", task.name, request.id, _line(error),
+        "Task %s[%s] is retried: %s", task.name, request.id, storable(str(error)),
         extra={"task_id": request.id, "task_name": task.name, "queue": delivery.queue, "state": states.RETRY},
     )  # fmt: skip
     return Execution(back, _after(task, request, states.RETRY, error, told), value=error, request=request)

@@ -51,12 +51,21 @@ class WorkerCommand:
         pool = given["pool"] or settings.WORKER_POOL or ("prefork" if hasattr(os, "fork") else "solo")
         if pool == "prefork" and not hasattr(os, "fork"):
             raise CommandError("--pool prefork needs fork(), which this system lacks; use --pool solo")
+        if pool == "solo" and (given["concurrency"] or 1) > 1:
+            raise CommandError(f"--concurrency {given['concurrency']}: --pool solo runs one task at a time")
+        if pool == "solo" and given["shutdown_timeout"] is not None:
+            raise CommandError(
+                "--shutdown-timeout: --pool solo always waits for its task; no other process could end it"
+            )
         loglevel = str(given["loglevel"]).upper()
         if loglevel not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
             raise CommandError(f"--loglevel {given['loglevel']!r}: allowed are DEBUG, INFO, WARNING, ERROR, CRITICAL")
+        queues = Queues(_queues(given["queues"], "--queues"), frozenset(_queues(given["exclude_queues"], "-X")))
+        if queues.names and queues.excluded.issuperset(queues.names):
+            raise CommandError(f"--queues {','.join(queues.names)}: -X excludes all of them")
         return cls(
             name=_node_name(given["hostname"]),
-            queues=Queues(_queues(given["queues"], "--queues"), frozenset(_queues(given["exclude_queues"], "-X"))),
+            queues=queues,
             concurrency=_at_least(1, given["concurrency"], "--concurrency") or settings.WORKER_CONCURRENCY or _cpus(),
             pool=pool,
             loglevel=loglevel,

@@ -61,8 +61,8 @@ def names(log: list[Entry]) -> list[str]:
 
 def _receiver(name: str, log: list[Entry]) -> Any:
     def receive(sender: Any, signal: Any, **told: Any) -> None:
-        facts = {key: _value(told[key]) for key in ("result", "retval", "exception", "reason", "exc") if key in told}
-        facts |= {key: told[key] for key in ("state", "expired", "terminated", "signum") if key in told}
+        interesting = ("result", "retval", "exception", "reason", "exc", "state", "expired", "terminated", "signum")
+        facts = {key: _value(told[key]) for key in interesting if key in told}
         log.append((name, getattr(sender, "name", None), facts))
 
     return receive

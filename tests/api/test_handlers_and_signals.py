@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from django.db import transaction
 
-from django_tasks import AsyncResult, Task, shared_task, signals
+from django_tasks import AsyncResult, Task, send_task, shared_task, signals
 from django_tasks.exceptions import Ignore, Reject, Retry
 from django_tasks.executor import ExceptionInfo
 from tests.api.conftest import Runner
@@ -253,7 +253,14 @@ def test_before_a_task_is_sent_its_message_is_told_and_headers_may_be_added(run:
     assert (told["exchange"], told["routing_key"]) == ("", "mail")
     assert told["properties"]["correlation_id"] == result.id
     assert told["retry_policy"]["max_retries"] == 3
-    expected = {"id": result.id, "task": tell.name, "lang": "py", "shadow": "a name", "root_id": result.id, "tenant": "acme"}
+    expected = {
+        "id": result.id,
+        "task": tell.name,
+        "lang": "py",
+        "shadow": "a name",
+        "root_id": result.id,
+        "tenant": "acme",
+    }
     assert expected.items() <= told["headers"].items()
     assert (told["headers"]["argsrepr"], told["headers"]["kwargsrepr"]) == ("(1,)", "{}")
 
@@ -304,15 +311,13 @@ def test_a_revoked_task_is_told_when_that_is_certain(worker: Worker) -> None:
 
 
 def test_an_unknown_task_is_told(worker: Worker) -> None:
-    from django_tasks import send_task
-
     with hearing(signals.task_unknown) as heard:
         result = send_task("elsewhere.work")
         worker.drain()
     assert [(told["name"], told["id"]) for told in heard] == [("elsewhere.work", result.id)]
 
 
-def test_receivers_are_connected_by_a_decorator(run: Runner, configure: Callable[..., None]) -> None:
+def test_receivers_are_connected_by_a_decorator(run: Runner) -> None:
     heard: list[str] = []
 
     @signals.task_success.connect

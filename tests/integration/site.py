@@ -197,7 +197,8 @@ class Site:
 
     def command(self, *options: str, concurrency: int = 2) -> list[str]:
         """Return the command line of a worker."""
-        return [sys.executable, "-m", "tests.manage", "runworker", "-c", str(concurrency), *options]
+        processes = [] if "solo" in options else ["-c", str(concurrency)]
+        return [sys.executable, "-m", "tests.manage", "runworker", *processes, *options]
 
     def launch(
         self,
