@@ -104,7 +104,6 @@ class Task(Call):
         verbose_name_plural = _("tasks")
         ordering = ("-id",)
         permissions = (
-            ("retry_task", "Can retry a task"),
             ("cancel_task", "Can cancel a task"),
             ("view_payload", "Can see arguments and results of tasks"),
         )

@@ -72,7 +72,6 @@ class Migration(migrations.Migration):
                 "verbose_name_plural": "tasks",
                 "ordering": ("-id",),
                 "permissions": (
-                    ("retry_task", "Can retry a task"),
                     ("cancel_task", "Can cancel a task"),
                     ("view_payload", "Can see arguments and results of tasks"),
                 ),
