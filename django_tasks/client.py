@@ -114,13 +114,7 @@ def build(
     )
     if task_id is not None and str(task_id) != message.id:
         message.custom_id = task_id
-    acks_late = given("acks_late")
-    if acks_late is None:
-        acks_late = getattr(task, "acks_late", None)
-    if acks_late is None:
-        requeue = getattr(task, "reject_on_worker_lost", None)
-        acks_late = settings.TASK_ACKS_LATE and (settings.TASK_REJECT_ON_WORKER_LOST if requeue is None else requeue)
-    if not acks_late:
+    if is_at_most_once(task, given("acks_late")):
         message.at_most_once = True
     parent_id, root_id = given("parent_id"), given("root_id")
     if parent is not None and not parent.called_directly:
@@ -236,6 +230,16 @@ def send_many(
         for message, (args, kwargs) in zip(messages, calls, strict=True):
             tell_sent(message, args, kwargs)
     return [message.id for message in messages]
+
+
+def is_at_most_once(task: Any = None, acks_late: bool | None = None) -> bool:
+    """Shall a call not run again when its worker dies? ``acks_late`` is what the call says of it."""
+    requeue = getattr(task, "reject_on_worker_lost", None)
+    if not (settings.TASK_REJECT_ON_WORKER_LOST if requeue is None else requeue):
+        return True
+    if acks_late is None:
+        acks_late = getattr(task, "acks_late", None)
+    return not (settings.TASK_ACKS_LATE if acks_late is None else acks_late)
 
 
 def drops_result(options: Mapping[str, Any], task: Any = None) -> bool:

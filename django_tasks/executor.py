@@ -36,6 +36,7 @@ TRACEBACK_LIMIT = 65_536
 _OURS = frozenset({__file__, __file__.replace("executor", "task")})
 
 Done = Outcome | Return
+_NO_TRANSACTION = nullcontext()
 
 
 @dataclass(slots=True)
@@ -108,7 +109,7 @@ def _run(delivery: Delivery, task: Any, request: Context) -> Execution:
             task.before_start(task_id, request.args, request.kwargs)
         if task.atomic and not request.is_eager:
             return _run_atomic(delivery, task, request, began)
-        with transaction.atomic(using=settings.DATABASE) if task.atomic else nullcontext():
+        with transaction.atomic(using=settings.DATABASE) if task.atomic else _NO_TRANSACTION:
             value = _call(task, request)
             outcome = _success(delivery, task, request, value, began)
     except _LeaseLost:

@@ -216,16 +216,8 @@ def _copy(row: TaskResult) -> Message:
         priority=row.priority,
         options=json.dumps({RETRY_OF: str(row.pk), **options}),
         expires_in=lifetime.total_seconds() if lifetime is not None else None,
-        at_most_once=_at_most_once(row.name),
+        # The ledger does not tell how the call was sent, so the copy follows the task's declaration.
+        at_most_once=client.is_at_most_once(tasks.get(row.name)),
         root_id=str(row.root_id) if row.root_id else None,
         parent_id=str(row.parent_id) if row.parent_id else None,
     )
-
-
-def _at_most_once(name: str) -> bool:
-    """The ledger does not tell how the call was sent, so the copy follows the task's declaration."""
-    task = tasks.get(name)
-    if (late := getattr(task, "acks_late", None)) is not None:
-        return not late
-    requeue = getattr(task, "reject_on_worker_lost", None)
-    return not (settings.TASK_ACKS_LATE and (settings.TASK_REJECT_ON_WORKER_LOST if requeue is None else requeue))

@@ -207,9 +207,7 @@ class Task(Generic[P, R]):
         if options:
             _refuse_unknown(options, self.name)
         if settings.TASK_ALWAYS_EAGER:
-            message = client.prepare(self.name, args, kwargs, options, self)
-            client.tell_sent(message, args, kwargs)
-            return run_eagerly(message, throw=settings.TASK_EAGER_PROPAGATES)
+            return self._run_here(args, kwargs, options)
         return _handle(client.send(self.name, args, kwargs, options, self), self.name, options, self)
 
     def delay_on_commit(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
@@ -241,7 +239,7 @@ class Task(Generic[P, R]):
             transaction.on_commit(lambda: client.send(self.name, args, kwargs, options, self) and None, using=using)
             return _handle(options["task_id"], self.name, options, self)
         result: EagerResult[R] = EagerResult(options["task_id"], None, states.PENDING, name=self.name)
-        transaction.on_commit(lambda: result.become(self.apply_async(args, kwargs, **options)), using=using)
+        transaction.on_commit(lambda: result.become(self._run_here(args, kwargs, options)), using=using)
         return result
 
     async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
@@ -441,6 +439,11 @@ class Task(Generic[P, R]):
             return self._models.sent(args, kwargs)
         return args, kwargs
 
+    def _run_here(self, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]) -> EagerResult[Any]:
+        message = client.prepare(self.name, args, kwargs, options, self)
+        client.tell_sent(message, args, kwargs)
+        return run_eagerly(message, throw=settings.TASK_EAGER_PROPAGATES)
+
     def _changes(
         self,
         request: Context,
@@ -453,6 +456,7 @@ class Task(Generic[P, R]):
             if option not in RETRY_OPTIONS:
                 raise TypeError(f"retry() has no option {option!r}; it takes {', '.join(RETRY_OPTIONS)}")
         given = {key: value for key, value in options.items() if value is not None}
+        delivery = request._delivery  # none, if a test pushed the request
         changes: dict[str, Any] = {}
         queue = given.get("queue") or given.get("routing_key") or given.get("exchange")
         if queue is not None:
@@ -464,15 +468,15 @@ class Task(Generic[P, R]):
             new_args, new_kwargs = self._arguments.merged(request.args, request.kwargs, args, kwargs)
             new_args, new_kwargs = self._checked(new_args, new_kwargs)
         if args is not None or kwargs is not None or "serializer" in given or "compression" in given:
-            serializer, _, compression = request._delivery.encoding.partition("+")
+            serializer, _, compression = (delivery.encoding if delivery else "").partition("+")
             serializer = given.get("serializer") or serializer or "json"
             compression = given.get("compression") or compression or None
             changes["encoding"], changes["body"] = client.encode(
                 new_args, new_kwargs, serializer, compression, self, self.name
             )
-        kept = client.options_of(request._delivery.options)
         told = client.kept_options(given)
         if told:
+            kept = client.options_of(delivery.options if delivery else None)
             headers = {**kept.get("headers", {}), **told.get("headers", {})}
             changes["options"] = dumps({**kept, **told, **({"headers": headers} if headers else {})})[1]
         return changes, new_args, new_kwargs
@@ -567,8 +571,6 @@ def _declare(function: Any, options: dict[str, Any]) -> Task[..., Any]:
     queue = options.pop("routing_key", None), options.pop("exchange", None)
     if options.get("queue") is None and any(queue):
         options["queue"] = queue[0] or queue[1]
-    if options.get("reject_on_worker_lost") is False:
-        options["acks_late"] = False
     members = {
         **options,
         "name": name,

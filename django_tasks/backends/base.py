@@ -156,8 +156,14 @@ class Broker(ABC):
         """
 
     @abstractmethod
-    def lose(self, holder: Holder, running: Iterable[str], *, max_losses: int, reason: str) -> int:
-        """A slot died: take back what it holds, at once. Only ``running`` is charged with the loss."""
+    def lose(
+        self, holder: Holder, running: Iterable[str], *, begun: Iterable[str] = (), max_losses: int, reason: str
+    ) -> int:
+        """A slot died: take back what it holds, at once. Only ``running`` is charged with the loss.
+
+        What may run only once ends as FAILURE if it is among ``running`` or ``begun`` (what has run, its outcome not
+        stored).
+        """
 
     @abstractmethod
     def give_back(self, holder: Holder, ids: Sequence[str]) -> int:

@@ -232,7 +232,7 @@ class Child:
                 self._slot.stop(held)
                 self._give_back_claims()
         self._active.clear()
-        self._slot.stop(0)
+        self._slot.stop(held)  # what has run is told until its outcomes are stored and the next batch is loaded
         self._slot.count(self.processed)
         self._give_back_claims()
         self._batch.ran(ran, time.monotonic() - began)

@@ -97,6 +97,12 @@ class Slot:
         ids = self._memory[_IDS_AT + 16 * (index + 1) : _IDS_AT + 16 * held]
         return [str(UUID(bytes=ids[at : at + 16])) for at in range(0, len(ids), 16)]
 
+    def begun(self) -> list[str]:
+        """The claims up to the running one; between tasks all, since it is not known which of them ran."""
+        index, held, *_ = self._read()
+        ids = self._memory[_IDS_AT : _IDS_AT + 16 * (index + 1 if index >= 0 else held)]
+        return [str(UUID(bytes=ids[at : at + 16])) for at in range(0, len(ids), 16)]
+
     def _read(self) -> tuple[int, int, int, float, bytes]:
         while True:
             head = _HEAD.unpack_from(self._memory, 0)

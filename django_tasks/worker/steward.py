@@ -136,7 +136,13 @@ class Steward:
             self._retired += ward.slot.processed
             running = ward.slot.running()
             charged = [running.id] if running is not None and charge else []
-            lost = self._broker.lose(ward.holder, charged, max_losses=settings.TASK_MAX_WORKER_LOSSES, reason=reason)
+            lost = self._broker.lose(
+                ward.holder,
+                charged,
+                begun=ward.slot.begun(),
+                max_losses=settings.TASK_MAX_WORKER_LOSSES,
+                reason=reason,
+            )
             ward.channel.close()
             if lost:
                 logger.warning("%s: %d tasks were taken back", reason, lost)
@@ -148,6 +154,9 @@ class Steward:
         """End the lease and the thread."""
 
         def work() -> None:
+            if not self._orders.empty():  # what children held is taken back first, however long the database was away
+                self.order(lambda: self._insist(work))
+                return
             self._broker.unregister(self.worker)
             self._ending = True
 

@@ -6,17 +6,25 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
-from django.db import transaction
-from django.test import override_settings
+from django.db import connections, transaction
+from django.test import TestCase, override_settings
 from django.utils import timezone
 
 from django_tasks import AsyncResult, EagerResult, Task, models, send_task, shared_task
-from django_tasks.exceptions import EncodeError, NotRegistered, OperationalError, PayloadTooLarge, TaskError
+from django_tasks.exceptions import (
+    EncodeError,
+    NotRegistered,
+    OperationalError,
+    PayloadTooLarge,
+    TaskError,
+    WouldBlockForever,
+)
 from tests.api.conftest import Runner
 from tests.databases import TestDatabase
 from tests.inprocess import Worker
@@ -37,6 +45,9 @@ def untyped(x: int) -> int:
 @shared_task(bind=True)
 def tell(self: Task[..., Any], *names: str) -> dict[str, Any]:
     return {name: self.request.get(name) for name in names}
+
+
+AN_ID = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"
 
 
 def the_row() -> models.Task:
@@ -247,13 +258,13 @@ def test_a_task_sent_by_a_task_has_its_priority_if_the_setting_says_so(run: Runn
 
 
 @pytest.mark.databases("sqlite", "postgresql", "mariadb")
-@pytest.mark.parametrize("task_id", ["order-17", "Ünïcode 🎈", "x" * 255, str(uuid4()), str(uuid4()).upper(), uuid4()])
+@pytest.mark.parametrize("task_id", ["order-17", "Ünïcode 🎈", "x" * 255, AN_ID, AN_ID.upper(), UUID(AN_ID)], ids=str)
 def test_the_caller_may_choose_the_id(task_id: Any, run: Runner) -> None:
     result = run.apply(add, (1, 2), task_id=task_id)
     assert result.id == str(task_id)
     assert result.get() == 3
     assert run.is_eager or AsyncResult[int](str(task_id)).get() == 3
-    assert run.apply(tell, ("id", "root_id"), task_id=f"{uuid4()}x").get()["id"].endswith("x")
+    assert run.apply(tell, ("id", "root_id"), task_id=f"{AN_ID}x").get()["id"].endswith("x")
 
 
 def test_sending_one_id_twice_runs_it_once(worker: Worker) -> None:
@@ -529,6 +540,24 @@ def test_on_commit_runs_an_eager_task_after_the_commit(configure: Callable[..., 
     assert add.delay_on_commit(3, 4).get() == 7
 
 
+class TestInDjangosTestCase(TestCase):
+    """Tests of Django's run in a transaction that never commits, on a database that nobody else sees."""
+
+    def test_get_is_refused_at_once(self) -> None:
+        result = add.delay(1, 2)
+        assert (result.state, result.exists()) == ("PENDING", True)
+        with pytest.raises(WouldBlockForever):
+            result.get()
+
+    def test_eager_tasks_run_at_once_or_with_the_captured_callbacks(self) -> None:
+        with self.settings(DJANGO_TASKS={"TASK_ALWAYS_EAGER": True}):
+            assert add.delay(1, 2).get() == 3
+            with self.captureOnCommitCallbacks(execute=True):
+                result = add.delay_on_commit(1, 2)
+                assert not result.ready()
+        assert result.get() == 3
+
+
 @pytest.mark.databases("sqlite", alias="tasks")
 def test_on_commit_waits_for_another_database(worker: Worker) -> None:
     with transaction.atomic(using="default"):
@@ -546,10 +575,14 @@ def test_on_commit_waits_for_another_database(worker: Worker) -> None:
 
 
 def test_tasks_can_be_sent_and_awaited_from_asynchronous_code(run: Runner) -> None:
+    def finish() -> None:
+        run.finish()
+        connections.close_all()  # of the thread that runs what is synchronous
+
     async def view() -> tuple[int, AsyncResult[int], AsyncResult[int]]:
         one = await add.adelay(1, 2)
         other = await add.aapply_async((3, 4), queue="mail")
-        await asyncio.to_thread(run.finish)
+        await sync_to_async(finish)()
         return await one.aget(timeout=60), one, other
 
     value, one, other = asyncio.run(view())

@@ -170,6 +170,7 @@ OPTIONS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"acks_late": True}, {"at_most_once": False}),
     ({"acks_late": False}, {"at_most_once": True}),
     ({"acks_late": True, "reject_on_worker_lost": True}, {"at_most_once": False}),
+    ({"acks_late": True, "reject_on_worker_lost": False}, {"at_most_once": True}),
     ({"reject_on_worker_lost": False}, {"at_most_once": True}),
     ({"serializer": "msgpack"}, {"encoding": "msgpack"}),
     ({"compression": "gzip"}, {"encoding": "json+gzip"}),

@@ -31,8 +31,8 @@ class Order(pydantic.BaseModel):  # type: ignore[name-defined,misc]
 
 @shared_task(pydantic=True)
 def total(order: Order, factor: Decimal = Decimal(1), *more: Line, **named: Later) -> Any:
-    counts = [line.count for line in (*order.lines, *more, *named.values())]
-    return [type(order).__name__, order.day, sum(counts) * factor]
+    counted: list[Any] = [*order.lines, *more, *named.values()]
+    return [type(order).__name__, order.day, sum(one.count for one in counted) * factor]
 
 
 class Later(pydantic.BaseModel):  # type: ignore[name-defined,misc]

@@ -121,12 +121,15 @@ def seconds_to_go() -> float:
         ({"countdown": 0}, 0),
         ({"countdown": -5}, 0),
         ({"countdown": 0.5}, 0.5),
-        ({"eta": timezone.now() + timedelta(hours=2)}, 7200),
+        ({"eta": timedelta(hours=2)}, 7200),
         ({"eta": datetime(2000, 1, 1, tzinfo=UTC)}, 0),
     ],
     ids=str,
 )
 def test_the_next_attempt_waits_as_long_as_it_was_told(options: Any, seconds: float, worker: Worker) -> None:
+    if isinstance(options.get("eta"), timedelta):
+        options = {"eta": timezone.now() + options["eta"]}
+
     @shared_task(bind=True)
     def later(self: Task[..., Any]) -> None:
         raise self.retry(**options)
@@ -303,6 +306,18 @@ def test_called_as_a_function_a_retry_raises_what_went_wrong() -> None:
         shaky(1)
     with pytest.raises(Retry, match="Task can be retried"):
         echo(1, retry={"queue": "x"})
+
+
+def test_a_test_may_push_the_request_of_a_later_attempt() -> None:
+    shaky.push_request(called_directly=False, retries=1, args=[9], kwargs={})
+    try:
+        with pytest.raises(Retry) as caught:
+            shaky.retry(countdown=5, kwargs={"countdown": 1}, headers={"a": 1}, serializer="json")
+        assert caught.value.when == 5
+        with pytest.raises(MaxRetriesExceededError):
+            shaky.retry(max_retries=1)
+    finally:
+        shaky.pop_request()
 
 
 def test_eager_mode_can_start_at_a_later_attempt(worker: Worker) -> None:

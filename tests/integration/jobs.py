@@ -56,12 +56,17 @@ def read_journal(path: Path) -> list[Entry]:
     return [Entry(event, task_id, int(attempt), int(pid), float(at)) for event, task_id, attempt, pid, at in fields]
 
 
-def wait_for(gate: Path) -> None:
-    """Return once the file ``gate`` exists."""
+def gate(directory: str | Path, task_id: str, attempt: int) -> Path:
+    """Return the file for which one attempt of a task waits."""
+    return Path(directory, f"{task_id}-{attempt}")
+
+
+def wait_for(file: Path) -> None:
+    """Return once the file exists."""
     end = time.monotonic() + PATIENCE
-    while not gate.exists():
+    while not file.exists():
         if time.monotonic() > end:
-            raise TimeoutError(f"nobody opened {gate}")
+            raise TimeoutError(f"nobody made {file}")
         time.sleep(LOOK)
 
 
@@ -85,9 +90,9 @@ def work_at_most_once(self: Task[..., Any], seconds: float = 0.0) -> int:
 
 @shared_task(bind=True)
 def wait_at_gate(self: Task[..., Any], directory: str) -> int:
-    """Wait until the directory has a file named after this attempt."""
+    """Wait at a gate of this attempt's own."""
     note("start", self)
-    wait_for(Path(directory, str(self.request.attempt)))
+    wait_for(gate(directory, str(self.request.id), self.request.attempt))
     note("end", self)
     return self.request.attempt
 
@@ -129,11 +134,11 @@ def leak(self: Task[..., Any], mebibytes: int) -> int:
 
 @shared_task(bind=True)
 def start_grandchild(self: Task[..., Any], directory: str) -> int:
-    """Start a process, write its id into the directory, and wait at the gate."""
+    """Start a process, write its id into the directory, and wait at a gate of this attempt's own."""
     note("start", self)
     process = subprocess.Popen(["sleep", "600"])
     Path(directory, "grandchild").write_text(str(process.pid))
-    wait_for(Path(directory, str(self.request.attempt)))
+    wait_for(gate(directory, str(self.request.id), self.request.attempt))
     note("end", self)
     return process.pid
 

@@ -22,17 +22,16 @@ from django.db import Error, connections
 
 from django_tasks import AsyncResult, states
 from django_tasks.models import Task, TaskResult
-from django_tasks.models import Worker as WorkerRow
 from tests.databases import TestDatabase
 from tests.eventually import eventually
-from tests.integration.jobs import JOURNAL, Entry, read_journal
+from tests.integration.jobs import JOURNAL, Entry, gate, read_journal
 from tests.servers import is_alive
 
 T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[2]
 #: With these a dead worker is found out within three seconds, and a machine that stalls for one is not.
-SHORT_LEASE: dict[str, float] = {"WORKER_HEARTBEAT_INTERVAL": 0.5, "WORKER_LEASE": 2.0, "WORKER_RESCUE_INTERVAL": 0.5}
+SHORT_LEASE: dict[str, Any] = {"WORKER_HEARTBEAT_INTERVAL": 0.5, "WORKER_LEASE": 2.0, "WORKER_RESCUE_INTERVAL": 0.5}
 #: Seconds after which a wait fails: several times what a busy machine with two cores needs.
 PATIENCE = 60.0
 
@@ -87,7 +86,7 @@ class Worker:
     def wait_for_children(self, count: int) -> list[psutil.Process]:
         """Wait until it has so many living children; return them."""
         return eventually(
-            lambda: found if len(found := self.children()) == count else None,
+            lambda: found if len(found := self.children()) == count else [],
             timeout=PATIENCE,
             message=f"the worker has not {count} children",
         )
@@ -252,7 +251,7 @@ class Site:
     def wait_for_entries(self, count: int, *events: str, task_id: str | None = None) -> list[Entry]:
         """Wait until the journal has at least so many such lines; return them."""
         return eventually(
-            lambda: found if len(found := self.journal(*events, task_id=task_id)) >= count else None,
+            lambda: found if len(found := self.journal(*events, task_id=task_id)) >= count else [],
             timeout=PATIENCE,
             message=f"the journal has not {count} lines of {events or 'any event'}",
         )
@@ -263,7 +262,7 @@ class Site:
 
     def open_gate(self, start: Entry) -> None:
         """Let a task go on that waits at the gate, in the run that began with this line."""
-        (self.gates / str(start.attempt)).touch()
+        gate(self.gates, start.task_id, start.attempt).touch()
 
     def wait_for(self, condition: Callable[[], T], *, timeout: float = PATIENCE, message: str = "") -> T:
         """Wait as ``eventually`` does; a database that does not answer counts as "not yet"."""
@@ -282,10 +281,6 @@ class Site:
         # The to-do list first: tasks move from there to the ledger, so none is missed.
         waiting = {str(id_): state for id_, state in Task.objects.values_list("pk", "state")}
         return waiting | {str(id_): state for id_, state in TaskResult.objects.values_list("pk", "state")}
-
-    def online(self) -> int:
-        """Return how many workers the site counts as alive and at work."""
-        return WorkerRow.objects.filter(stopped_at=None, lost_at=None, draining=False).count()
 
     def account(
         self, sent: Iterable[AsyncResult[Any]], *, unknown: Iterable[AsyncResult[Any]] = (), timeout: float = PATIENCE

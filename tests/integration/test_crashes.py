@@ -127,6 +127,21 @@ def test_a_task_that_may_run_only_once_never_runs_twice_and_its_loss_is_told(sit
 
 
 @pytest.mark.databases("sqlite")
+def test_a_task_that_may_run_only_once_is_not_handed_back_when_a_shutdown_cuts_it_short(site: Site) -> None:
+    """R32: it had begun, so it ends as FAILURE; what had not begun waits for the next worker."""
+    worker = site.start("--shutdown-timeout", "0", concurrency=1)
+    running = work_at_most_once.delay(60.0)
+    site.wait_for_start(running)
+    waiting = work_at_most_once.delay()
+    assert worker.stop() == 0
+    assert (running.state, waiting.state) == (states.FAILURE, states.PENDING)
+    site.start(concurrency=1)
+    account = site.account([running, waiting])
+    assert account.fates == {running.id: states.FAILURE, waiting.id: states.SUCCESS}
+    assert account.reruns == 0
+
+
+@pytest.mark.databases("sqlite")
 def test_a_child_that_died_is_replaced_and_its_task_runs_again_at_once(site: Site) -> None:
     """R1: the supervisor takes a dead child's tasks back without waiting for a lease, here 20 seconds."""
     worker = site.start(concurrency=1)

@@ -61,22 +61,3 @@ def test_a_worker_that_lost_its_lease_cannot_overwrite_what_its_successor_does(s
     fresh = work.delay()
     assert fresh.get(timeout=60)
     site.account([early, late, fresh])
-
-
-def test_a_worker_frozen_for_longer_than_its_lease_begins_anew(site: Site) -> None:
-    """R5: it stops what it runs, and nothing of that is stored; without a rescuer it simply goes on."""
-    worker = site.start(concurrency=1, **SHORT_LEASE)
-    result = wait_at_gate.delay(str(site.gates))
-    site.wait_for_start(result)
-    worker.freeze()
-    successor = site.start(concurrency=1, **SHORT_LEASE)
-    second = site.wait_for_start(result, 2)
-    worker.thaw()
-    worker.wait_until_it_says("begins anew")
-    site.open_gate(second)
-    assert result.get(timeout=60) == second.attempt
-    assert successor.stop() == 0
-    fresh = work.delay()
-    assert fresh.get(timeout=60)
-    account = site.account([result, fresh])
-    assert account.ends[result.id] == 1

@@ -282,12 +282,22 @@ class DatabaseBroker(Broker):
                 )
         return count
 
-    def lose(self, holder: Holder, running: Iterable[str], *, max_losses: int, reason: str) -> int:
-        charged = set(running)
-        return sum(
-            self._end(row, holder, charged=dashed(row[0]) in charged, max_losses=max_losses, reason=reason)
-            for row in self._held_rows(holder.worker, holder.slot)
-        )
+    def lose(
+        self, holder: Holder, running: Iterable[str], *, begun: Iterable[str] = (), max_losses: int, reason: str
+    ) -> int:
+        charged, not_to_repeat = set(running), set(begun)
+        count = 0
+        for row in self._held_rows(holder.worker, holder.slot):
+            task_id = dashed(row[0])
+            count += self._end(
+                row,
+                holder,
+                charged=task_id in charged,
+                begun=task_id in not_to_repeat,
+                max_losses=max_losses,
+                reason=reason,
+            )
+        return count
 
     def give_back(self, holder: Holder, ids: Sequence[str]) -> int:
         count = 0
@@ -456,14 +466,23 @@ class DatabaseBroker(Broker):
             where += f" AND EXISTS (SELECT 1 FROM {WORKER} w WHERE w.id = worker_id AND {ended})"
         return self.engine.query(f"SELECT {_HELD} FROM {TASK} WHERE {where}", params)
 
-    def _end(self, row: Sequence[Any], holder: Holder, *, charged: bool, max_losses: int, reason: str) -> int:
+    def _end(
+        self,
+        row: Sequence[Any],
+        holder: Holder,
+        *,
+        charged: bool,
+        begun: bool = False,
+        max_losses: int,
+        reason: str,
+    ) -> int:
         """Take one claim back from a dead owner: again, or an end. Guarded by the attempt, so only one rescuer wins."""
         id_, attempt, _slot, losses, at_most_once, revoked, history, _started = row
         task_id = dashed(id_)
         done: Outcome | Return
         if revoked:
             done = _revoked(task_id, attempt)
-        elif charged and (at_most_once or losses + 1 >= max_losses):
+        elif (at_most_once and (charged or begun)) or (charged and losses + 1 >= max_losses):
             why = "it is to run at most once" if at_most_once else f"{losses + 1} workers died over it (poison)"
             done = _failure(task_id, attempt, exceptions.WorkerLostError(f"{reason}; {why}."), state=states.FAILURE)
         else:
