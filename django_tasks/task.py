@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -28,46 +27,24 @@ from .backends import get_broker
 from .conf import settings
 from .context import current_request
 from .eager import run_eagerly
+from .options import (
+    RETRY_OPTIONS,
+    as_arguments,
+    as_call,
+    check_attributes,
+    check_call,
+    check_declared,
+    is_name,
+)
 from .request import Context, request_of
 from .result import AsyncResult, EagerResult
-from .retry import validate_backoff, validate_max_retries, validate_seconds
+from .retry import validate_max_retries
 from .serialization import dumps, exception_to_data
 
 __all__ = ["Task", "current_task", "send_task", "shared_task"]
 
-#: Methods that an option may fill in; the others are not for replacing.
-HANDLERS = frozenset({"before_start", "on_success", "on_failure", "on_retry", "after_return", "shadow_name"})
-#: What ``retry()`` may change beside arguments and time; the rest of the call stays as it was.
-RETRY_OPTIONS = (
-    *("queue", "routing_key", "exchange", "priority", "headers", "shadow", "argsrepr", "kwargsrepr"),
-    *("ignore_result", "serializer", "compression"),
-)
-
 P = ParamSpec("P")
 R = TypeVar("R")
-
-#: Options of Celery's, or of ours to come, whose machinery this version does not have: refused, never swallowed.
-LATER = {
-    "rate_limit": "limits",
-    "time_limit": "time limits",
-    "soft_time_limit": "time limits",
-    "unique": "uniqueness",
-    "concurrency": "limits",
-    "debounce": "uniqueness",
-    "throttle": "limits",
-    "key": "limits",
-    "per_worker": "limits",
-    "periodic": "periodic tasks",
-    "durable": "the Redis broker",
-    "acks_on_failure_or_timeout": "redelivery of failed tasks (retry them)",
-    "acks_on_failure": "redelivery of failed tasks (retry them)",
-    "acks_on_timeout": "time limits",
-    "link": "workflows",
-    "link_error": "workflows",
-    "group_id": "workflows",
-    "chord": "workflows",
-    "chain": "workflows",
-}
 
 
 class Task(Generic[P, R]):
@@ -167,7 +144,7 @@ class Task(Generic[P, R]):
             getattr(own, name) is not getattr(Task, name)
             for name in ("on_success", "on_failure", "on_retry", "after_return")
         )
-        _validate(self)
+        check_attributes(Task, self)
 
     # Calling
 
@@ -205,7 +182,7 @@ class Task(Generic[P, R]):
         """
         args, kwargs = self._checked(args, kwargs)
         if options:
-            _refuse_unknown(options, self.name)
+            check_call(options, self.name)
         if settings.TASK_ALWAYS_EAGER:
             return self._run_here(args, kwargs, options)
         return _handle(client.send(self.name, args, kwargs, options, self), self.name, options, self)
@@ -232,7 +209,7 @@ class Task(Generic[P, R]):
         if not connections[using].in_atomic_block or (using == settings.DATABASE and not eager):
             return self.apply_async(args, kwargs, **options)
         args, kwargs = self._checked(args, kwargs)
-        _refuse_unknown(options, self.name)
+        check_call(options, self.name)
         options = {**options, "task_id": options.get("task_id") or ids.new_id()}
         client.build(self.name, args, kwargs, options, self)  # what is wrong with the call is told here, not later
         if not eager:
@@ -259,15 +236,15 @@ class Task(Generic[P, R]):
         ``resize.enqueue_many((id,) for id in ids)``. Options as for :meth:`apply_async`, the same for all.
         """
         if options:
-            _refuse_unknown(options, self.name)
+            check_call(options, self.name)
         if options.get("task_id") is not None:
             raise TypeError("enqueue_many() makes the ids itself: the option 'task_id' names one call")
         if settings.TASK_ALWAYS_EAGER:
-            asked = [_as_call(call) for call in calls]
+            asked = [as_call(call) for call in calls]
             for args, kwargs in asked:  # all or none
                 client.build(self.name, *self._checked(args, kwargs), options, self)
             return [self.apply_async(args, kwargs, **options) for args, kwargs in asked]
-        checked = (self._checked(*_as_call(call)) for call in calls)
+        checked = (self._checked(*as_call(call)) for call in calls)
         sent = client.send_many(self.name, checked, options, self)
         return [_handle(one, self.name, options, self) for one in sent]
 
@@ -285,7 +262,7 @@ class Task(Generic[P, R]):
         to have been retried. Options as for :meth:`apply_async`; it does not wait for ``countdown`` or ``eta``.
         """
         args, kwargs = self._checked(args, kwargs)
-        _refuse_unknown(options, self.name)
+        check_call(options, self.name)
         message = client.build(self.name, args, kwargs, options, self)
         throw = settings.TASK_EAGER_PROPAGATES if throw is None else throw
         return run_eagerly(message, throw=throw, retries=validate_max_retries(retries, name="retries") or 0)
@@ -373,7 +350,7 @@ class Task(Generic[P, R]):
         request = self.request
         if task_id is not None and task_id != request.id:
             raise ValueError("update_state() tells of the running task; the state of another one is not ours to set")
-        if state is not None and not _is_name(state, 64):
+        if state is not None and not is_name(state, 64):
             raise ValueError(f"A state is a name of at most 64 characters, not {state!r}")
         if state in states.PROPAGATE_STATES:
             meta = _as_exception_data(meta)
@@ -432,7 +409,7 @@ class Task(Generic[P, R]):
     def _checked(
         self, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None
     ) -> tuple[Sequence[Any], Mapping[str, Any]]:
-        args, kwargs = _as_arguments(self.name, args, kwargs)
+        args, kwargs = as_arguments(self.name, args, kwargs)
         if self.typing:
             self._arguments.check(args, kwargs)
         if self._models is not None:
@@ -540,15 +517,15 @@ def send_task(
     name: str, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
 ) -> AsyncResult[Any]:
     """Send a task by name, also one that this process does not know; a known one gives its declared options."""
-    if not _is_name(name, 255):
+    if not is_name(name, 255):
         raise ValueError(f"A task's name is a string of 1 to 255 characters, not {name!r}")
     task = registry.tasks.get(name)
     if task is not None:
         return cast("AsyncResult[Any]", task.apply_async(args, kwargs, **options))
     if settings.TASK_ALWAYS_EAGER:
         raise exceptions.NotRegistered(name, ", so TASK_ALWAYS_EAGER cannot run it")
-    _refuse_unknown(options, name)
-    return _handle(client.send(name, *_as_arguments(name, args, kwargs), options), name, options)
+    check_call(options, name)
+    return _handle(client.send(name, *as_arguments(name, args, kwargs), options), name, options)
 
 
 def _declare(function: Any, options: dict[str, Any]) -> Task[..., Any]:
@@ -566,7 +543,7 @@ def _declare(function: Any, options: dict[str, Any]) -> Task[..., Any]:
     name = options.pop("name", None) or registry.gen_task_name(function)
     if not isinstance(bind, bool):
         raise exceptions.ImproperlyConfigured(f"@shared_task(bind={bind!r}) on {name}: bind must be True or False")
-    _check_declared(options, name)
+    check_declared(Task, options, name)
     # AMQP's names for where a message goes: here, to a queue.
     queue = options.pop("routing_key", None), options.pop("exchange", None)
     if options.get("queue") is None and any(queue):
@@ -584,90 +561,6 @@ def _declare(function: Any, options: dict[str, Any]) -> Task[..., Any]:
     return cast("Task[..., Any]", registry.tasks.register(task))
 
 
-def _check_declared(options: Mapping[str, Any], name: str) -> None:
-    known = {one: value for one, value in vars(Task).items() if not one.startswith("_")}
-    fixed = {one for one, value in known.items() if callable(value) or isinstance(value, property)} - HANDLERS
-    for option, value in options.items():
-        where = f"@shared_task({option}=…) on {name}: "
-        if option in LATER and value is not None:
-            raise exceptions.ImproperlyConfigured(f"{where}{_not_yet(option)}")
-        if option in fixed or option == "run":
-            raise exceptions.ImproperlyConfigured(f"{where}this is a method of every task, not an option")
-        if option not in known and (close := difflib.get_close_matches(option, known, 1, 0.8)):
-            raise exceptions.ImproperlyConfigured(f"{where}did you mean {close[0]!r}?")
-
-
-def _not_yet(option: str) -> str:
-    return f"this version has no {LATER[option]} yet, and ignores no option silently"
-
-
-def _refuse_unknown(options: Mapping[str, Any], name: str) -> None:
-    for option in options:
-        if option in client.CALL_OPTIONS or option in client.MEANINGLESS:
-            continue
-        if option in LATER:
-            if options[option] in (None, [], ()):
-                continue
-            raise TypeError(f"apply_async({option}=…) of {name}: {_not_yet(option)}")
-        if close := difflib.get_close_matches(option, client.CALL_OPTIONS, 1, 0.8):
-            raise TypeError(f"apply_async() of {name} has no option {option!r}; did you mean {close[0]!r}?")
-
-
-_OPTIONAL_BOOL: tuple[Any, str] = (bool | None, "True, False or None")
-#: What an attribute of a task has to be, where nothing else looks at it.
-_ATTRIBUTES: dict[str, tuple[Any, str]] = {
-    **dict.fromkeys(("atomic", "typing", "retry_jitter", "pydantic", "pydantic_strict"), (bool, "True or False")),
-    **dict.fromkeys(("ignore_result", "acks_late", "reject_on_worker_lost", "track_started"), _OPTIONAL_BOOL),
-    **dict.fromkeys(("store_errors_even_if_ignored", "store_eager_result"), _OPTIONAL_BOOL),
-    **dict.fromkeys(("serializer", "compression"), (str | None, "the name of a format, or None")),
-    **dict.fromkeys(("pydantic_context", "pydantic_dump_kwargs"), (Mapping | None, "a dict or None")),
-    "retry_kwargs": (Mapping, "a dict"),
-}
-
-
-def _validate(task: Task[Any, Any]) -> None:
-    """Raise ``ImproperlyConfigured`` for an attribute that no run could use."""
-    where = f"Task {task.name}: "
-    try:
-        if not _is_name(task.name, 255):
-            raise ValueError(f"name must be a string of 1 to 255 characters, not {task.name!r}")
-        validate_max_retries(task.max_retries)
-        validate_seconds(task.default_retry_delay, name="default_retry_delay")
-        validate_seconds(task.retry_backoff_max, name="retry_backoff_max")
-        validate_backoff(task.retry_backoff)
-        if task.queue is not None:
-            routing.validate_queue(task.queue)
-        if task.priority is not None:
-            routing.validate_priority(task.priority)
-        for name in ("autoretry_for", "dont_autoretry_for", "throws"):
-            given = getattr(task, name) or ()
-            given = tuple(given) if isinstance(given, tuple | list | set | frozenset) else (given,)
-            if not all(isinstance(one, type) and issubclass(one, BaseException) for one in given):
-                raise ValueError(f"{name} must hold exception classes, not {given!r}")
-            setattr(task, name, given)
-        for name, (kind, allowed) in _ATTRIBUTES.items():
-            if not isinstance(getattr(task, name), kind):
-                raise ValueError(f"{name} must be {allowed}, not {getattr(task, name)!r}")
-        if task.store_errors_even_if_ignored is False:
-            raise ValueError("store_errors_even_if_ignored must be None or True: failures are always kept here")
-        if task.expires is not None:
-            client.expiry_of(task.expires)
-        unknown = set(task.retry_kwargs) - set(inspect.signature(Task.retry).parameters) - set(RETRY_OPTIONS)
-        if unknown:
-            raise ValueError(f"retry_kwargs has {sorted(unknown)[0]!r}, which retry() does not take")
-        for name in _class_attributes(task) & LATER.keys():
-            value = getattr(task, name)
-            if value is not None and not callable(value) and LATER[name] != "workflows":
-                raise ValueError(f"{name}: {_not_yet(name)}")
-    except (TypeError, ValueError) as error:
-        raise exceptions.ImproperlyConfigured(f"{where}{error}") from error
-
-
-def _class_attributes(task: Task[Any, Any]) -> set[str]:
-    """Return what the classes between the task and :class:`Task` define."""
-    return {name for cls in type(task).__mro__ if cls not in Task.__mro__ for name in vars(cls)}
-
-
 def _as_exception_data(meta: Any) -> Any:
     """Return an exception, or the ``exc_type`` and ``exc_message`` that Celery wants to be told, as stored data."""
     if isinstance(meta, Mapping) and "exc_type" in meta:
@@ -683,34 +576,10 @@ def _as_exception_data(meta: Any) -> Any:
     return exception_to_data(meta if isinstance(meta, BaseException) else exceptions.TaskError(meta))
 
 
-def _is_name(value: object, longest: int) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= longest
-
-
 def _handle(task_id: str, name: str, options: Mapping[str, Any], task: Any = None) -> AsyncResult[Any]:
     result: AsyncResult[Any] = AsyncResult(task_id, task_name=name)
     result.ignored = client.drops_result(options, task)
     return result
-
-
-def _as_arguments(name: str, args: Any, kwargs: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
-    args = () if args is None else args
-    kwargs = {} if kwargs is None else kwargs
-    if not isinstance(args, list | tuple):
-        raise TypeError(f"args of {name} must be a list or tuple, not {type(args).__name__}")
-    if not isinstance(kwargs, Mapping):
-        raise TypeError(f"kwargs of {name} must be a dict, not {type(kwargs).__name__}")
-    return args, kwargs
-
-
-def _as_call(call: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
-    if isinstance(call, Mapping):
-        return (), call
-    if isinstance(call, list | tuple):
-        if len(call) == 2 and isinstance(call[0], list | tuple) and isinstance(call[1], Mapping):
-            return call[0], call[1]
-        return call, {}
-    raise TypeError(f"A call is a tuple of arguments, a dict of keyword arguments or a pair of both, not {call!r}")
 
 
 def _by_name(name: str) -> Any:

@@ -81,7 +81,7 @@ class DatabaseBench(Bench):
                     f"{column} = {EARLIER[connection.vendor].format(column=column, seconds=seconds)}"
                     for column in columns.split()
                 )
-                cursor.execute(f"UPDATE {model._meta.db_table} SET {sets}", [])  # noqa: S608 - our own names
+                cursor.execute(f"UPDATE {model._meta.db_table} SET {sets}", [])
 
     def record(self, task_id: str) -> Record | None:
         return get_results(self.alias).read(task_id)

@@ -14,19 +14,22 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import DatabaseError, connection, transaction
 
 from django_tasks import Task, shared_task
 from django_tasks.backends import get_broker
 from django_tasks.backends.base import Queues, WorkerInfo
+from django_tasks.backends.database import DatabaseBroker
 from django_tasks.backends.message import Holder
 from django_tasks.exceptions import OperationalError
-from django_tasks.models import TaskResult
 from django_tasks.models import Task as WaitingTask
+from django_tasks.models import TaskResult
 from django_tasks.worker.child import IDLE, WAKE, Child, ChildOptions
 from django_tasks.worker.slots import Slot
+
+T = TypeVar("T")
 
 ALL = Queues()
 #: A table of the site: which task left which mark, as often as it ran.
@@ -147,7 +150,7 @@ def send(journal: Journal, task: Task[..., Any], *args: Any, **options: Any) -> 
     return None
 
 
-def work() -> None:
+def work(journal: Journal) -> None:
     """Be a worker with one slot, until nothing is left to do."""
     broker = get_broker()
     info = WorkerInfo("crashing@here", "here", os.getpid(), "prefork", 1, ALL, "test", PATIENCE)
@@ -157,10 +160,12 @@ def work() -> None:
     running = Child(holder, slot, theirs, ChildOptions(ALL, most_claims=4))
     threading.Thread(target=supervise, args=(ours, running), daemon=True).start()
     running.run()
+    if held := insist(lambda: broker.held(holder.worker)):
+        journal.write("problem", f"a worker that has nothing to do holds {held}")
     insist(lambda: broker.unregister(holder.worker))
 
 
-def insist[T](call: Callable[[], T]) -> T:
+def insist(call: Callable[[], T]) -> T:
     """Do it, as a supervisor does, until it is known to be done."""
     while True:
         with contextlib.suppress(OperationalError):
@@ -169,8 +174,6 @@ def insist[T](call: Callable[[], T]) -> T:
 
 def supervise(channel: socket.socket, running: Child) -> None:
     """Wake the child when something is due; stop it when nothing will be. On a broker of its own."""
-    from django_tasks.backends.database import DatabaseBroker
-
     broker = DatabaseBroker()
     while word := channel.recv(64):
         if not word.endswith(IDLE):

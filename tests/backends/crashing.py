@@ -111,7 +111,7 @@ def run(journal: workload.Journal, how: str, at: int) -> None:
     prepare()
     point = CrashPoint(how, at)
     workload.send_all(journal)
-    workload.work()
+    workload.work(journal)
     journal.write("statements", point.count)
 
 
@@ -119,7 +119,7 @@ def recover(journal: workload.Journal, crash: str) -> None:
     """A day later, another worker takes back what was lost and does what is left; then account for everything."""
     DatabaseBench("default").let_pass(86_400)
     get_broker().rescue(max_losses=3)
-    workload.work()
+    workload.work(journal)
     for problem in workload.problems(journal, crash):
         journal.write("problem", problem)
     journal.write("accounted")

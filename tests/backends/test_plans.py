@@ -52,8 +52,8 @@ def fill(database: TestDatabase, offset: int) -> None:
         database,
         "INSERT INTO django_tasks_task (id, name, queue, priority, created_at, due_at, body, encoding, state, attempt,"
         f" retries, losses, at_most_once, awaited) SELECT {id_}, 'app.task', CASE WHEN n % 4 = 0 THEN 'other' ELSE"
-        f" 'default' END, n % 5, {moment.format(0)}, {moment.format(f'{offset} + n')}, '[[],{{}}]', '', 'PENDING', 0, 0, 0,"
-        f" false, false FROM {numbers}",
+        f" 'default' END, n % 5, {moment.format(0)}, {moment.format(f'{offset} + n')}, '[[],{{}}]', '', 'PENDING', 0,"
+        f" 0, 0, false, false FROM {numbers}",
     )
 
 

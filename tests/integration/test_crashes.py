@@ -32,7 +32,7 @@ def kill_all_children(worker: Worker) -> None:
 def test_a_process_killed_at_any_instant_loses_no_task(site: Site) -> None:
     """R1, R2: kill -9 of children, supervisors and whole workers under load; reruns stay within 4 per fault."""
     workers = [site.start(**MANY_LOSSES) for _ in range(2)]
-    sent = work.enqueue_many([(0.03,)] * 200)
+    sent = []
     faults: list[tuple[Callable[[Worker], None], bool]] = [  # what is done to a worker, and does it end the worker?
         (kill_a_child, False),
         (kill_a_child, False),
@@ -45,7 +45,9 @@ def test_a_process_killed_at_any_instant_loses_no_task(site: Site) -> None:
     ]
     for number, (fault, ends) in enumerate(faults):
         at = number % 2
-        site.wait_for_entries(len(site.journal("start")) + 10, "start")
+        begun = len(site.journal("start"))
+        sent += work.enqueue_many([(0.03,)] * 30)
+        site.wait_for_entries(begun + 10, "start")
         fault(workers[at])
         if ends:
             workers[at] = site.start(**MANY_LOSSES)
@@ -62,8 +64,9 @@ def test_nothing_runs_twice_while_workers_come_and_go_in_order(site: Site) -> No
     site.wait_for_entries(40, "start")
     assert first.stop() == 0
     site.start()
+    begun = len(site.journal("start"))
     sent += [work.delay(0.01) for _ in range(50)]
-    site.wait_for_entries(len(site.journal("start")) + 20, "start")
+    site.wait_for_entries(begun + 20, "start")
     assert second.stop() == 0
     account = site.account(sent)
     assert set(account.fates.values()) == {states.SUCCESS}
@@ -74,11 +77,12 @@ def test_an_atomic_task_takes_effect_exactly_once(site: Site) -> None:
     """R3: the row, the state and the result commit together, wherever kill -9 falls."""
     with connection.cursor() as cursor:
         cursor.execute("CREATE TABLE effects (task_id varchar(36))")
-    sent = insert_atomically.enqueue_many([(0.02,)] * 60)
-    faults = 4
-    for _ in range(faults):
+    sent = []
+    for _ in range(4):
         worker = site.start(**MANY_LOSSES)
-        site.wait_for_entries(len(site.journal("start")) + 6, "start")
+        begun = len(site.journal("start"))
+        sent += insert_atomically.enqueue_many([(0.02,)] * 15)
+        site.wait_for_entries(begun + 6, "start")
         worker.kill_tree()
     site.start(**MANY_LOSSES)
     account = site.account(sent)
@@ -110,11 +114,12 @@ def test_a_task_that_kills_its_process_is_put_aside_after_three_attempts(site: S
 def test_a_task_that_may_run_only_once_never_runs_twice_and_its_loss_is_told(site: Site) -> None:
     """R32: ``acks_late=False``; what a crash took ends as FAILURE with WorkerLostError."""
     worker = site.start(**SHORT_LEASE)
-    sent = work_at_most_once.enqueue_many([(0.05,)] * 60)
-    site.wait_for_entries(6, "start")
-    kill_a_child(worker)
-    site.wait_for_entries(16, "start")
-    worker.kill_tree()
+    sent = []
+    for kill in (kill_a_child, kill_all_children, Worker.kill_tree):
+        begun = len(site.journal("start"))
+        sent += work_at_most_once.enqueue_many([(0.03,)] * 20)
+        site.wait_for_entries(begun + 6, "start")
+        kill(worker)
     site.start(**SHORT_LEASE)
     account = site.account(sent)
     assert account.reruns == 0

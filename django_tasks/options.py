@@ -1,0 +1,158 @@
+"""What a task may be declared with and a call may be given: a wrong option is an error at once, none is ignored."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from . import client, routing
+from .exceptions import ImproperlyConfigured
+from .retry import validate_backoff, validate_max_retries, validate_seconds
+
+#: Methods that an option may fill in; the others are not for replacing.
+HANDLERS = frozenset({"before_start", "on_success", "on_failure", "on_retry", "after_return", "shadow_name"})
+#: What ``retry()`` may change beside arguments and time; the rest of the call stays as it was.
+RETRY_OPTIONS = (
+    *("queue", "routing_key", "exchange", "priority", "headers", "shadow", "argsrepr", "kwargsrepr"),
+    *("ignore_result", "serializer", "compression"),
+)
+#: Options of Celery's, or of ours to come, whose machinery this version does not have: refused, never swallowed.
+LATER = {
+    "rate_limit": "limits",
+    "time_limit": "time limits",
+    "soft_time_limit": "time limits",
+    "unique": "uniqueness",
+    "concurrency": "limits",
+    "debounce": "uniqueness",
+    "throttle": "limits",
+    "key": "limits",
+    "per_worker": "limits",
+    "periodic": "periodic tasks",
+    "durable": "the Redis broker",
+    "acks_on_failure_or_timeout": "redelivery of failed tasks (retry them)",
+    "acks_on_failure": "redelivery of failed tasks (retry them)",
+    "acks_on_timeout": "time limits",
+    "link": "workflows",
+    "link_error": "workflows",
+    "group_id": "workflows",
+    "chord": "workflows",
+    "chain": "workflows",
+}
+
+
+def check_declared(base: type, options: Mapping[str, Any], name: str) -> None:
+    """Raise ``ImproperlyConfigured`` for an option of ``@shared_task`` that is misspelt, not available or no option.
+
+    ``base`` is :class:`~django_tasks.task.Task`, whose attributes are the options.
+    """
+    known = {one: value for one, value in vars(base).items() if not one.startswith("_")}
+    fixed = {one for one, value in known.items() if callable(value) or isinstance(value, property)} - HANDLERS
+    for option, value in options.items():
+        where = f"@shared_task({option}=…) on {name}: "
+        if option in LATER and value is not None:
+            raise ImproperlyConfigured(f"{where}{_not_yet(option)}")
+        if option in fixed or option == "run":
+            raise ImproperlyConfigured(f"{where}this is a method of every task, not an option")
+        if option not in known and (close := difflib.get_close_matches(option, known, 1, 0.8)):
+            raise ImproperlyConfigured(f"{where}did you mean {close[0]!r}?")
+
+
+def _not_yet(option: str) -> str:
+    return f"this version has no {LATER[option]} yet, and ignores no option silently"
+
+
+def check_call(options: Mapping[str, Any], name: str) -> None:
+    """Raise ``TypeError`` for an option of a call that is misspelt or not available."""
+    for option in options:
+        if option in client.CALL_OPTIONS or option in client.MEANINGLESS:
+            continue
+        if option in LATER:
+            if options[option] in (None, [], ()):
+                continue
+            raise TypeError(f"apply_async({option}=…) of {name}: {_not_yet(option)}")
+        if close := difflib.get_close_matches(option, client.CALL_OPTIONS, 1, 0.8):
+            raise TypeError(f"apply_async() of {name} has no option {option!r}; did you mean {close[0]!r}?")
+
+
+_OPTIONAL_BOOL: tuple[Any, str] = (bool | None, "True, False or None")
+#: What an attribute of a task has to be, where nothing else looks at it.
+_ATTRIBUTES: dict[str, tuple[Any, str]] = {
+    **dict.fromkeys(("atomic", "typing", "retry_jitter", "pydantic", "pydantic_strict"), (bool, "True or False")),
+    **dict.fromkeys(("ignore_result", "acks_late", "reject_on_worker_lost", "track_started"), _OPTIONAL_BOOL),
+    **dict.fromkeys(("store_errors_even_if_ignored", "store_eager_result"), _OPTIONAL_BOOL),
+    **dict.fromkeys(("serializer", "compression"), (str | None, "the name of a format, or None")),
+    **dict.fromkeys(("pydantic_context", "pydantic_dump_kwargs"), (Mapping | None, "a dict or None")),
+    "retry_kwargs": (Mapping, "a dict"),
+}
+
+
+def check_attributes(base: Any, task: Any) -> None:
+    """Raise ``ImproperlyConfigured`` for an attribute of a task that no run could use."""
+    where = f"Task {task.name}: "
+    try:
+        if not is_name(task.name, 255):
+            raise ValueError(f"name must be a string of 1 to 255 characters, not {task.name!r}")
+        validate_max_retries(task.max_retries)
+        validate_seconds(task.default_retry_delay, name="default_retry_delay")
+        validate_seconds(task.retry_backoff_max, name="retry_backoff_max")
+        validate_backoff(task.retry_backoff)
+        if task.queue is not None:
+            routing.validate_queue(task.queue)
+        if task.priority is not None:
+            routing.validate_priority(task.priority)
+        for name in ("autoretry_for", "dont_autoretry_for", "throws"):
+            given = getattr(task, name) or ()
+            given = tuple(given) if isinstance(given, tuple | list | set | frozenset) else (given,)
+            if not all(isinstance(one, type) and issubclass(one, BaseException) for one in given):
+                raise ValueError(f"{name} must hold exception classes, not {given!r}")
+            setattr(task, name, given)
+        for name, (kind, allowed) in _ATTRIBUTES.items():
+            if not isinstance(getattr(task, name), kind):
+                raise ValueError(f"{name} must be {allowed}, not {getattr(task, name)!r}")
+        if task.store_errors_even_if_ignored is False:
+            raise ValueError("store_errors_even_if_ignored must be None or True: failures are always kept here")
+        if task.expires is not None:
+            client.expiry_of(task.expires)
+        unknown = set(task.retry_kwargs) - set(inspect.signature(base.retry).parameters) - set(RETRY_OPTIONS)
+        if unknown:
+            raise ValueError(f"retry_kwargs has {sorted(unknown)[0]!r}, which retry() does not take")
+        for name in _class_attributes(base, task) & LATER.keys():
+            value = getattr(task, name)
+            if value is not None and not callable(value) and LATER[name] != "workflows":
+                raise ValueError(f"{name}: {_not_yet(name)}")
+    except (TypeError, ValueError) as error:
+        raise ImproperlyConfigured(f"{where}{error}") from error
+
+
+def _class_attributes(base: type, task: Any) -> set[str]:
+    """Return what the classes between the task and ``base`` define."""
+    return {name for cls in type(task).__mro__ if cls not in base.__mro__ for name in vars(cls)}
+
+
+def as_arguments(name: str, args: Any, kwargs: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """Return ``args`` and ``kwargs``, empty for ``None``. Raises ``TypeError`` for what is no list or no dict."""
+    args = () if args is None else args
+    kwargs = {} if kwargs is None else kwargs
+    if not isinstance(args, list | tuple):
+        raise TypeError(f"args of {name} must be a list or tuple, not {type(args).__name__}")
+    if not isinstance(kwargs, Mapping):
+        raise TypeError(f"kwargs of {name} must be a dict, not {type(kwargs).__name__}")
+    return args, kwargs
+
+
+def as_call(call: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """Return one of the calls of ``enqueue_many()`` as ``(args, kwargs)``. Raises ``TypeError`` for what is none."""
+    if isinstance(call, Mapping):
+        return (), call
+    if isinstance(call, list | tuple):
+        if len(call) == 2 and isinstance(call[0], list | tuple) and isinstance(call[1], Mapping):
+            return call[0], call[1]
+        return call, {}
+    raise TypeError(f"A call is a tuple of arguments, a dict of keyword arguments or a pair of both, not {call!r}")
+
+
+def is_name(value: object, longest: int) -> bool:
+    """Tell whether ``value`` is a text of 1 to ``longest`` characters."""
+    return isinstance(value, str) and 0 < len(value) <= longest
