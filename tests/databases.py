@@ -210,8 +210,8 @@ class MariaDBDatabases(ServerDatabases):
         for (table,) in execute(server_url, f"SHOW TABLES FROM {template}"):
             [(_, definition)] = execute(server_url, f"SHOW CREATE TABLE {template}.`{table}`")
             self._statements.append(definition)
-            if execute(server_url, f"SELECT 1 FROM {template}.`{table}` LIMIT 1"):  # noqa: S608 - our own names
-                self._statements.append(f"INSERT INTO `{table}` SELECT * FROM {template}.`{table}`")  # noqa: S608
+            if execute(server_url, f"SELECT 1 FROM {template}.`{table}` LIMIT 1"):
+                self._statements.append(f"INSERT INTO `{table}` SELECT * FROM {template}.`{table}`")
 
     def make(self, directory: Path) -> str:
         url = self.make_empty()

@@ -27,7 +27,7 @@ class Sale(NamedTuple):
 
 def invent(count: int, *, prices: Sequence[tuple[str, Decimal]], start: datetime, seed: int) -> Iterator[Sale]:
     """Yield ``count`` sales in the order of time, of the named products at their prices, from ``start`` on."""
-    chance = Random(seed)  # noqa: S311 - sales to look at, not secrets
+    chance = Random(seed)
     sold_at, turnover = start, Decimal(0)
     for number in range(1, count + 1):
         product, price = chance.choice(prices)

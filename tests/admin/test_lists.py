@@ -312,7 +312,7 @@ def test_a_moment_read_from_the_ledger_finds_its_row_again(database: TestDatabas
     [row] = saved([finished()])
     clock = clocks.get(database.vendor, "clock_timestamp()")
     with database.connection.cursor() as cursor:
-        cursor.execute(f"UPDATE django_tasks_taskresult SET finished_at = {clock}")  # noqa: S608
+        cursor.execute(f"UPDATE django_tasks_taskresult SET finished_at = {clock}")
     moment = TaskResult.objects.get(pk=row.pk).finished_at
     assert moment.tzinfo is UTC
     assert abs((datetime.now(UTC) - moment).total_seconds()) < 60
