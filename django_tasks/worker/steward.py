@@ -35,6 +35,8 @@ logger = logging.getLogger("django_tasks.worker")
 VISIBLE_AFTER = 0.8
 #: The supervisor gives a blocked child's claims back after so many seconds; the child itself would have done so before.
 GIVE_BACK_FOR_CHILD_AFTER = 2 * GIVE_BACK_AFTER
+#: Seconds after a wake-up at which it is looked whether more is due, if another child is idle.
+SURVEY_AFTER_WAKE = 0.1
 #: What is due but cannot be claimed here (its name is unknown) is looked at again after so many seconds.
 SURVEY_AFTER_VAIN = 1.0
 #: Seconds that a killed child's tasks may take to be handed back before the worker exits all the same.
@@ -324,6 +326,7 @@ class Steward:
             if self._declared_idle:
                 self._declare_idle(False)
             self._due["waker"] = self._due["survey"] = time.monotonic() + 3600.0
+            self._next_due = None  # nobody could run it; found again when somebody is idle
             return
         if self._waker is None:
             self._waker = self._broker.waker()
@@ -352,7 +355,8 @@ class Steward:
         self._due["survey"] = now + 5.0
         self._next_due = now + survey.next_due if survey.next_due is not None else None
         if survey.due and not (vain and self._on_drained is not None):
-            self._next_due = None
+            # One child may not be enough, and behind the first task of a priority others become due unseen.
+            self._due["survey"] = now + SURVEY_AFTER_WAKE
             self._wake_one()
         elif self._on_drained is not None and not self._busy():
             self._on_drained()

@@ -18,7 +18,7 @@ from tests.backends.calls import a_message, a_worker, claim, finish, send, succe
 
 DAY = timedelta(days=1)
 #: The longest that a claim may take beside a pruning, in seconds: for a machine that is busy with other tests, too.
-PATIENCE = 5.0
+PATIENCE = 15.0
 
 
 def old_results(broker: Broker, count: int, state: str = states.SUCCESS) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+
+import psutil
 import pytest
 
 from django_tasks import states
@@ -35,6 +38,34 @@ def test_what_is_claimed_behind_a_task_that_holds_the_interpreter_goes_to_anothe
     site.wait_for(lambda: all(result.state == states.SUCCESS for result in short), timeout=LONG / 2)
     assert not long.ready()
     assert len(site.journal("start")) == 21, "one of them ran twice"
+
+
+@pytest.mark.databases("sqlite", "postgresql")
+def test_what_becomes_due_while_one_process_is_busy_is_run_by_the_idle_one(site: Site) -> None:
+    """R9: each of several moments is kept, also when they follow each other within milliseconds."""
+    site.start()
+    long = wait_at_gate.apply_async((str(site.gates),), countdown=0.5)
+    later = [work.apply_async(countdown=0.5 + 0.02 * number) for number in range(10)]
+    start = site.wait_for_start(long)
+    site.wait_for(lambda: all(result.state == states.SUCCESS for result in later), timeout=4)
+    site.open_gate(start)
+    assert site.account([long, *later]).reruns == 0
+
+
+@pytest.mark.databases("sqlite", "postgresql")
+def test_a_worker_whose_processes_are_all_busy_costs_nothing_while_something_is_due(site: Site) -> None:
+    """The supervisor does not watch for what nobody could take."""
+    worker = site.start(concurrency=1)
+    later = work.apply_async(countdown=1.5)
+    long = work.delay(4.0)
+    site.wait_for_start(long)
+    site.wait_for(lambda: Task.objects.due().exists())
+    supervisor = psutil.Process(worker.pid)
+    before = supervisor.cpu_times()
+    time.sleep(1)  # that is the measurement
+    after = supervisor.cpu_times()
+    assert after.user + after.system - before.user - before.system < 0.3
+    assert later.get(timeout=60)
 
 
 @pytest.mark.databases("sqlite")

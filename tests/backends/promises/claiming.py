@@ -197,3 +197,19 @@ class Claiming:
         finish(broker, Holder(0, 0), *(success(one) for one in left))
         assert sorted([*taken, *ids(left)]) == sorted(sent)
         assert {bench.state(one) for one in sent} == {states.SUCCESS}
+
+    def test_one_broker_serves_many_threads(self, broker: Broker, holder: Holder, bench: Bench) -> None:
+        sent = send(broker, *(a_message() for _ in range(60)))
+
+        def work(_: int) -> list[str]:
+            taken = []
+            while found := claim(broker, holder, limit=4):
+                assert finish(broker, holder, *(success(one) for one in found)) == frozenset()
+                assert broker.renew(holder.worker, processed=1)
+                taken += ids(found)
+            return taken
+
+        with ThreadPoolExecutor(3) as pool:
+            taken = [one for some in pool.map(work, range(3)) for one in some]
+        assert sorted(taken) == sorted(sent)
+        assert broker.held(holder.worker) == []

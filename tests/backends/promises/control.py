@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
-
-import pytest
 
 from django_tasks import states
 from django_tasks.backends.base import Broker, Queues
@@ -83,25 +80,23 @@ class Watching:
 class Cancelling:
     """revoke() and purge()"""
 
-    @pytest.mark.parametrize("make", [waiting, scheduled, retried, unroutable], ids=lambda make: make.__name__)
-    def test_what_waits_ends_at_once(
-        self, broker: Broker, holder: Holder, bench: Bench, make: Callable[[Broker, Holder], str]
-    ) -> None:
+    def test_what_waits_ends_at_once(self, broker: Broker, holder: Holder, bench: Bench) -> None:
         """R12: it never starts, over restarts of every worker."""
-        task_id = make(broker, holder)
-        attempts = record_of(bench, task_id).attempt
-        assert broker.revoke([task_id]) == 1
-        record = record_of(bench, task_id)
-        assert (record.state, record.finished) == (states.REVOKED, True)
-        assert "TaskRevokedError" in (record.result or "")
-        assert record.attempt >= attempts
-        bench.let_pass(7_200)
-        others = bench.new_broker()
-        others.adopt(["x.unknown"])
-        others.rescue(max_losses=9)
-        assert claim(others, a_worker(others)) == []
-        assert others.revoke([task_id]) == 0
-        assert record_of(bench, task_id).state == states.REVOKED
+        for make in (waiting, scheduled, retried, unroutable):
+            task_id = make(broker, holder)
+            attempts = record_of(bench, task_id).attempt
+            assert broker.revoke([task_id]) == 1
+            record = record_of(bench, task_id)
+            assert (record.state, record.finished) == (states.REVOKED, True)
+            assert "TaskRevokedError" in (record.result or "")
+            assert record.attempt >= attempts
+            bench.let_pass(7_200)
+            others = bench.new_broker()
+            others.adopt(["x.unknown"])
+            others.rescue(max_losses=9)
+            assert claim(others, a_worker(others)) == []
+            assert others.revoke([task_id]) == 0
+            assert record_of(bench, task_id).state == states.REVOKED, make.__name__
 
     def test_revoke_counts_what_was_found_unfinished(self, broker: Broker, holder: Holder, bench: Bench) -> None:
         done, runs, waits = send(broker, *(a_message(priority=9 - n) for n in range(3)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import time_machine
@@ -106,37 +107,37 @@ class Finishing:
         assert bench.record(delivery.id) == told
 
     @pytest.mark.parametrize("claimed_again", [False, True])
-    @pytest.mark.parametrize("how", ["rescued", "given back", "taken from a dead slot", "returned"])
-    def test_a_lost_attempt_can_change_nothing(
-        self, broker: Broker, holder: Holder, bench: Bench, how: str, claimed_again: bool
-    ) -> None:
+    def test_a_lost_attempt_can_change_nothing(self, broker: Broker, bench: Bench, claimed_again: bool) -> None:
         """R5: whoever lost its lease has no say any more, whether somebody else has the task by now or not yet."""
-        send(broker)
-        lost = claim_one(broker, holder)
-        if how == "rescued":
-            lose(broker, bench, holder)
-        elif how == "given back":
-            assert broker.give_back(holder, [lost.id]) == 1
-        elif how == "returned":
-            assert not finish(broker, holder, Return(lost.id, lost.attempt))
-        else:
-            assert broker.lose(holder, [], max_losses=9, reason="it died") == 1
-        others = bench.new_broker()
-        other = a_worker(others)
-        if claimed_again:
-            found = claim_one(others, other)
-            assert found.attempt == lost.attempt + 1
-        before = bench.record(lost.id)
-        for zombie in (success(lost), success(lost, keep=False), Return(lost.id, lost.attempt, states.RETRY, delay=9)):
-            assert finish(broker, holder, zombie) == {lost.id}
-        assert not broker.report(lost.id, lost.attempt, "PROGRESS", "{}")
-        assert broker.is_revoked(lost.id, lost.attempt)
-        broker.mark_started({(lost.id, lost.attempt): 1.0})
-        assert bench.record(lost.id) == before
-        if not claimed_again:
-            found = claim_one(others, other)
-        assert finish(others, other, success(found)) == frozenset()
-        assert bench.state(lost.id) == states.SUCCESS
+        for how in ("rescued", "given back", "taken from a dead slot", "returned"):
+            holder = a_worker(broker)
+            send(broker)
+            lost = claim_one(broker, holder)
+            if how == "rescued":
+                lose(broker, bench, holder)
+            elif how == "given back":
+                assert broker.give_back(holder, [lost.id]) == 1
+            elif how == "returned":
+                assert not finish(broker, holder, Return(lost.id, lost.attempt))
+            else:
+                assert broker.lose(holder, [], max_losses=9, reason="it died") == 1
+            others = bench.new_broker()
+            other = a_worker(others)
+            if claimed_again:
+                found = claim_one(others, other)
+                assert found.attempt == lost.attempt + 1
+            before = bench.record(lost.id)
+            retry = Return(lost.id, lost.attempt, states.RETRY, delay=9)
+            for zombie in (success(lost), success(lost, keep=False), retry):
+                assert finish(broker, holder, zombie) == {lost.id}, how
+            assert not broker.report(lost.id, lost.attempt, "PROGRESS", "{}")
+            assert broker.is_revoked(lost.id, lost.attempt)
+            broker.mark_started({(lost.id, lost.attempt): 1.0})
+            assert bench.record(lost.id) == before
+            if not claimed_again:
+                found = claim_one(others, other)
+            assert finish(others, other, success(found)) == frozenset()
+            assert bench.state(lost.id) == states.SUCCESS
 
     def test_a_refused_outcome_leaves_its_neighbours_alone(self, broker: Broker, holder: Holder, bench: Bench) -> None:
         sent = send(broker, *(a_message(priority=-number) for number in range(4)))
@@ -146,26 +147,25 @@ class Finishing:
         assert finish(broker, holder, *done) == {lost.id, fourth.id}
         assert [bench.state(one) for one in sent] == ["SUCCESS", "PENDING", None, "STARTED"]
 
-    @pytest.mark.parametrize("fields", UNSTORABLE.values(), ids=UNSTORABLE)
     def test_an_outcome_that_cannot_be_stored_takes_nobody_along(
-        self, broker: Broker, holder: Holder, bench: Bench, fields: dict[str, str]
+        self, broker: Broker, holder: Holder, bench: Bench
     ) -> None:
         """Neighbours are stored and new tasks claimed; the offender ends as FAILURE if it cannot be stored as it is."""
-        sent = send(broker, *(a_message() for _ in range(3)))
-        first, offender, last = claim(broker, holder)
-        [waiting] = send(broker)
-        wrong = Outcome(offender.id, offender.attempt, states.SUCCESS, **fields)  # type: ignore[arg-type]
-        step = broker.step([success(first), wrong, success(last)], holder=holder, limit=5)
-        assert step.refused == frozenset()
-        assert ids(step.deliveries) == [waiting]
-        assert bench.state(first.id) == bench.state(last.id) == states.SUCCESS
-        told = record_of(bench, offender.id)
-        if told.state == states.SUCCESS:
-            assert told.result == wrong.result
-        else:
-            assert told.state == states.FAILURE
-            assert "EncodeError" in (told.result or "")
-        assert len(sent) == 3
+        for what, fields in UNSTORABLE.items():
+            send(broker, *(a_message() for _ in range(3)))
+            first, offender, last = claim(broker, holder)
+            [waiting] = send(broker)
+            wrong = Outcome(offender.id, offender.attempt, states.SUCCESS, **fields)  # type: ignore[arg-type]
+            step = broker.step([success(first), wrong, success(last)], holder=holder, limit=5)
+            assert step.refused == frozenset()
+            assert ids(step.deliveries) == [waiting]
+            assert bench.state(first.id) == bench.state(last.id) == states.SUCCESS, what
+            told = record_of(bench, offender.id)
+            if told.state == states.SUCCESS:
+                assert told.result == wrong.result
+            else:
+                assert told.state == states.FAILURE
+                assert "EncodeError" in (told.result or ""), what
 
     def test_a_batch_of_large_results_is_stored(self, broker: Broker, holder: Holder, bench: Bench) -> None:
         """Each is within ``PAYLOAD_LIMIT``; together they are more than some servers take in one statement."""
@@ -254,18 +254,16 @@ class Returning:
         assert finish(broker, holder, *returns) == frozenset()
         assert [bench.state(one) for one in sent] == [states.REVOKED] * 3
 
-    @pytest.mark.parametrize(
-        "wrong",
-        [{"history": "a\x00\ud800"}, {"queue": "x" * 300}, {"priority": 10**9}],
-        ids=["history", "queue", "priority"],
-    )
     def test_a_return_that_cannot_be_stored_takes_nobody_along(
-        self, broker: Broker, holder: Holder, bench: Bench, wrong: dict[str, str]
+        self, broker: Broker, holder: Holder, bench: Bench
     ) -> None:
-        send(broker, a_message(), a_message(), a_message())
-        first, offender, last = claim(broker, holder)
-        back = Return(offender.id, offender.attempt, states.RETRY, delay=60, **wrong)  # type: ignore[arg-type]
-        assert finish(broker, holder, Return(first.id, first.attempt), back, success(last)) == frozenset()
-        assert (bench.state(first.id), bench.state(last.id)) == (states.PENDING, states.SUCCESS)
-        assert bench.state(offender.id) in {states.RETRY, states.FAILURE}
-        assert broker.held(holder.worker) == []
+        wrongs: list[dict[str, Any]] = [{"history": "a\x00\ud800"}, {"queue": "x" * 300}, {"priority": 10**9}]
+        for wrong in wrongs:
+            send(broker, a_message(), a_message(), a_message())
+            first, offender, last = claim(broker, holder)
+            back = Return(offender.id, offender.attempt, states.RETRY, delay=60, **wrong)
+            assert finish(broker, holder, Return(first.id, first.attempt), back, success(last)) == frozenset()
+            assert (bench.state(first.id), bench.state(last.id)) == (states.PENDING, states.SUCCESS)
+            assert bench.state(offender.id) in {states.RETRY, states.FAILURE}
+            assert broker.held(holder.worker) == []
+            broker.purge(ALL)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -27,52 +26,52 @@ def _as_sent(one: Delivery | Message) -> list[object]:
 class Sending:
     """publish()"""
 
-    @pytest.mark.parametrize("count", [1, 3])
-    def test_a_message_is_delivered_as_it_was_sent(self, broker: Broker, holder: Holder, count: int) -> None:
-        sent = [
-            a_message(
-                name="tests.strange",
-                queue="some.queue:1",
-                body=STRANGE,
-                priority=-7,
-                custom_id="order-Ω-1",
-                encoding="json",
-                options='{"headers":{"a":"b"}}',
-                at_most_once=True,
-                root_id=new_id(),
-                parent_id=new_id(),
-            )
-            for _ in range(count)
-        ]
-        send(broker, *sent)
-        found = {one.id: one for one in claim(broker, holder)}
-        assert len(found) == count
-        for message in sent:
-            delivery = found[message.id]
-            assert _as_sent(delivery) == _as_sent(message)
-            assert (delivery.attempt, delivery.retries, delivery.losses, delivery.history) == (1, 0, 0, None)
-            assert (delivery.expires_in, delivery.revoked) == (None, False)
+    def test_a_message_is_delivered_as_it_was_sent(self, broker: Broker, holder: Holder) -> None:
+        for count in (1, 3):
+            sent = [
+                a_message(
+                    name="tests.strange",
+                    queue="some.queue:1",
+                    body=STRANGE,
+                    priority=-7,
+                    custom_id="order-Ω-1",
+                    encoding="json",
+                    options='{"headers":{"a":"b"}}',
+                    at_most_once=True,
+                    root_id=new_id(),
+                    parent_id=new_id(),
+                )
+                for _ in range(count)
+            ]
+            send(broker, *sent)
+            found = {one.id: one for one in claim(broker, holder)}
+            assert len(found) == count
+            for message in sent:
+                delivery = found[message.id]
+                assert _as_sent(delivery) == _as_sent(message)
+                assert (delivery.attempt, delivery.retries, delivery.losses, delivery.history) == (1, 0, 0, None)
+                assert (delivery.expires_in, delivery.revoked) == (None, False)
 
-    @pytest.mark.parametrize("count", [1, 3])
-    def test_a_plain_message_gets_the_defaults(self, broker: Broker, holder: Holder, count: int) -> None:
-        before = broker.now().timestamp() - 0.01
-        sent = [Message(id=new_id(), name="n", queue="q", body="[[],{}]") for _ in range(count)]
-        send(broker, *sent)
-        found = {one.id: one for one in claim(broker, holder)}
-        after = broker.now().timestamp() + 0.01
-        for message in sent:
-            assert _as_sent(found[message.id]) == _as_sent(message)
-            assert before <= found[message.id].due <= after
+    def test_a_plain_message_gets_the_defaults(self, broker: Broker, holder: Holder) -> None:
+        for count in (1, 3):
+            before = broker.now().timestamp() - 0.01
+            sent = [Message(id=new_id(), name="n", queue="q", body="[[],{}]") for _ in range(count)]
+            send(broker, *sent)
+            found = {one.id: one for one in claim(broker, holder)}
+            after = broker.now().timestamp() + 0.01
+            for message in sent:
+                assert _as_sent(found[message.id]) == _as_sent(message)
+                assert before <= found[message.id].due <= after
 
-    @pytest.mark.parametrize("count", [1, 3, 1_001])
-    def test_a_rolled_back_transaction_leaves_nothing(self, broker: Broker, bench: Bench, count: int) -> None:
+    def test_a_rolled_back_transaction_leaves_nothing(self, broker: Broker, bench: Bench) -> None:
         """R21: within the caller's transaction a rollback leaves no task."""
-        messages = [a_message() for _ in range(count)]
-        with bench.rolled_back():
-            broker.publish(messages)
-            assert bench.state(messages[0].id) == states.PENDING
-        assert not broker.survey(ALL).due
-        assert bench.record(messages[0].id) is None
+        for count in (1, 3, 1_001):
+            messages = [a_message() for _ in range(count)]
+            with bench.rolled_back():
+                broker.publish(messages)
+                assert bench.state(messages[0].id) == states.PENDING
+            assert not broker.survey(ALL).due
+            assert bench.record(messages[0].id) is None
 
     def test_what_a_transaction_sends_may_be_claimed_once_it_commits(
         self, broker: Broker, bench: Bench, holder: Holder
@@ -82,14 +81,14 @@ class Sending:
             assert not bench.new_broker().survey(ALL).due
         assert sorted(ids(claim(broker, holder))) == sorted(sent)
 
-    @pytest.mark.parametrize("count", [2, 1_001])
-    def test_messages_are_accepted_all_or_none(self, broker: Broker, bench: Bench, count: int) -> None:
-        messages = [a_message() for _ in range(count)]
-        messages[-1].body = None  # type: ignore[assignment]  # which cannot be stored
-        with pytest.raises(Exception, match=r"(?i)null"):
-            broker.publish(messages)
-        assert not broker.survey(ALL).due
-        assert bench.record(messages[0].id) is None
+    def test_messages_are_accepted_all_or_none(self, broker: Broker, bench: Bench) -> None:
+        for count in (2, 1_001):
+            messages = [a_message() for _ in range(count)]
+            messages[-1].body = None  # type: ignore[assignment]  # which cannot be stored
+            with pytest.raises(Exception, match=r"(?i)null"):
+                broker.publish(messages)
+            assert not broker.survey(ALL).due
+            assert bench.record(messages[0].id) is None
 
     def test_an_id_sent_twice_is_stored_once(self, broker: Broker, holder: Holder, bench: Bench) -> None:
         first, other = a_message(body='[["first"],{}]'), a_message()
@@ -121,21 +120,17 @@ class Sending:
         assert record is not None
         assert record.result == '"new"'
 
-    @pytest.mark.parametrize(
-        "when", [lambda now: {"delay": 3_600}, lambda now: {"eta": now + timedelta(hours=1)}], ids=["delay", "eta"]
-    )
-    @pytest.mark.parametrize("count", [1, 2])
-    def test_a_later_task_waits_for_its_time(
-        self, broker: Broker, bench: Bench, when: Callable[..., dict[str, Any]], count: int
-    ) -> None:
+    def test_a_later_task_waits_for_its_time(self, broker: Broker, bench: Bench) -> None:
         """R9, R10: never early by the broker's clock; a far ETA is a row that survives whoever wrote it."""
-        holder = a_worker(broker)
-        sent = send(broker, *(a_message(**when(broker.now())) for _ in range(count)))
-        assert claim(broker, holder) == []
-        survey = broker.survey(ALL)
-        assert not survey.due
-        assert survey.next_due == pytest.approx(3_600, abs=60)
-        bench.let_pass(3_500)
-        assert claim(broker, holder) == []
-        bench.let_pass(101)
-        assert sorted(ids(claim(bench.new_broker(), holder))) == sorted(sent)
+        for kinds in (["delay"], ["eta"], ["delay", "eta"]):
+            holder = a_worker(broker)
+            when: dict[str, Any] = {"delay": 3_600, "eta": broker.now() + timedelta(hours=1)}
+            sent = send(broker, *(a_message(**{kind: when[kind]}) for kind in kinds))
+            assert claim(broker, holder) == []
+            survey = broker.survey(ALL)
+            assert not survey.due
+            assert survey.next_due == pytest.approx(3_600, abs=60)
+            bench.let_pass(3_500)
+            assert claim(broker, holder) == []
+            bench.let_pass(101)
+            assert sorted(ids(claim(bench.new_broker(), holder))) == sorted(sent)
