@@ -208,7 +208,8 @@ class Steward:
         timeout = max(0.0, min(timers) - now)
         wards = [ward.channel for ward in self._wards.values() if not ward.gone]
         listening: list[Any] = [self._bell_in, *wards]
-        if self._waker is not None and (descriptor := self._waker.fileno()) is not None:
+        # While all are busy nobody hears a hint, and one left unread would end every sleep at once.
+        if self._waker is not None and self._any_idle() and (descriptor := self._waker.fileno()) is not None:
             listening.append(descriptor)
         with contextlib.suppress(OSError, ValueError):  # a channel or the waker's connection is gone: found out below
             select.select(listening, [], [], timeout)
