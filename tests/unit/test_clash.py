@@ -110,7 +110,10 @@ def test_a_distribution_without_a_record_does_no_harm(tmp_path: Path) -> None:
 
 def start_django(site: Path) -> subprocess.CompletedProcess[str]:
     program = (
-        "import sys; sys.path = [p for p in sys.path if p]; sys.path.insert(0, sys.argv[1])\n"
+        # An editable install of ours, as CI has it, would step in for a package that lacks its __init__.
+        "import os, sys\n"
+        "ours = [p for p in sys.path if not p or os.path.isfile(os.path.join(p, 'django_tasks', '__init__.py'))]\n"
+        "sys.path = [sys.argv[1], *(p for p in sys.path if p not in ours)]\n"
         "import django; from django.conf import settings\n"
         "settings.configure(INSTALLED_APPS=['django_tasks'], SECRET_KEY='x')\n"
         "django.setup()\n"
