@@ -211,8 +211,13 @@ class Child:
                 index, delivery = self._claims.popleft()
                 self._slot.start(index, held, delivery.attempt)
                 self._running_since = start = time.monotonic()
-            if delivery.losses or self._tracks(delivery):
-                self._show(delivery)
+            if delivery.at_most_once or delivery.losses or self._tracks(delivery):
+                shown = self._show(delivery)
+                if delivery.at_most_once and not shown:  # or a server that crashes now would hand it out again
+                    with self._lock:
+                        self._running_since = None
+                        self._outcomes.append(Return(delivery.id, delivery.attempt))
+                    continue
             if signals.task_received.receivers:
                 signals.task_received.emit(self.holder.name, request=delivery)
             execution = execute(delivery, worker=name)
@@ -243,10 +248,12 @@ class Child:
         track = getattr(task, "track_started", None)
         return settings.TASK_TRACK_STARTED if track is None else bool(track)
 
-    def _show(self, delivery: Delivery) -> None:
-        """Make the attempt visible before it begins; a suspect's last trace, if it takes this process along."""
+    def _show(self, delivery: Delivery) -> bool:
+        """Make the attempt visible, durably, before it begins: a suspect's last trace, if it takes this process along."""
         with contextlib.suppress(OperationalError), self._lock:
             self._broker.mark_started({(delivery.id, delivery.attempt): 0.0})
+            return True
+        return False
 
     def _tell(self, execution: Execution) -> None:
         """Somebody wants to hear of this outcome: store it at once, then tell, unless it was refused."""
