@@ -249,7 +249,7 @@ class Child:
         return settings.TASK_TRACK_STARTED if track is None else bool(track)
 
     def _show(self, delivery: Delivery) -> bool:
-        """Make the attempt visible, durably, before it begins: a suspect's last trace, if it takes this process along."""
+        """Make the attempt visible, durably, before it begins: a suspect's last trace, if it kills this process."""
         with contextlib.suppress(OperationalError), self._lock:
             self._broker.mark_started({(delivery.id, delivery.attempt): 0.0})
             return True
