@@ -7,13 +7,14 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from django.db import transaction
 
 from django_tasks import states
 from django_tasks.backends.base import Broker, ResultWaker, Waker
-from django_tasks.backends.database.wakers import ListeningCaller
+from django_tasks.backends.database.wakers import ECHOES, FileWatcher, ListeningCaller
 from django_tasks.backends.message import Holder
 from django_tasks.exceptions import OperationalError
 from tests.backends.bench import Bench
@@ -188,3 +189,16 @@ def test_whichever_way_a_task_ends_its_caller_is_told(broker: Broker, holder: Ho
                 assert broker.finish_within(success(delivery), "w")  # type: ignore[attr-defined]
                 assert not readable(descriptor, 0)
         assert readable(descriptor, LONG)
+
+
+def test_a_change_of_the_log_is_hinted_at_again_until_its_commit_must_be_seen(tmp_path: Path) -> None:
+    """A commit changes the file before it can be seen; its last bytes may leave size and time as they are."""
+    log = tmp_path / "db.sqlite3-wal"
+    log.write_bytes(b"first")
+    watcher = FileWatcher(str(tmp_path / "db.sqlite3"))
+    assert not watcher.woken()
+    log.write_bytes(b"the first frame of a commit")
+    assert watcher.woken()
+    for _ in ECHOES:
+        eventually(watcher.woken)
+    assert not watcher.woken()

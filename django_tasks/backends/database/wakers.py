@@ -18,6 +18,9 @@ from .postgresql import DONE_CHANNEL, WAKE_CHANNEL
 #: Seconds between looks, fresh and after :data:`CALM` idle seconds.
 LOOK, LOOK_CALM = 0.002, 0.02
 CALM = 10.0
+#: Seconds after a change at which it is hinted at again: a commit is seen a moment after its first bytes are written,
+#: and its last ones may change neither the log's size nor, within one tick of the kernel's clock, its time.
+ECHOES = (0.004, 0.012, 0.04)
 #: Where nothing tells, an idle worker asks every so many seconds at most.
 POLL_MOST = 0.5
 #: The net below notifications, seconds.
@@ -53,6 +56,7 @@ class FileWatcher(Waker):
 
     def __init__(self, path: str) -> None:
         self._path = f"{path}-wal"
+        self._echoes: list[float] = []
         self._last = self._look()
 
     def fileno(self) -> int | None:
@@ -62,9 +66,15 @@ class FileWatcher(Waker):
         return LOOK if idle_for < CALM else LOOK_CALM
 
     def woken(self) -> bool:
-        now = self._look()
-        changed, self._last = now != self._last, now
-        return changed
+        found, now = self._look(), time.monotonic()
+        if found != self._last:
+            self._last = found
+            self._echoes = [now + delay for delay in ECHOES]
+            return True
+        if self._echoes and now >= self._echoes[0]:
+            self._echoes.pop(0)
+            return True
+        return False
 
     def close(self) -> None:
         pass
