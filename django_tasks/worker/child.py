@@ -137,10 +137,7 @@ class Child:
         while True:
             try:
                 with self._lock:
-                    stepped = self._exchange(limit)
-                for task_id in stepped.refused:
-                    logger.warning("Task %s is not this worker's any more: its outcome is dropped", task_id)
-                return stepped
+                    return self._exchange(limit)
             except OperationalError as error:
                 logger.error("%s. Trying again in %.1f s.", error, delay)
                 time.sleep(delay * random.uniform(0.5, 1.5))
@@ -165,6 +162,8 @@ class Child:
             self._in_doubt = True
             raise
         self._generation = broker.generation
+        for task_id in stepped.refused:
+            logger.warning("Task %s is not this worker's any more: its outcome is dropped", task_id)
         return stepped
 
     def _reconcile(self) -> None:
