@@ -18,7 +18,9 @@ from benchmarks.contestant import PEERS
 from benchmarks.peers import environment
 from benchmarks.subjects import Figures
 
-BROKERS = ("postgresql", "sqlite", "mariadb")
+BROKERS = ("postgresql", "sqlite", "mariadb", "redis")
+#: Ours on Redis, by what it keeps of a task that is not done.
+REDIS = {"no rows": "workbeat-redis", "durable": "workbeat-redis-durable"}
 #: Above this load average the machine is not ours alone: rates mean little, CPU per task something.
 QUIET_LOAD = 0.7
 
@@ -40,6 +42,7 @@ def arguments(line: Sequence[str] | None = None) -> argparse.Namespace:
 
     command = subject("throughput", "tasks per second and CPU per task of a worker with two processes")
     command.add_argument("--tasks", type=_positive, default=60_000, help="no-op tasks; slower peers get fewer")
+    command.add_argument("--pool", default="prefork=2", metavar="POOL", help="how our worker runs them")
     command = subject("limit", "the bare claim-and-finish loop of this machine, and ours", peers=False)
     command.add_argument("--tasks", type=_positive, default=60_000, help="no-op tasks")
     command = subject("enqueue", "sending, one by one and in bulk")
@@ -53,6 +56,12 @@ def arguments(line: Sequence[str] | None = None) -> argparse.Namespace:
     command.add_argument("--tasks", type=_positive, default=60_000, help="no-op tasks that are measured")
     command.add_argument("--waiting", type=_positive, default=1_000_000, help="rows waiting behind them")
     command.add_argument("--finished", type=_positive, default=5_000_000, help="rows in the ledger")
+    command = subject("flow", "the cost of limits, fairness, uniqueness and tags", peers=False)
+    command.add_argument("--tasks", type=_positive, default=30_000, help="no-op tasks of each kind")
+    command = subject("workflow", "chords and chains from the call to the result, and a large group", rounds=1)
+    command.add_argument("--members", type=_positive, default=1_000, help="tasks in the chord's header")
+    command.add_argument("--length", type=_positive, default=100, help="tasks in the chain")
+    command.add_argument("--large", type=_positive, default=100_000, help="tasks in the group that is only sent")
     command = subjects.add_parser("profile", help="where a worker's time goes, by py-spy and pg_stat_statements")
     command.add_argument("--broker", choices=BROKERS, default="postgresql", help="where ours keeps its tasks")
     command.add_argument("--tasks", type=_positive, default=60_000, help="no-op tasks")
@@ -82,15 +91,30 @@ def orders(given: argparse.Namespace) -> dict[str, tuple[str, str, dict[str, Any
             label: ("workbeat", broker, {"tasks": given.tasks, "waiting": waiting, "finished": finished})
             for label, (waiting, finished) in sizes.items()
         }
-    options = {name: getattr(given, name) for name in ("tasks", "samples", "seconds") if hasattr(given, name)}
+    if subject == "flow":
+        controls = {"no limits": "", "limits of other tasks": "unused"}
+        controls |= {name: name for name in ("concurrency", "rate", "fair", "unique", "tagged")}
+        return {
+            label: ("workbeat", broker, {"tasks": given.tasks, "control": control})
+            for label, control in controls.items()
+        }
+    if subject == "workflow":
+        options = {"members": given.members, "length": given.length, "large": given.large}
+        peers = [name for name in given.peers if name in ("celery", "celery-tuned")]
+        return {"workbeat": ("workbeat", broker, options)} | {
+            name: (name, PEERS[name][0], {**options, "large": 0}) for name in peers
+        }
+    options = {name: getattr(given, name) for name in ("tasks", "samples", "seconds", "pool") if hasattr(given, name)}
     chosen = {"workbeat": ("workbeat", broker, options)}
-    if subject == "throughput":
+    if broker == "redis":
+        chosen = {f"workbeat, {word}": (name, broker, options) for word, name in REDIS.items()}
+    elif subject == "throughput":
         chosen["workbeat-ignored"] = ("workbeat-ignored", broker, options)
-    if subject in ("throughput", "limit", "enqueue") and broker != "mariadb":
+    if subject in ("throughput", "limit", "enqueue") and broker not in ("mariadb", "redis"):
         chosen["bare"] = ("bare", broker, options)
     for name in getattr(given, "peers", ()):
         kind, share = PEERS[name]
-        fewer = {"tasks": max(1_000, given.tasks * share // 1_000)} if subject == "throughput" else {}
+        fewer = {"tasks": max(1_000, given.tasks * share // 1_000), "pool": ""} if subject == "throughput" else {}
         if subject != "latency" or name in ("celery", "celery-tuned", "huey"):  # the others keep no results
             chosen[name] = (name, kind, options | fewer)
     return chosen
@@ -108,7 +132,12 @@ def measure(subject: str, contestant: str, kind: str, options: dict[str, Any]) -
         done = subprocess.run(
             [interpreter, "-m", "benchmarks.run", json.dumps(order | place)],
             cwd=Path(__file__).parents[1],
-            env={**os.environ, "BENCHMARK_URL": server.url, "DATABASE_URL": server.url},
+            env={
+                **os.environ,
+                "BENCHMARK_URL": server.url,
+                "DATABASE_URL": server.url,
+                "BENCHMARK_DIRECTORY": str(server.directory),
+            },
             capture_output=True,
             text=True,
             check=False,

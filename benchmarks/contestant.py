@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 #: Contestants by name: module and class. Only the chosen one is imported; each lives in its own environment.
 CONTESTANTS = {
     "workbeat": "benchmarks.workbeat:Workbeat",
+    "workbeat-redis": "benchmarks.workbeat:WorkbeatRedis",
+    "workbeat-redis-durable": "benchmarks.workbeat:WorkbeatRedisDurable",
     "workbeat-ignored": "benchmarks.workbeat:WorkbeatIgnored",
     "bare": "benchmarks.bare:Bare",
     "celery": "benchmarks.peers.celery_redis:Celery",
@@ -36,6 +38,8 @@ class Contestant(ABC):
 
     #: The package whose version is told beside the figures; empty for code of the benchmarks themselves.
     distribution: ClassVar[str] = ""
+    #: How ours runs tasks, as ``runworker --pool`` takes it; the others have two processes.
+    pool: str = ""
     #: Can many tasks be sent with one call?
     sends_many: ClassVar[bool] = True
 
@@ -73,6 +77,18 @@ class Contestant(ABC):
     def wait_for_stamp(self, sent: Any) -> float:
         """Wait for what ``send_stamp`` sent and return its return value."""
         raise NotImplementedError(f"{self.distribution} keeps no results")
+
+    def run_chain(self, length: int) -> float:
+        """Send a chain of so many no-op tasks and wait for its end; return the seconds that took."""
+        raise NotImplementedError(f"{self.distribution} has no chains")
+
+    def run_chord(self, members: int) -> float:
+        """Send a chord of so many no-op tasks with one as its body and wait for that; return the seconds."""
+        raise NotImplementedError(f"{self.distribution} has no chords")
+
+    def send_group(self, members: int) -> float:
+        """Send a group of so many no-op tasks; return the seconds until they are all stored."""
+        raise NotImplementedError(f"{self.distribution} has no groups")
 
     def close(self) -> None:  # noqa: B027 - most have nothing to close
         """Let go of connections."""

@@ -20,6 +20,8 @@ _COMPARED = {
     "idle": {"worker % of a core": False},
     "memory": {"PSS MiB": False},
     "backlog": {},
+    "flow": {"total µs": False},
+    "workflow": {"chord of 1,000 s": False, "chain of 100 s": False},
 }
 
 
@@ -99,8 +101,8 @@ def budgets(subject: str, broker: str, ours: str, results: Results) -> Iterable[
     celery = results.get("celery", {})
     if subject in ("throughput", "limit"):
         if rate := ratio(mine["tasks/s"], celery.get("tasks/s")):
-            yield Budget("tasks/s against Celery + Redis", rate, {"sqlite": 35.0}.get(broker, 30.0), at_least=True)
-        yield Budget("CPU µs per task, worker and server", mine["total µs"], {"sqlite": 90.0}.get(broker, 120.0))
+            yield Budget("tasks/s against Celery + Redis", rate, {"sqlite": 35.0, "redis": 40.0}.get(broker, 30.0), at_least=True)
+        yield Budget("CPU µs per task, worker and server", mine["total µs"], {"sqlite": 90.0, "redis": 80.0}.get(broker, 120.0))
         if share := ratio(mine["total µs"], bare.get("total µs")):
             yield Budget("CPU against the bare loop", share, 2.0)
     elif subject == "enqueue" and broker == "postgresql":
@@ -113,12 +115,19 @@ def budgets(subject: str, broker: str, ours: str, results: Results) -> Iterable[
         yield Budget("start p50 ms", mine["start p50 ms"], 2.0)
         yield Budget("start p99 ms", mine["start p99 ms"], 8.0)
         yield Budget("result p50 ms", mine["result p50 ms"], 4.0)
+    elif subject == "workflow":
+        for name, limit in (("chord of 1,000 s", 0.5), ("chain of 100 s", 0.3)):
+            if name in mine:
+                yield Budget(name, mine[name], limit)
     elif subject == "idle":
         yield Budget("% of a core, worker and server", mine["worker % of a core"] + mine["server % of a core"], 0.3)
         if broker == "postgresql":
             yield Budget("statements a minute", mine["statements/min"], 30)
     elif subject == "memory" and (limit := celery.get("PSS MiB")):
         yield Budget("PSS MiB against Celery's", mine["PSS MiB"], limit)
+    elif subject == "flow":
+        if cost := ratio(results["limits of other tasks"]["total µs"], mine["total µs"]):
+            yield Budget("CPU per task while other tasks are limited, against none", cost, 1.02)
     elif subject == "backlog":
         for name, figures in results.items():
             if name != ours and (cost := ratio(figures["total µs"], mine["total µs"])):

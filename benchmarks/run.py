@@ -22,6 +22,8 @@ SUBJECTS: dict[str, Callable[..., dict[str, Any]]] = {
     "idle": subjects.idle,
     "memory": subjects.memory,
     "backlog": subjects.backlog,
+    "flow": subjects.flow,
+    "workflow": subjects.workflow,
     "profile": profile.profile,
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.contestant import Contestant
@@ -33,8 +34,9 @@ class _Moment:
     server: float
 
 
-def throughput(contestant: Contestant, server: Server, *, tasks: int) -> Figures:
+def throughput(contestant: Contestant, server: Server, *, tasks: int, pool: str = "") -> Figures:
     """Let a worker run ``tasks`` waiting no-op tasks: tasks per second, CPU µs per task in worker and server."""
+    contestant.pool = pool
     contestant.prepare()
     sent = contestant.send_many(tasks)
     with running(contestant.workers()) as workers:
@@ -64,6 +66,17 @@ def steady_state(contestant: Contestant, server: Server, workers: Workers, sent:
         "server µs": cpu,
         "total µs": worker + cpu,
     }
+
+
+def flow(contestant: Workbeat, server: Server, *, tasks: int, control: str) -> Figures:
+    """Send ``tasks`` no-op tasks under one kind of flow control and run them: µs to send one, then as throughput."""
+    contestant.control = control
+    contestant.prepare()
+    start = time.monotonic()
+    sent = contestant.send_many(tasks)
+    sending = (time.monotonic() - start) / tasks * 1e6
+    with running(contestant.workers()) as workers:
+        return {"send µs": sending, **steady_state(contestant, server, workers, sent)}
 
 
 def backlog(contestant: Workbeat, server: Server, *, tasks: int, waiting: int, finished: int) -> Figures:
@@ -159,6 +172,26 @@ def memory(contestant: Contestant, server: Server) -> Figures:
         time.sleep(2)
         used = memory_bytes(workers.pids)
         return {"PSS MiB": used["pss"] / 2**20, "RSS MiB": used["rss"] / 2**20}
+
+
+def workflow(contestant: Contestant, server: Server, *, members: int, length: int, large: int) -> Figures:
+    """Run chords and chains with an idle worker: seconds from the call to the result, medians of five; then send one
+    large group."""
+    contestant.prepare()
+    with running(contestant.workers()) as workers:
+        _run_some(contestant, workers)
+        contestant.run_chain(3)
+        contestant.run_chord(3)
+        figures: Figures = {
+            f"chord of {members:,} s": median(contestant.run_chord(members) for _ in range(5)),
+            f"chain of {length:,} s": median(contestant.run_chain(length) for _ in range(5)),
+        }
+    if large:
+        client, began = time.process_time(), _server_cpu(server)
+        figures[f"group of {large:,} sent s"] = contestant.send_group(large)
+        figures["client µs per member"] = (time.process_time() - client) / large * 1e6
+        figures["server µs per member"] = (_server_cpu(server) - began) / large * 1e6
+    return figures
 
 
 def _run_some(contestant: Contestant, workers: Workers) -> None:

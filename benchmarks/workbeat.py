@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -29,20 +31,35 @@ class Workbeat(Contestant):
 
         self.task = tasks.noop
         self.stamp = tasks.stamp
+        self.pass_on, self.count = tasks.pass_on, tasks.count
+        #: The task of ``benchmarks.project.limited`` to measure; empty: one without any flow control.
+        self.control = ""
         #: Results up to here are not counted.
         self.began = datetime(2000, 1, 1, tzinfo=UTC)
 
     def prepare(self) -> None:
+        from django_tasks.backends import close_all, get_broker
+
         call_command("migrate", verbosity=0)
+        if self.control:
+            os.environ["BENCHMARK_IMPORTS"] = "benchmarks.project.limited"  # for workers: these declare its limits
+        get_broker().now()  # as a worker's connection, it leaves SQLite in write-ahead mode
+        close_all()
 
     def workers(self) -> list[list[str]]:
-        return [[sys.executable, "-m", "benchmarks.project.manage", "runworker", "-c", "2"]]
+        return [[sys.executable, "-m", "benchmarks.project.manage", "runworker", "--pool", self.pool or "prefork=2"]]
 
     def send(self) -> Any:
         return self.task.delay().id
 
     def send_many(self, count: int) -> Sequence[Any]:
-        return [result.id for result in self.task.enqueue_many([()] * count)]
+        if self.control in ("", "unused"):
+            return [result.id for result in self.task.enqueue_many([()] * count)]
+        from benchmarks.project import limited
+
+        keys = 20 if self.control == "fair" else count
+        sent = getattr(limited, self.control).enqueue_many([(number % keys,) for number in range(count)])
+        return [result.id for result in sent]
 
     def is_done(self, task: Any) -> bool:
         return bool(self._results.filter(pk=task).exists())
@@ -55,6 +72,29 @@ class Workbeat(Contestant):
 
     def wait_for_stamp(self, sent: Any) -> float:
         return float(sent.get(timeout=30))
+
+    def run_chain(self, length: int) -> float:
+        from django_tasks import chain
+
+        began = time.monotonic()
+        chain(self.pass_on.s(0), *(self.pass_on.s() for _ in range(length - 1))).apply_async().get(timeout=300)
+        return time.monotonic() - began
+
+    def run_chord(self, members: int) -> float:
+        from django_tasks import chord
+
+        began = time.monotonic()
+        done = chord([self.pass_on.s(number) for number in range(members)])(self.count.s()).get(timeout=300)
+        if done != members:
+            raise AssertionError(f"The body got {done} results of {members}")
+        return time.monotonic() - began
+
+    def send_group(self, members: int) -> float:
+        from django_tasks import group
+
+        began = time.monotonic()
+        group(self.pass_on.s(number) for number in range(members)).apply_async()
+        return time.monotonic() - began
 
     def fill_results(self, count: int) -> None:
         """Add ``count`` copies of the newest result, each a second older than the one before."""
@@ -78,6 +118,23 @@ class Workbeat(Contestant):
         from django_tasks.models import TaskResult
 
         return TaskResult.objects
+
+
+class WorkbeatRedis(Workbeat):
+    """With Redis in front of SQLite, and no row before the end."""
+
+    durable = False
+
+    def __init__(self, url: str) -> None:
+        os.environ["BENCHMARK_TASKS"] = json.dumps({"BROKER_URL": url, "TASK_DURABLE": self.durable})
+        super().__init__(f"sqlite:///{os.environ['BENCHMARK_DIRECTORY']}/benchmark.sqlite3")
+        self.redis = url
+
+
+class WorkbeatRedisDurable(WorkbeatRedis):
+    """With a row until the end, as it comes."""
+
+    durable = True
 
 
 class WorkbeatIgnored(Workbeat):

@@ -13,30 +13,72 @@ __distribution__ = "django-workbeat"
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from .canvas import (
+        Signature,
+        StampingVisitor,
+        chain,
+        chord,
+        chunks,
+        group,
+        maybe_signature,
+        signature,
+        subtask,
+        xmap,
+        xstarmap,
+    )
+    from .context_hooks import register_context
     from .registry import register_task, tasks
-    from .result import AsyncResult, EagerResult
+    from .result import AsyncResult, EagerResult, GroupResult, ResultSet
     from .task import Task, current_task, send_task, shared_task
 
 _HOMES = {
     "AsyncResult": "result",
     "EagerResult": "result",
+    "GroupResult": "result",
+    "ResultSet": "result",
+    "Signature": "canvas",
+    "StampingVisitor": "canvas",
     "Task": "task",
+    "chain": "canvas",
+    "chord": "canvas",
+    "chunks": "canvas",
     "current_task": "task",
+    "group": "canvas",
+    "maybe_signature": "canvas",
+    "register_context": "context_hooks",
     "register_task": "registry",
     "send_task": "task",
     "shared_task": "task",
+    "signature": "canvas",
+    "subtask": "canvas",
     "tasks": "registry",
+    "xmap": "canvas",
+    "xstarmap": "canvas",
 }
 
 __all__ = [
     "AsyncResult",
     "EagerResult",
+    "GroupResult",
+    "ResultSet",
+    "Signature",
+    "StampingVisitor",
     "Task",
+    "chain",
+    "chord",
+    "chunks",
     "current_task",
+    "group",
+    "maybe_signature",
+    "register_context",
     "register_task",
     "send_task",
     "shared_task",
+    "signature",
+    "subtask",
     "tasks",
+    "xmap",
+    "xstarmap",
 ]
 
 

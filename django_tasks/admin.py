@@ -1,14 +1,13 @@
 """The admin of the to-do list, the ledger and the workers: to read, and to run again, cancel and delete.
 
-Rows are the engine's: nothing here adds or changes one. Each action is defined once and appears in the list and on the
-page of a row; both post to the list, where the permission is checked.
+Rows are the engine's: nothing here adds or changes one, but for limits, which are people's. Each action is defined once
+and appears in the list and on the page of a row; both post to the list, where the permission is checked.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
@@ -19,15 +18,17 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
-from django.utils import formats, timezone
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from . import changelists, dashboard, display, ids, operations, states
+from . import changelists, dashboard, display, ids, limits, operations, states
 from .conf import settings
-from .models import Call, Task, TaskResult, Worker
+from .display import moment
+from .models import Call, Limit, PeriodicTask, Task, TaskResult, Worker
+from .periodic_admin import PeriodicTaskAdmin
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -46,6 +47,7 @@ _STATE_HINTS: Mapping[str, Any] = {
     states.UNROUTABLE: gettext_lazy("No running worker knows this name. The task waits until one does."),
     states.WAITING: gettext_lazy("Waits for other tasks of its workflow."),
     states.RETRY: gettext_lazy("Waits for its next attempt."),
+    states.LIMITED: gettext_lazy("A limit or a pause holds it back, or a task that it is to follow."),
 }
 
 
@@ -130,7 +132,7 @@ class CallAdmin(ReadOnlyAdmin):
     """What the to-do list and the ledger have in common."""
 
     search_fields = ("name",)  # for the search field to appear; changelists say what it does
-    search_help_text = gettext_lazy("The id of a task, or the beginning of its name")
+    search_help_text = gettext_lazy("The id of a task, the beginning of its name, or tag: and a tag")
     list_display_links = ("task_name",)
 
     @admin.display(description=gettext_lazy("task"))
@@ -139,7 +141,10 @@ class CallAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("id"))
     def shown_id(self, row: Call) -> SafeString:
-        return format_html('<span class="djt-id">{}</span>', display.short(row.task_id, 80))
+        if row.custom_id:
+            return format_html('<span class="djt-id">{}</span>', display.short(row.custom_id, 80))
+        # The end of a UUIDv7 is its random part: what tells ids of the same moment apart.
+        return format_html('<span class="djt-id" title="{}">…{}</span>', row.pk, str(row.pk)[-12:])
 
     @admin.display(description=gettext_lazy("created"))
     def created(self, row: Call) -> Any:
@@ -457,11 +462,77 @@ class WorkerAdmin(ReadOnlyAdmin):
         }
 
 
+class LimitAdmin(ModelAdmin):
+    """What may start: rows are people's to change, and workers obey within about a second."""
+
+    list_display = ("name", "kind", "rate", "concurrency", "per_key", "fair", "overridden", "paused", "pause_reason")
+    list_filter = ("kind",)
+    search_fields = ("name",)
+    actions = ("pause_selected", "resume_selected")
+    fields = (
+        ("kind", "name"),
+        ("rate", "per_worker"),
+        "concurrency",
+        ("per_key", "fair"),
+        "overridden",
+        "declared",
+        ("paused_at", "paused_until"),
+        ("paused_by", "pause_reason"),
+    )
+    readonly_fields = ("overridden", "declared", "paused_at", "paused_until", "paused_by", "pause_reason")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).using(settings.DATABASE)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        # Another name would be another limit, and the first one stay declared.
+        return self.readonly_fields if obj is None else (*self.readonly_fields, "kind", "name")
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        # What the code declares comes back with the next worker that starts.
+        return super().has_delete_permission(request, obj) and not (obj is not None and obj.declared)
+
+    def has_pause_permission(self, request: HttpRequest) -> bool:
+        """May this person pause and resume?"""
+        return request.user.has_perm("django_tasks.pause_limit")
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        values = {name: getattr(obj, name) for name in limits.NOTHING}
+        saved = limits.change(obj.kind, obj.name, **values)
+        obj.pk, obj._state.db = saved.pk, settings.DATABASE
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        obj.delete(using=settings.DATABASE)
+
+    @admin.display(description=gettext_lazy("paused"), boolean=True)
+    def paused(self, row: Any) -> bool:
+        return bool(row.is_paused(timezone.now()))
+
+    @admin.action(permissions=["pause"], description=gettext_lazy("Pause selected queues and tasks"))
+    def pause_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        rows = list(queryset)
+        for row in rows:
+            limits.pause(row.kind, row.name, by=request.user.get_username())
+            self.log_change(request, row, "Paused.")
+        self.message_user(request, _("%(count)s paused.") % {"count": len(rows)}, messages.SUCCESS)
+
+    @admin.action(permissions=["pause"], description=gettext_lazy("Resume selected queues and tasks"))
+    def resume_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        count = 0
+        for row in list(queryset):
+            if limits.resume(row.kind, row.name):
+                count += 1
+                self.log_change(request, row, "Resumed.")
+        self.message_user(request, _("%(count)s resumed.") % {"count": count}, messages.SUCCESS)
+
+
 def register_all(site: admin.AdminSite) -> None:
     """Register the models on ``site``; on the default site that is done already."""
     site.register(Task, TaskAdmin)
     site.register(TaskResult, TaskResultAdmin)
     site.register(Worker, WorkerAdmin)
+    site.register(PeriodicTask, PeriodicTaskAdmin)
+    site.register(Limit, LimitAdmin)
 
 
 register_all(admin.site)
@@ -477,18 +548,13 @@ def badge(call: Any) -> SafeString:
     return format_html('<span class="djt-state djt-{}">{}</span>', known, display.short(shown, 64))
 
 
-def moment(when: datetime | None) -> SafeString | str:
-    """Return a moment in the reader's time zone, with the exact one for programs; ``""`` for none."""
-    if when is None:
-        return ""
-    local = timezone.localtime(when)
-    shown = f"{formats.date_format(local)} {local:%H:%M:%S}"
-    return format_html('<time datetime="{0}" title="{0}">{1}</time>', when.isoformat(timespec="milliseconds"), shown)
-
-
 def seconds(duration: float | None) -> str:
-    """Return a duration in seconds, to three digits; ``""`` for none."""
-    return "" if duration is None else f"{duration:.3g} s" if duration < 100 else f"{duration:,.0f} s"
+    """Return a duration to three digits, as ``0.25 s`` or ``3.1 ms``; ``""`` for none."""
+    if duration is None:
+        return ""
+    if 0 < duration < 0.1:
+        return f"{duration * 1_000:.3g} ms"
+    return f"{duration:.3g} s" if duration < 100 else f"{duration:,.0f} s"
 
 
 def _progress(task: Task, *, full: bool) -> dict[str, Any] | None:

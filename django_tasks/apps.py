@@ -15,6 +15,6 @@ class TasksConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from . import checks, registry  # noqa: F401 - checks register themselves
+        from . import builtin, checks, registry  # noqa: F401 - checks and tasks register themselves
 
         registry.autodiscover()

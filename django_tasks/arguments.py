@@ -51,6 +51,26 @@ class Arguments:
         except TypeError as error:
             raise TypeError(f"{self.name}(): {error}. It takes {self.signature}") from None
 
+    def takes(self, name: str) -> bool:
+        """Can an argument of this name be given?"""
+        named = self.signature.parameters.get(name)
+        if named is not None:
+            return named.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        return any(one.kind is inspect.Parameter.VAR_KEYWORD for one in self.signature.parameters.values())
+
+    def named(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of a call by their names, with defaults: the same for all ways to write the call.
+
+        Raises ``TypeError`` if the function cannot be called like this.
+        """
+        bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        found = dict(bound.arguments)
+        for name, one in self.signature.parameters.items():
+            if one.kind is inspect.Parameter.VAR_KEYWORD:
+                found |= found.pop(name)
+        return found
+
     def merged(
         self,
         old_args: Sequence[Any],

@@ -17,12 +17,15 @@ from django.utils.translation import gettext_lazy
 
 from . import dashboard, paging, states
 from .conf import QUEUE_NAME, settings
+from .models import TaskTag
 from .registry import tasks
 
 #: Never read for a list: a page of payloads may be a hundred megabytes.
 HEAVY = ("body", "options", "history", "result", "traceback", "meta")
 #: The parameters that hold a bookmark: rows older, or newer, than it.
 OLDER, NEWER = "older", "newer"
+#: What a search for a tag begins with.
+TAG = "tag:"
 #: A prefix that so many task names share is looked for along the states, not name by name.
 MOST_NAMES = 20
 
@@ -116,6 +119,8 @@ class TaskChangeList(PagedChangeList):
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
         queryset = super().get_queryset(request, exclude_parameters)
+        if self.query.startswith(TAG):
+            return queryset.filter(pk__in=tagged(self.query))
         return queryset.filter(name__startswith=self.query) if self.query else queryset
 
     def prepare(self, request: HttpRequest, rows: Sequence[Any]) -> None:
@@ -135,6 +140,8 @@ class ResultChangeList(PagedChangeList):
         queryset = super().get_queryset(request, exclude_parameters)
         if not self.query:
             return queryset
+        if self.query.startswith(TAG):
+            return queryset.filter(pk__in=tagged(self.query))
         # No collation finds a beginning along an index, but the names there are, are few.
         if not hasattr(self, "names"):
             self.names = [name for name in dashboard.finished_names() if name.startswith(self.query)]
@@ -144,7 +151,7 @@ class ResultChangeList(PagedChangeList):
         given = self.given()
         if "name" in given:
             return None
-        if "q" in given and len(self.names) <= MOST_NAMES:
+        if "q" in given and not self.query.startswith(TAG) and len(self.names) <= MOST_NAMES:
             return [self.queryset.filter(name=name) for name in self.names] or None
         if "state" in given:
             return None
@@ -160,6 +167,12 @@ class WorkerChangeList(PagedChangeList):
         now = dashboard.database_now()
         for row in rows:
             row.shown_status = row.status(now)
+
+
+def tagged(query: str) -> QuerySet[Any]:
+    """Return the ids of the tasks with the tag that is searched for."""
+    tag = query.removeprefix(TAG).strip()
+    return TaskTag.objects.using(settings.DATABASE).filter(tag=tag).values("task_id")
 
 
 # Filters -------------------------------------------------------------------------------------------------------------
@@ -199,7 +212,7 @@ class TaskStateFilter(ChoiceFilter):
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        order = (states.PENDING, states.STARTED, states.RETRY, states.WAITING, states.UNROUTABLE)
+        order = (states.PENDING, states.STARTED, states.RETRY, states.LIMITED, states.WAITING, states.UNROUTABLE)
         return [(state, state) for state in order]
 
 

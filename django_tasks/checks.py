@@ -12,6 +12,7 @@ from django.db import connections
 
 from . import clash
 from .conf import check_settings, settings
+from .periodic import entries
 from .routing import check_routes
 from .serialization import check_formats
 
@@ -64,6 +65,14 @@ def check_configuration(app_configs: Sequence[AppConfig] | None, **kwargs: Any) 
             )
         )
     return found
+
+
+@checks.register(TAG)
+def check_periodic(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """E004: a declaration of a periodic task cannot be kept."""
+    if check_settings():
+        return []  # check_configuration tells
+    return [checks.Error(problem, id="django_tasks.E004") for problem in entries.problems()]
 
 
 @checks.register(TAG, deploy=True)

@@ -7,8 +7,7 @@ import os
 import reprlib
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
@@ -20,15 +19,18 @@ from django.utils import timezone
 
 from . import ids, routing, signals
 from .backends import get_broker, get_results
-from .backends.message import Message
+from .backends.message import Edge, Message
 from .backends.results import Record
 from .conf import settings
 from .context import current_request
+from .context_hooks import captured
 from .exceptions import DecodeError, OperationalError, PayloadTooLarge
+from .flow import Flow, validate_tags
 from .registry import tasks
 from .request import Context
 from .retry import publish_delays, validate_publish_policy
 from .serialization import dumps, loads
+from .time_limits import TimeLimits, validate_limits
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +59,13 @@ CALL_OPTIONS = frozenset(
         "routing_key",
         "exchange",
         "acks_late",
+        "time_limit",
+        "soft_time_limit",
+        "unique",
+        "tags",
+        "durable",
+        "stamped_headers",
+        "replaced_task_nesting",
     ]
 )
 #: Accepted as in Celery, where they name AMQP objects; there is nothing that they could mean here.
@@ -73,14 +82,25 @@ _TYPES: dict[str, tuple[type, str]] = {
     "ignore_result": (bool, "True or False"),
     "acks_late": (bool, "True or False"),
     "retry": (bool, "True or False"),
+    "durable": (bool, "True or False"),
 }
 _NOTHING = dumps([[], {}])
+#: Tasks that are cancelled together.
+BATCH = 500
 
 
 def build(
-    name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any], task: Any = None
+    name: str,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    options: Mapping[str, Any],
+    task: Any = None,
+    *,
+    place: Mapping[str, Any] | None = None,
 ) -> Message:
     """Return the message of a call; ``options`` are the call's own, ``task`` supplies its declared ones.
+
+    ``place`` is what its options are to say of its place in a workflow.
 
     Raises ``TypeError`` or ``ValueError`` for a bad option, :class:`~django_tasks.exceptions.EncodeError` for
     arguments that cannot be serialized, :class:`~django_tasks.exceptions.PayloadTooLarge` beyond ``PAYLOAD_LIMIT``.
@@ -125,24 +145,86 @@ def build(
         message.root_id = _task_key(root_id) if root_id else None
     if options:
         message.delay, message.eta = due_of(given("countdown"), given("eta"))
+        if task is not None and (given("time_limit") is not None or given("soft_time_limit") is not None):
+            declared = TimeLimits(task.time_limit, task.soft_time_limit)
+            validate_limits(*TimeLimits(given("time_limit"), given("soft_time_limit")).over(declared))
     expires = given("expires")
     if expires is None:
         expires = getattr(task, "expires", None)
     if expires is not None:
         message.expires_in, message.expires_at = expiry_of(expires)
-    if options or expires is not None or message.parent_id != parent_id or message.root_id != root_id:
-        message.options = _message_options(routed, message, parent_id, root_id)
+    if options or place or expires is not None or message.parent_id != parent_id or message.root_id != root_id:
+        message.options = _message_options(routed, message, parent_id, root_id, place)
+    carried = captured()
+    if carried is not None:
+        message.options = dumps({**options_of(message.options), "context": carried})[1]
+    flow = getattr(task, "_flow", None)
+    if flow is not None or (options and (options.get("tags") or options.get("unique") is not None)):
+        # What comes before it will be its first argument, and no limit counts by that.
+        taken = () if not place or not (node := place.get("node")) or not node.get("takes") else (None,)
+        _control_flow(message, flow, (*taken, *args), kwargs, routed)
+    if not (settings.TASK_DURABLE and given("durable") is None and getattr(task, "durable", None) is None):
+        message.durable = _is_durable(message, given("durable"), task, place)
     return message
 
 
+def _is_durable(message: Message, said: bool | None, task: Any, place: Any) -> bool:
+    """Is a call to have a row until it is done? The call says, else the task, else ``TASK_DURABLE``.
+
+    Raises ``ValueError`` if call or task say no to what cannot do without.
+    """
+    said = getattr(task, "durable", None) if said is None else said
+    if said is not None and not isinstance(said, bool):
+        raise TypeError(f"durable must be True or False, not {said!r}")
+    needs = {
+        "a limit": message.limit_key is not None,
+        "unique": message.unique is not None,
+        "tags": message.tags,
+        "a place in a workflow": place,
+    }
+    needed = [what for what, has in needs.items() if has]
+    if said is False and needed:
+        raise ValueError(f"{message.name} has {needed[0]}, which is kept in its row: it cannot be sent with durable=False")
+    return bool(needed) or (settings.TASK_DURABLE if said is None else said)
+
+
+def _control_flow(
+    message: Message, flow: Flow | None, args: Sequence[Any], kwargs: Mapping[str, Any], given: Mapping[str, Any]
+) -> None:
+    """Say of a message what limits, uniqueness and tags there are for it."""
+    unique = given.get("unique")
+    if unique is not None and not isinstance(unique, bool):
+        raise TypeError(f"unique is {unique!r}; allowed in a call: False, to send it in any case")
+    if unique and not (flow is not None and flow.is_unique):
+        raise ValueError(f"{message.name} is not declared with unique: that is where it is said what makes it unique")
+    kept: dict[str, Any] = {}
+    if flow is not None:
+        message.limit_key = flow.limit_key(args, kwargs)
+        if message.limit_key:
+            kept["limit_key"] = message.limit_key
+        if flow.is_unique and unique is not False:
+            message.unique = flow.unique(message, args, kwargs)
+    tags = validate_tags([*(flow.tags if flow is not None else ()), *validate_tags(given.get("tags"))])
+    if tags:
+        message.tags, kept["tags"] = tags, tags
+    if kept:
+        message.options = dumps({**options_of(message.options), **kept})[1]
+
+
 def prepare(
-    name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any], task: Any = None
+    name: str,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    options: Mapping[str, Any],
+    task: Any = None,
+    *,
+    place: Mapping[str, Any] | None = None,
 ) -> Message:
     """Return the message of a call, as :meth:`build` does, once ``before_task_publish`` has been told of it.
 
     Its receivers may add headers and properties; they cannot change what the call says otherwise.
     """
-    message = build(name, args, kwargs, options, task)
+    message = build(name, args, kwargs, options, task, place=place)
     if signals.before_task_publish.receivers:
         kept = options_of(message.options)
         protocol, own = _headers(message, args, kwargs, kept), kept.get("headers", {})
@@ -180,24 +262,47 @@ def publish(messages: Sequence[Message], *, retry: bool | None = None, policy: M
     _persist(lambda: get_broker().publish(messages), retry, policy)
 
 
+def publish_workflow(
+    messages: Sequence[Message],
+    edges: Sequence[Edge],
+    *,
+    retry: bool | None = None,
+    policy: Mapping[str, Any] | None = None,
+) -> None:
+    """Store messages and what comes after what, all or nothing, as :func:`publish` does."""
+    _persist(lambda: get_broker().publish_workflow(messages, edges), retry, policy)
+
+
 def _persist(work: Callable[[], T], retry: bool | None, policy: Mapping[str, Any] | None) -> T:
-    """Return what ``work()`` does, trying again after an ``OperationalError`` as ``policy`` says."""
+    """Return what ``work()`` does, trying again after an ``OperationalError``, or after the ``retry_errors`` of
+    ``policy``; what that leaves out is as ``TASK_PUBLISH_RETRY_POLICY`` says."""
     alias = get_broker().alias
-    try:
-        return work()
-    except OperationalError:
-        again = settings.TASK_PUBLISH_RETRY if retry is None else retry
-        if not again or connections[alias].in_atomic_block:
-            raise  # a broken transaction stays broken: its owner must begin it anew
-    error: OperationalError | None = None
-    for delay in publish_delays(policy if policy is not None else settings.TASK_PUBLISH_RETRY_POLICY):
-        time.sleep(delay)
+    delays: Iterator[float] | None = None
+    while True:
         try:
-            connections[alias].close_if_unusable_or_obsolete()
             return work()
-        except OperationalError as again_failed:
-            error = again_failed
-    raise error or OperationalError("The task could not be stored and retry_policy allows no further try.")
+        except Exception as error:
+            again = settings.TASK_PUBLISH_RETRY if retry is None else retry
+            if not again or connections[alias].in_atomic_block:
+                raise  # a broken transaction stays broken: its owner must begin it anew
+            valid = validate_publish_policy({**settings.TASK_PUBLISH_RETRY_POLICY, **(policy or {})})
+            if not _is_among(error, valid["retry_errors"] or (OperationalError,)):
+                raise
+            delays = publish_delays(valid) if delays is None else delays
+            delay = next(delays, None)
+            if delay is None:
+                raise
+        time.sleep(delay)
+        connections[alias].close_if_unusable_or_obsolete()
+
+
+def _is_among(error: BaseException | None, classes: Any) -> bool:
+    """Is this error, or what it came from, of one of these classes?"""
+    while error is not None:
+        if isinstance(error, classes):
+            return True
+        error = error.__cause__
+    return False
 
 
 def send(
@@ -207,18 +312,27 @@ def send(
 
     An id chosen by the caller is a key: a call whose id is waiting, running or in the ledger is not stored again.
     """
+    message = deliver(name, args, kwargs, options, task)
+    return message.custom_id or message.id
+
+
+def deliver(
+    name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any], task: Any = None
+) -> Message:
+    """Store one call as :func:`send` does; return its message. Of a ``conflict`` nobody is told that it was sent."""
     message = prepare(name, args, kwargs, options, task)
     retry, policy = options.get("retry"), options.get("retry_policy")
     if options.get("task_id") is None or not _persist(lambda: _stored(message), retry, policy):
         publish([message], retry=retry, policy=policy)
-        tell_sent(message, args, kwargs)
-    return message.custom_id or message.id
+        if not message.conflict:
+            tell_sent(message, args, kwargs)
+    return message
 
 
 def send_many(
     name: str, calls: Iterable[tuple[Sequence[Any], Mapping[str, Any]]], options: Mapping[str, Any], task: Any
-) -> list[str]:
-    """Store many calls of one task, in statements of a thousand, all or none; return their ids in order."""
+) -> list[Message]:
+    """Store many calls of one task, in statements of a thousand, all or none; return their messages in order."""
     if signals.before_task_publish.receivers or signals.after_task_publish.receivers:
         calls = list(calls)
         messages = [prepare(name, args, kwargs, options, task) for args, kwargs in calls]
@@ -228,8 +342,9 @@ def send_many(
         publish(messages, retry=options.get("retry"), policy=options.get("retry_policy"))
     if signals.after_task_publish.receivers:
         for message, (args, kwargs) in zip(messages, calls, strict=True):
-            tell_sent(message, args, kwargs)
-    return [message.id for message in messages]
+            if not message.conflict:
+                tell_sent(message, args, kwargs)
+    return messages
 
 
 def is_at_most_once(task: Any = None, acks_late: bool | None = None) -> bool:
@@ -250,14 +365,14 @@ def drops_result(options: Mapping[str, Any], task: Any = None) -> bool:
     return settings.TASK_IGNORE_RESULT
 
 
-def revoke(task_ids: Sequence[str]) -> int:
+def revoke(task_ids: Sequence[str], *, terminate: str | None = None) -> int:
     """Cancel tasks, durably; return how many were found unfinished.
 
     What waits ends now, in the caller's transaction, and ``task_revoked`` is told here once that commits; a running
-    task is asked to stop.
+    task is asked to stop, or ended within about a second if ``terminate`` names a signal.
     """
     found = [read(task_id) for task_id in task_ids] if signals.task_revoked.receivers else []
-    count = get_broker().revoke([ids.key_of(task_id) for task_id in task_ids])
+    count = get_broker().revoke([ids.key_of(task_id) for task_id in task_ids], terminate=terminate)
     for before in found:
         if before is not None and not before.finished and (after := read(before.task_id)) and after.finished:
             transaction.on_commit(partial(_tell_revoked, after), using=get_broker().alias)
@@ -271,27 +386,34 @@ def _tell_revoked(record: Record) -> None:
     signals.task_revoked.emit(task, request=request, terminated=False, signum=None, expired=False)
 
 
+def revoke_where(*, name: str | None = None, queue: str | None = None, tag: str | None = None) -> int:
+    """Cancel every task that is not done and has this name, is in this queue and has this tag, as far as given.
+
+    In batches of :data:`BATCH`, each as :func:`revoke` does, in a transaction of its own unless the caller has one.
+    Returns how many were found unfinished. Raises ``ValueError`` when nothing is given.
+    """
+    if name is None and queue is None and tag is None:
+        raise ValueError("revoke_where() cancels what has a name, a queue or a tag: give at least one")
+    count, last = 0, ""
+    while found := get_broker().find(name=name, queue=queue, tag=tag, after=last, limit=BATCH):
+        count += revoke(found)
+        last = found[-1]
+    return count
+
+
 def read(task_id: str) -> Record | None:
     """Return what is known of a task, ``None`` if nobody knows it."""
     return get_results().read(task_id)
 
 
-def ended(task_id: str) -> bool:
-    """Is the task in the ledger?"""
-    return get_results().ended(task_id)
+def read_ended(task_id: str) -> Record | None:
+    """Return what became of a task that is done, ``None`` for any other; for those who wait and ask often."""
+    return get_results().read_ended(task_id)
 
 
-def read_outside(task_id: str) -> Record | None:
-    """Return what everybody else can know of a task by now, whatever transaction is open here."""
-
-    def read_apart() -> Record | None:
-        try:
-            return read(task_id)
-        finally:
-            connections[get_results().alias].close()
-
-    with ThreadPoolExecutor(max_workers=1) as apart:  # a thread has connections of its own
-        return apart.submit(read_apart).result()
+def read_ended_many(task_ids: Sequence[str]) -> list[Record]:
+    """Return what became of those among these tasks that are done, by the ids as they were given."""
+    return get_results().read_ended_many(task_ids)
 
 
 def exists(task_id: str) -> bool:
@@ -382,7 +504,9 @@ def _within_calendar(seconds: float, option: str) -> None:
         raise ValueError(f"{option}={seconds!r} lies more than 95 years away")
 
 
-def _message_options(given: Mapping[str, Any], message: Message, parent_id: Any, root_id: Any) -> str | None:
+def _message_options(
+    given: Mapping[str, Any], message: Message, parent_id: Any, root_id: Any, place: Mapping[str, Any] | None
+) -> str | None:
     """Return what the row has no column for, as JSON; ``None`` for most calls."""
     kept = kept_options(given)
     if given.get("retry_policy") is not None:
@@ -397,9 +521,20 @@ def _message_options(given: Mapping[str, Any], message: Message, parent_id: Any,
     for key, own, stored in (("parent_id", parent_id, message.parent_id), ("root_id", root_id, message.root_id)):
         if own and str(own) != stored:
             kept[key] = str(own)
-    unknown = {key: value for key, value in given.items() if key not in CALL_OPTIONS and key not in MEANINGLESS}
+    stamped = given.get("stamped_headers") or ()
+    if stamped:
+        kept["stamps"] = {name: given.get(name) for name in stamped}
+    if given.get("replaced_task_nesting"):
+        kept["replaced_task_nesting"] = given["replaced_task_nesting"]
+    unknown = {
+        key: value
+        for key, value in given.items()
+        if key not in CALL_OPTIONS and key not in MEANINGLESS and key not in stamped
+    }
     if unknown:
         kept["properties"] = unknown
+    if place:
+        kept.update(place)
     return dumps(kept)[1] if kept else None
 
 
@@ -408,8 +543,9 @@ def kept_options(given: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in given.items():
         if value is not None and key in _TYPES and not isinstance(value, _TYPES[key][0]):
             raise TypeError(f"{key} must be {_TYPES[key][1]}, not {value!r}")
-    names = ("headers", "shadow", "argsrepr", "kwargsrepr", "ignore_result")
-    return {name: given[name] for name in names if given.get(name) is not None}
+    validate_limits(given.get("time_limit"), given.get("soft_time_limit"))
+    names = ("headers", "shadow", "argsrepr", "kwargsrepr", "ignore_result", "acks_late")
+    return {name: given[name] for name in (*names, "time_limit", "soft_time_limit") if given.get(name) is not None}
 
 
 def _headers(message: Message, args: Any, kwargs: Any, kept: Mapping[str, Any]) -> dict[str, Any]:
@@ -426,7 +562,7 @@ def _headers(message: Message, args: Any, kwargs: Any, kept: Mapping[str, Any]) 
         "group": None,
         "group_index": None,
         "retries": 0,
-        "timelimit": [None, None],
+        "timelimit": [kept.get("time_limit"), kept.get("soft_time_limit")],
         "root_id": kept.get("root_id") or message.root_id or task_id,
         "parent_id": kept.get("parent_id") or message.parent_id,
         "argsrepr": kept.get("argsrepr") or reprlib.repr(args),

@@ -17,7 +17,7 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
-from . import states
+from . import addresses, states
 from .celery_names import suggestion
 from .retry import PUBLISH_RETRY_POLICY, validate_publish_policy
 
@@ -110,6 +110,15 @@ def _seconds(lowest: float) -> Kind[float]:
     return Kind(f"a number of seconds from {lowest:g}, or a timedelta", parse)
 
 
+def _time_limit() -> Kind[float]:
+    def parse(value: Any) -> float:
+        seconds = _seconds(0).parse(value)
+        _refuse_unless(seconds)
+        return seconds
+
+    return Kind("a number of seconds above 0, or a timedelta", parse)
+
+
 def _optional(kind: Kind[T], meaning: str = "") -> Kind[T | None]:
     none = f"None ({meaning})" if meaning else "None"
     return Kind(f"{none} or {kind.allowed}", lambda value: None if value is None else kind.parse(value), kind.shown)
@@ -150,22 +159,25 @@ def _database(value: Any) -> str:
 
 def _broker_url(value: Any) -> str:
     _refuse_unless(isinstance(value, str))
-    scheme = _scheme(value)
-    _refuse_unless(
-        scheme == "database" or scheme not in _LATER_BROKERS, f"{scheme}:// is not available in this version."
-    )
-    _refuse_unless(value == "database://")
+    if not addresses.is_database(value):
+        addresses.parse(value)
     return str(value)
 
 
 def _scheme(url: Any) -> str:
-    return str(url).partition("://")[0].partition("+")[0].lower() if isinstance(url, str) and "://" in url else ""
+    return addresses.scheme_of(url).partition("+")[0]
 
 
 def _routes(value: Any) -> Any:
     # Their shape only; django_tasks.routing reads them, and says what is wrong inside.
     _refuse_unless(value is None or isinstance(value, Mapping | list | tuple | str) or callable(value))
     return value
+
+
+def _schedule(value: Any) -> Mapping[str, Any]:
+    # Its shape only; django_tasks.periodic.entries reads it, and says what is wrong inside.
+    _refuse_unless(isinstance(value, Mapping))
+    return MappingProxyType(dict(value))
 
 
 def _publish_policy(value: Any) -> Mapping[str, Any]:
@@ -203,22 +215,6 @@ def _lifetime(value: Any) -> timedelta | None:
     return value or None  # 0 means for ever, as in Celery
 
 
-_LATER_BROKERS: Final = frozenset(
-    {
-        "redis",
-        "rediss",
-        "sentinel",
-        "valkey",
-        "valkeys",
-        "amqp",
-        "amqps",
-        "pyamqp",
-        "kombu",
-        "memory",
-        "sqs",
-        "confluentkafka",
-    }
-)
 _KEPT: Final[Mapping[str, timedelta | None]] = {"FAILURE": timedelta(days=30), "DEFAULT": timedelta(days=7)}
 
 BOOLEAN: Final = Kind("True or False", _boolean)
@@ -243,12 +239,21 @@ class Settings:
     )
     BROKER_URL = Setting(
         Kind(
-            "'database://'",
+            addresses.ALLOWED,
             _broker_url,
             lambda url: f"'{_scheme(url)}://…'" if _scheme(url) else repr(type(url).__name__),
         ),
         "database://",
         "What carries tasks to the workers; database:// means the tables in DATABASE.",
+    )
+    BROKER_CONNECTION_TIMEOUT = Setting(
+        _seconds(0.1), 4.0, "How long to wait for a broker other than the database, or for its answer.", unit="seconds"
+    )
+    TASK_DURABLE = Setting(
+        BOOLEAN,
+        True,
+        "Whether a call is a row in the database until it is done, whatever carries it; False is for a broker other than "
+        "the database, which alone knows the call then.",
     )
     TASK_DEFAULT_QUEUE = Setting(QUEUE, "default", "The queue of a task for which nothing names another.")
     TASK_DEFAULT_PRIORITY = Setting(
@@ -287,6 +292,9 @@ class Settings:
     )
     TASK_EAGER_PROPAGATES = Setting(BOOLEAN, False, "Whether an eager task's exception is raised in the caller.")
     TASK_STORE_EAGER_RESULT = Setting(BOOLEAN, False, "Whether the results of eager tasks are stored.")
+    TASK_ALLOW_ERROR_CB_ON_CHORD_HEADER = Setting(
+        BOOLEAN, False, "Whether what is linked to a chord for errors is linked to each task of its header, too."
+    )
     TASK_IGNORE_RESULT = Setting(BOOLEAN, False, "Whether the results of successful tasks are dropped.")
     TASK_STORE_ERRORS_EVEN_IF_IGNORED = Setting(
         Kind("True: failures are always kept here", _true),
@@ -304,11 +312,28 @@ class Settings:
         "Whether a task whose own process died goes back to its queue; False means that it ends as FAILURE.",
     )
     TASK_TRACK_STARTED = Setting(BOOLEAN, False, "Whether even the shortest task is reported as STARTED while it runs.")
+    TASK_TIME_LIMIT = Setting(
+        _optional(_time_limit(), "no limit"),
+        None,
+        "After which time a running task is ended from outside, if neither the task nor the call says.",
+        unit="seconds",
+    )
+    TASK_SOFT_TIME_LIMIT = Setting(
+        _optional(_time_limit(), "no limit"),
+        None,
+        "After which time SoftTimeLimitExceeded is raised in a task, if neither the task nor the call says.",
+        unit="seconds",
+    )
     TASK_MAX_WORKER_LOSSES = Setting(
         _integer(1), 3, "How many workers may die at a task before it ends as FAILURE.", unit="attempts"
     )
     TASK_INHERIT_PARENT_PRIORITY = Setting(
         BOOLEAN, False, "Whether a task sent by a task has the priority of its sender."
+    )
+    TASK_CONTEXT = Setting(
+        _several(re.compile("language|timezone"), "a list of 'language' and 'timezone'"),
+        (),
+        "What of Django's active state each call takes along into its task.",
     )
     TASK_PUBLISH_RETRY = Setting(BOOLEAN, True, "Whether storing a call is tried again when the database refuses.")
     TASK_PUBLISH_RETRY_POLICY = Setting(
@@ -342,9 +367,15 @@ class Settings:
         unit="processes",
     )
     WORKER_POOL = Setting(
-        _optional(_one_of("prefork", "solo"), "prefork where the system can fork, else solo"),
+        _optional(_one_of("prefork", "threads", "asyncio", "solo"), "prefork where the system can fork, else solo"),
         None,
-        "How a worker runs tasks: in child processes, or one by one in its own.",
+        "How a worker runs tasks: in child processes, in threads or an event loop, or one by one in its own.",
+    )
+    WORKER_ASYNCIO_THREADS = Setting(
+        _integer(1), 16, "In how many threads a pool asyncio runs tasks that are no coroutines.", unit="threads"
+    )
+    WORKER_AUTOSCALE_IDLE = Setting(
+        _seconds(0), 30.0, "After what time with an idle child a worker with --autoscale ends one.", unit="seconds"
     )
     WORKER_PREFETCH_MULTIPLIER = Setting(
         _optional(_integer(1), "as many as fit by their run times"),
@@ -373,6 +404,29 @@ class Settings:
     )
     WORKER_RESCUE_INTERVAL = Setting(
         _seconds(0.1), 10.0, "How often a worker looks for tasks of dead workers.", unit="seconds"
+    )
+    CONTROL_QUEUE_TTL = Setting(
+        _seconds(1),
+        300.0,
+        "For how long a command to workers waits for those that cannot obey at once.",
+        unit="seconds",
+    )
+    BEAT_SCHEDULE = Setting(
+        Kind("a dict of names and entries, each a dict with task and schedule", _schedule),
+        {},
+        "The periodic tasks that the code declares, as in Celery; when a beat starts they become rows.",
+    )
+    BEAT_MAX_LOOP_INTERVAL = Setting(
+        _seconds(0.1),
+        4.0,
+        "How long a beat sleeps at most; a second later, changes of schedules have taken effect.",
+        unit="seconds",
+    )
+    BEAT_RUNS_EXPIRE = Setting(
+        _optional(_seconds(1), "for ever"),
+        timedelta(days=7),
+        "How long the runs of periodic tasks are remembered, by which their outcomes are shown.",
+        unit="seconds",
     )
     WORKER_REDIRECT_STDOUTS = Setting(
         BOOLEAN, False, "Whether what tasks write to standard output and standard error goes to the log."
@@ -435,6 +489,11 @@ def _read() -> tuple[dict[str, Any], list[str]]:
         problems.append(
             f"{NAMESPACE}['WORKER_LEASE'] is {lease:g}; allowed: at least twice WORKER_HEARTBEAT_INTERVAL, "
             f"here {2 * interval:g}: one late renewal must not cost a worker its tasks."
+        )
+    hard, soft = values.get("TASK_TIME_LIMIT"), values.get("TASK_SOFT_TIME_LIMIT")
+    if hard and soft and soft > hard:
+        problems.append(
+            f"{NAMESPACE}['TASK_SOFT_TIME_LIMIT'] is {soft:g}; allowed: at most TASK_TIME_LIMIT, here {hard:g}."
         )
     return values, problems
 

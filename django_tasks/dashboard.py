@@ -57,6 +57,8 @@ class QueueNumbers:
     running: int
     #: Set aside, because no running worker knows the name.
     unroutable: int
+    #: Held back by a limit or a pause of the task.
+    limited: int
     #: Seconds since the first of those waiting became due.
     oldest_wait: float | None
     #: Online workers that consume it.
@@ -118,6 +120,7 @@ def queue_numbers(now: datetime, workers: Iterable[Worker]) -> list[QueueNumbers
             scheduled=Count("pk", filter=later),
             running=Count("pk", filter=Q(state=states.STARTED)),
             unroutable=Count("pk", filter=Q(state=states.UNROUTABLE)),
+            limited=Count("pk", filter=Q(state=states.LIMITED)),
             oldest=Min("due_at", filter=due),
         )
     )
@@ -128,6 +131,7 @@ def queue_numbers(now: datetime, workers: Iterable[Worker]) -> list[QueueNumbers
             scheduled=row["scheduled"],
             running=row["running"],
             unroutable=row["unroutable"],
+            limited=row["limited"],
             oldest_wait=(now - row["oldest"]).total_seconds() if row["oldest"] else None,
             workers=sum(consumes(worker, row["queue"]) for worker in online),
         )

@@ -13,6 +13,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from typing import TYPE_CHECKING, Any, Final
 
+from django.utils import formats, timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
 from .exceptions import SerializationError
 from .registry import tasks
 from .serialization import loads, storable
@@ -242,3 +246,12 @@ def short(text: object, limit: int = LINE_LIMIT) -> str:
     """Return ``text`` for one line of a list: at most ``limit`` characters."""
     line = storable(str(text))
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def moment(when: datetime | None) -> SafeString | str:
+    """Return a moment in the reader's time zone, with the exact one for programs; ``""`` for none."""
+    if when is None:
+        return ""
+    local = timezone.localtime(when)
+    shown = f"{formats.date_format(local)} {local:%H:%M:%S}"
+    return format_html('<time datetime="{0}" title="{0}">{1}</time>', when.isoformat(timespec="milliseconds"), shown)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from django.core import checks
@@ -17,7 +17,7 @@ from django.db.models.functions import Length
 from . import dashboard
 from .checks import TAG
 from .conf import check_settings, settings
-from .models import Task, TaskResult, Worker
+from .models import Beat, PeriodicTask, Task, TaskResult, Worker
 from .querysets import TaskQuerySet
 from .utils.log import escape
 
@@ -25,6 +25,8 @@ from .utils.log import escape
 SKEW: Final = 2.0
 #: Seconds that the oldest task of a queue may wait although workers consume it.
 LONG_WAIT: Final = 300.0
+#: Seconds after which a periodic task that was not sent is overdue.
+OVERDUE: Final = 60.0
 #: Newest rows whose sizes are looked at, and the part of ``PAYLOAD_LIMIT`` from which one is worth a word.
 SAMPLE: Final = 1_000
 LARGE: Final = 0.5
@@ -34,8 +36,8 @@ LARGE: Final = 0.5
 class Problem:
     """Something that is wrong."""
 
-    #: Which look found it: ``settings``, ``database``, ``migrations``, ``sqlite``, ``clock``, ``workers``, ``rescue``,
-    #: ``queues``, ``names`` or ``payloads``.
+    #: Which look found it: ``settings``, ``database``, ``migrations``, ``sqlite``, ``clock``, ``workers``, ``beats``,
+    #: ``rescue``, ``queues``, ``names`` or ``payloads``.
     check: str
     #: ``error``: tasks do not run as they should; ``warning``: they may not tomorrow.
     level: str
@@ -51,7 +53,8 @@ def examine() -> list[Problem]:
     found = list(_settings())
     if check_settings() or settings.DATABASE not in connections:
         return found
-    for looks in ((_database,), (_migrations, _sqlite), (_clock, _workers, _rescue, _queues, _names, _payloads)):
+    of_rows = (_clock, _workers, _beats, _rescue, _queues, _names, _payloads)
+    for looks in ((_database,), (_migrations, _sqlite), of_rows):
         found += [problem for look in looks for problem in _look(look)]
         if any(problem.check in ("database", "migrations") for problem in found):
             break
@@ -147,6 +150,22 @@ def _workers() -> Iterator[Problem]:
         yield Problem("workers", "error", "No worker is online: nothing runs.", "manage.py runworker")
 
 
+def _beats() -> Iterator[Problem]:
+    now = dashboard.database_now()
+    enabled = PeriodicTask.objects.filter(enabled=True)
+    broken = enabled.exclude(last_error="").order_by("name")
+    for name, error in broken.values_list("name", "last_error")[: dashboard.MOST]:
+        text = f"Periodic task {escape(name)} cannot be sent: {escape(error)}"
+        yield Problem("beats", "error", text, "Correct it in the admin.")
+    if not any(beat.status(now) == "online" for beat in Beat.objects.filter(stopped_at=None)):
+        if count := enabled.count():
+            text = f"No beat is online: {count:,} periodic task{'' if count == 1 else 's'} will not run."
+            yield Problem("beats", "error", text, "manage.py runbeat, or manage.py runworker --beat")
+    elif overdue := enabled.filter(next_run_at__lt=now - timedelta(seconds=OVERDUE)).count():
+        text = f"{overdue:,} periodic task{' is' if overdue == 1 else 's are'} overdue although a beat is online."
+        yield Problem("beats", "error", text, "The log of runbeat tells why; restart it.")
+
+
 def _rescue() -> Iterator[Problem]:
     """Tasks held by a worker that is gone go back to their queues within a lease and a look; any longer is a defect."""
     now = dashboard.database_now()
@@ -200,12 +219,17 @@ def _queues() -> Iterator[Problem]:
 
 def _names() -> Iterator[Problem]:
     found = _to_do().unroutable().order_by("name").values_list("name").annotate(Count("pk"))
-    for name, count in found[: dashboard.MOST]:
+    set_aside = list(found[: dashboard.MOST])
+    # Who has met a name that it does not know leaves the others of that name where they are.
+    others = _to_do().claimable().filter(name__in=[name for name, _ in set_aside]).order_by()
+    behind = dict(others.values_list("name").annotate(Count("pk")))
+    for name, count in set_aside:
+        more = f", and {behind[name]:,} more wait" if name in behind else ""
         yield Problem(
             "names",
             "error",
-            f"{_tasks(count)} named {escape(name)!r} {'is' if count == 1 else 'are'} set aside: no running worker "
-            "has a task of that name.",
+            f"{_tasks(count)} named {escape(name)!r} {'is' if count == 1 else 'are'} set aside{more}: no running "
+            "worker has a task of that name.",
             "Start a worker of a release that declares it (manage.py runworker), or cancel: "
             f"manage.py tasks revoke --unroutable {escape(name)}",
         )

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
+from contextvars import ContextVar
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from django.utils import timezone
 
 from . import states
-from .backends.message import Delivery, Message, Outcome, Return
+from .backends.message import Delivery, Message, Outcome, Return, Unique
 from .backends.results import Record
 from .conf import settings
+from .exceptions import AlreadyEnqueued
 from .executor import Execution, execute
 from .registry import tasks
 from .result import EagerResult
@@ -20,6 +24,9 @@ from .serialization import exception_from_data, loads
 #: How often an eager task may put itself back, with ``Reject(requeue=True)``.
 REDELIVERIES = 100
 
+#: The unique keys of the calls that run here, one within the other, with their ids.
+_running: ContextVar[Mapping[str, str]] = ContextVar("django_tasks_unique_here", default=MappingProxyType({}))
+
 
 def run_eagerly(message: Message, *, throw: bool, retries: int = 0) -> EagerResult[Any]:
     """Run a message here and return its result; retries follow at once, without their delay.
@@ -27,6 +34,31 @@ def run_eagerly(message: Message, *, throw: bool, retries: int = 0) -> EagerResu
     ``throw``: raise the exception of a failure. ``retries``: how often it counts as retried already.
     Raises ``RuntimeError`` when the task rejects itself over and over, which on a worker would never end.
     """
+    unique, running = message.unique, _running.get()
+    if unique is not None and unique.key in running and unique.on_conflict in ("skip", "raise"):
+        return _met(message, running[unique.key])
+    token = _running.set({**running, unique.key: message.id} if unique is not None and _holds(unique) else running)
+    try:
+        return _run(message, throw=throw, retries=retries)
+    finally:
+        _running.reset(token)
+
+
+def _holds(unique: Unique) -> bool:
+    """Is a call in the way of others while it runs? Whatever outlasts it, eager mode forgets."""
+    return not unique.until_start and unique.period is None
+
+
+def _met(message: Message, there: str) -> EagerResult[Any]:
+    """Return the result of a call like one that runs here, and has sent it."""
+    if message.unique is not None and message.unique.on_conflict == "raise":
+        raise AlreadyEnqueued(message.name, there)
+    result: EagerResult[Any] = EagerResult(there, None, states.PENDING, name=message.name)
+    result.conflict = True
+    return result
+
+
+def _run(message: Message, *, throw: bool, retries: int) -> EagerResult[Any]:
     worker = f"eager@{socket.gethostname()}"
     began = timezone.now()
     delivery = Delivery(

@@ -15,7 +15,9 @@
     ├── SoftTimeLimitExceeded, TimeLimitExceeded
     ├── ChordError
     ├── NotRegistered, AlreadyRegistered (KeyError, ValueError)
+    ├── AlreadyEnqueued                a unique task like it is there (``on_conflict="raise"``)
     ├── WouldBlockForever (RuntimeError)  waiting here can never succeed
+    ├── IncompleteStream               a tree of results is not complete yet
     ├── UnknownResult (LookupError)    nobody knows this id (only when asked to be strict)
     ├── UnpickleableExceptionWrapper   stands in for an exception whose class is not loaded here
     └── SerializationError
@@ -36,6 +38,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 
 __all__ = [
+    "AlreadyEnqueued",
     "AlreadyRegistered",
     "ChordError",
     "ContentDisallowed",
@@ -43,6 +46,7 @@ __all__ = [
     "EncodeError",
     "Ignore",
     "ImproperlyConfigured",
+    "IncompleteStream",
     "MaxRetriesExceededError",
     "NotRegistered",
     "OperationalError",
@@ -160,11 +164,21 @@ class WorkerLostError(TaskError):
 
 
 class SoftTimeLimitExceeded(TaskError):
-    """Raised inside a task whose soft time limit has passed."""
+    """Raised inside a task whose soft time limit has passed; its one argument is the limit in seconds."""
+
+    def __str__(self) -> str:
+        return f"The soft time limit{_of(self)} has passed"
 
 
 class TimeLimitExceeded(TaskError):
-    """The task's hard time limit passed and its process was killed."""
+    """The task's hard time limit passed and it was ended from outside; its one argument is the limit in seconds."""
+
+    def __str__(self) -> str:
+        return f"The time limit{_of(self)} has passed"
+
+
+def _of(error: Exception) -> str:
+    return f" of {error.args[0]:g} s" if error.args and isinstance(error.args[0], int | float) else ""
 
 
 class ChordError(TaskError):
@@ -190,8 +204,24 @@ class AlreadyRegistered(TaskError, ValueError):
     """Two different functions claim the same task name."""
 
 
+class AlreadyEnqueued(TaskError):
+    """A unique task like it is waiting or running; its id is ``task_id``."""
+
+    def __init__(self, name: str, task_id: str) -> None:
+        self.name = name
+        self.task_id = task_id
+        super().__init__(name, task_id)
+
+    def __str__(self) -> str:
+        return f"A task {self.name!r} like this one is there already: {self.task_id}"
+
+
 class WouldBlockForever(TaskError, RuntimeError):
     """Waiting for this result here cannot end: inside a task, or in the transaction that still holds the call."""
+
+
+class IncompleteStream(TaskError):
+    """The results below a task are asked for before it is done: who they are is not known yet."""
 
 
 class UnknownResult(TaskError, LookupError):

@@ -3,40 +3,60 @@ alike."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
 import traceback as tracebacks
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from enum import Enum
+from types import AsyncGeneratorType, GeneratorType
+from typing import Any, Protocol, cast
 
 from asgiref.sync import async_to_sync
+from django.db import InterfaceError, transaction
 from django.db import OperationalError as DatabaseOperationalError
-from django.db import transaction
 
 from . import exceptions, signals, states
 from .backends import get_broker
 from .backends.message import Delivery, Outcome, Return
+from .backends.results import Record
 from .client import drops_result, options_of
 from .conf import settings
 from .context import current_request
+from .context_hooks import restored
+from .interrupts import softly, softly_awaited
+from .place import Replaced, fields, received
 from .registry import tasks
 from .request import Context
 from .retry import backoff_delay
-from .serialization import dumps, exception_to_data, loads, storable
+from .serialization import dumps, exception_from_data, exception_to_data, loads, storable
+from .time_limits import TimeLimits
 
 logger = logging.getLogger("django_tasks.executor")
 
 #: Characters of a traceback that are kept: its head and, mostly, its end.
 TRACEBACK_LIMIT = 65_536
 #: Files whose frames say nothing about the task.
-_OURS = frozenset({__file__, __file__.replace("executor", "task")})
+_OURS = frozenset({__file__, __file__.replace("executor", "task"), __file__.replace("executor", "interrupts")})
 
 Done = Outcome | Return
-_NO_TRANSACTION = nullcontext()
+_AS_IT_IS = nullcontext()
+
+#: Runs a function that may block in a thread and awaits it.
+Aside = Callable[..., Awaitable[Any]]
+
+
+class Stop(Enum):
+    """Why a coroutine was cancelled from outside."""
+
+    REVOKED = "revoked"
+    TIME_LIMIT = "time limit"
+    #: The worker ends: the task goes back.
+    SHUTDOWN = "shutdown"
 
 
 @dataclass(slots=True)
@@ -77,8 +97,44 @@ class _LeaseLost(Exception):
     """The attempt is not the owner any more: nothing of it may be committed."""
 
 
-def execute(delivery: Delivery, *, worker: str = "", eager: bool = False) -> Execution:
-    """Run one delivery and say what became of it. Never raises what the task raises."""
+def execute(
+    delivery: Delivery, *, worker: str = "", eager: bool = False, limits: TimeLimits | None = None
+) -> Execution:
+    """Run one delivery and say what became of it. Never raises what the task raises.
+
+    The soft one of ``limits`` is kept here, the hard one is for the caller to keep.
+    """
+    begun = _begin(delivery, worker, eager, limits)
+    if isinstance(begun, Execution):
+        return begun
+    task, request = begun
+    token = current_request.set(request)
+    try:
+        return _run(delivery, task, request)
+    finally:
+        current_request.reset(token)
+
+
+async def aexecute(
+    delivery: Delivery, *, worker: str, limits: TimeLimits | None, aside: Aside, stopped: Callable[[], Stop | None]
+) -> Execution:
+    """Run one delivery of an ``async def`` task in the running loop, as :func:`execute` does in a thread.
+
+    ``aside`` runs what may block; ``stopped`` says why the coroutine was cancelled from outside, if it was.
+    """
+    if delivery.linked:  # what it takes in is read from the database
+        begun = cast("tuple[Any, Context] | Execution", await aside(_begin, delivery, worker, False, limits))
+    else:
+        begun = _begin(delivery, worker, False, limits)
+    if isinstance(begun, Execution):
+        return begun
+    task, request = begun
+    current_request.set(request)  # a coroutine of its own has a context of its own
+    return await _arun(delivery, task, request, aside, stopped)
+
+
+def _begin(delivery: Delivery, worker: str, eager: bool, limits: TimeLimits | None) -> tuple[Any, Context] | Execution:
+    """Return the task and the request under which it runs, or what becomes of a delivery that is not to run."""
     if delivery.revoked or delivery.expires_in is not None:
         stopped = _not_to_run(delivery)
         if stopped is not None:
@@ -89,29 +145,29 @@ def execute(delivery: Delivery, *, worker: str = "", eager: bool = False) -> Exe
     try:
         args, kwargs = _arguments(delivery)
         options = options_of(delivery.options)
+        if "node" in options:
+            args = received(options["node"], task, args, kwargs)
+    except (DatabaseOperationalError, InterfaceError):
+        return Execution(Return(delivery.id, delivery.attempt))  # what it takes in cannot be read now
+    except exceptions.UnknownResult as error:
+        return Execution(failure(delivery, error, text=traceback_text(error)))
     except Exception as error:
         return _malformed(delivery, task, error)
     request = _request(delivery, task, args, kwargs, options, worker, eager)
-    token = current_request.set(request)
-    try:
-        return _run(delivery, task, request)
-    finally:
-        current_request.reset(token)
+    if limits is not None:
+        request.timelimit = limits
+    if options and "context" in options:
+        request._carried = options["context"]
+    return task, request
 
 
 def _run(delivery: Delivery, task: Any, request: Context) -> Execution:
-    task_id = request.id
     began = time.monotonic()
     try:
-        if signals.task_prerun.receivers:
-            signals.task_prerun.emit(task, task_id=task_id, task=task, args=request.args, kwargs=request.kwargs)
-        if task.before_start_overridden:
-            task.before_start(task_id, request.args, request.kwargs)
-        if task.atomic and not request.is_eager:
-            return _run_atomic(delivery, task, request, began)
-        with transaction.atomic(using=settings.DATABASE) if task.atomic else _NO_TRANSACTION:
-            value = _call(task, request)
-            outcome = _success(delivery, task, request, value, began)
+        if request._carried is None:
+            return _attempt(delivery, task, request, began)
+        with restored(request._carried):
+            return _attempt(delivery, task, request, began)
     except _LeaseLost:
         return Execution(Return(delivery.id, delivery.attempt))
     except BaseException as error:
@@ -120,7 +176,47 @@ def _run(delivery: Delivery, task: Any, request: Context) -> Execution:
         execution = _raised(delivery, task, request, error, began)
         execution.failed = True
         return execution
+
+
+def _attempt(delivery: Delivery, task: Any, request: Context, began: float) -> Execution:
+    if signals.task_prerun.receivers or task.before_start_overridden:
+        _before(task, request)
+    if not task.atomic:
+        value = _call(task, request)
+        outcome = _success(delivery, task, request, value, began)
+    elif request.is_eager:
+        with transaction.atomic(using=settings.DATABASE):
+            value = _call(task, request)
+            outcome = _success(delivery, task, request, value, began)
+    else:
+        return _run_atomic(delivery, task, request, began)
     return Execution(outcome, _after_success(task, request, outcome, value), value=value, request=request)
+
+
+async def _arun(
+    delivery: Delivery, task: Any, request: Context, aside: Aside, stopped: Callable[[], Stop | None]
+) -> Execution:
+    began = time.monotonic()
+    try:
+        with _AS_IT_IS if request._carried is None else restored(request._carried):
+            if signals.task_prerun.receivers or task.before_start_overridden:
+                await aside(_before, task, request)
+            value = await _acall(task, request)
+            outcome = _success(delivery, task, request, value, began)
+    except BaseException as error:
+        stop = stopped() if isinstance(error, asyncio.CancelledError) else None
+        if stop is not None:
+            return _stopped(delivery, task, request, stop, error, began)
+        execution = cast(Execution, await aside(_raised, delivery, task, request, error, began))
+        execution.failed = True
+        return execution
+    return Execution(outcome, _after_success(task, request, outcome, value), value=value, request=request)
+
+
+def _before(task: Any, request: Context) -> None:
+    signals.task_prerun.emit(task, task_id=request.id, task=task, args=request.args, kwargs=request.kwargs)
+    if task.before_start_overridden:
+        task.before_start(request.id, request.args, request.kwargs)
 
 
 def _run_atomic(delivery: Delivery, task: Any, request: Context, began: float) -> Execution:
@@ -129,7 +225,14 @@ def _run_atomic(delivery: Delivery, task: Any, request: Context, began: float) -
     committing = False
     try:
         with transaction.atomic(using=broker.alias):
-            value = _call(task, request)
+            try:
+                value = _call(task, request)
+            except Replaced as error:
+                execution = _replaced(delivery, task, request, error, began)
+                if not broker.replace_within(cast(Return, execution.done)):
+                    raise _LeaseLost from None
+                execution.stored = committing = True
+                return execution
             outcome = _success(delivery, task, request, value, began)
             if not broker.finish_within(outcome, request.hostname or ""):
                 raise _LeaseLost
@@ -143,16 +246,39 @@ def _run_atomic(delivery: Delivery, task: Any, request: Context, began: float) -
 
 
 def _call(task: Any, request: Context) -> Any:
+    soft = request.timelimit[1]
+    if soft is None or task.is_async:
+        value = _body(task, request)
+    else:
+        with softly(soft):
+            value = _body(task, request)
+    if value is None and task._models is None and request._retry is None:
+        return None
+    if hasattr(value, "__await__"):
+        value = async_to_sync(_awaited)(value, soft)
+    return _returned(task, request, value)
+
+
+async def _acall(task: Any, request: Context) -> Any:
+    value = _body(task, request)
+    if hasattr(value, "__await__"):
+        value = await _awaited(value, request.timelimit[1])
+    return _returned(task, request, value)
+
+
+def _body(task: Any, request: Context) -> Any:
     args, kwargs = request.args, request.kwargs
     if task._models is not None:  # pydantic=True
         args, kwargs = task._models.received(args, kwargs)
     if task.call_overridden:
-        value = task(*args, **kwargs)
-    else:
-        request._entered = True
-        value = task.run(*args, **kwargs)
-    if task.is_async and hasattr(value, "__await__"):
-        value = async_to_sync(_awaited)(value)
+        return task(*args, **kwargs)
+    request._entered = True
+    return task.run(*args, **kwargs)
+
+
+def _returned(task: Any, request: Context, value: Any) -> Any:
+    if value is not None and isinstance(value, GeneratorType | AsyncGeneratorType):
+        raise TypeError(f"{task.name} returned a generator: nothing of its body has run. Return a list instead.")
     if task._models is not None:
         value = task._models.returned(value, **(task.pydantic_dump_kwargs or {}))
     if request._retry is not None:  # retry(throw=False): the retry stands, whatever the body returned
@@ -160,14 +286,15 @@ def _call(task: Any, request: Context) -> Any:
     return value
 
 
-async def _awaited(value: Any) -> Any:
-    return await value
+async def _awaited(value: Any, soft: float | None) -> Any:
+    return await value if soft is None else await softly_awaited(value, soft)
 
 
 def _success(delivery: Delivery, task: Any, request: Context, value: Any, began: float) -> Outcome:
     outcome = Outcome(delivery.id, delivery.attempt, states.SUCCESS, runtime=time.monotonic() - began)
-    if request.ignore_result:
-        outcome.keep = False
+    outcome.linked = delivery.linked
+    if request.ignore_result and not request._feeds:
+        outcome.keep, outcome.tagged = False, bool(request.tags)
         return outcome
     if value is not None:
         outcome.result_encoding, outcome.result = encode_result(task, value)
@@ -189,8 +316,12 @@ def encode_result(task: Any, value: Any) -> tuple[str, str]:
 
 
 def _raised(delivery: Delivery, task: Any, request: Context, error: BaseException, began: float) -> Execution:
+    if isinstance(error, Replaced):
+        return _replaced(delivery, task, request, error, began)
     if isinstance(error, exceptions.Ignore):
-        outcome = Outcome(delivery.id, delivery.attempt, states.IGNORED, runtime=time.monotonic() - began, keep=False)
+        ran = time.monotonic() - began
+        outcome = Outcome(delivery.id, delivery.attempt, states.IGNORED, runtime=ran, keep=request._feeds)
+        outcome.tagged, outcome.linked = bool(request.tags), delivery.linked
         after = _after(task, request, states.IGNORED, error, None)
         if request._told is None:
             return Execution(outcome, after, value=error, request=request)
@@ -203,7 +334,10 @@ def _raised(delivery: Delivery, task: Any, request: Context, error: BaseExceptio
     if isinstance(error, exceptions.Reject):
         signals.task_rejected.emit(task, message=request, exc=error)
         if error.requeue:
-            back = Return(delivery.id, delivery.attempt)
+            # Once is enough to tell later attempts, and it may be rejected for ever.
+            told = delivery.redelivered
+            log = None if told else _history(delivery, request, "REQUEUED", error, traceback_text(error), began)
+            back = Return(delivery.id, delivery.attempt, history=log)
             return Execution(back, _after(task, request, states.REJECTED, error, None), value=error, request=request)
     if not isinstance(error, exceptions.TaskPredicate) and _wants_autoretry(task, error):
         try:
@@ -213,6 +347,25 @@ def _raised(delivery: Delivery, task: Any, request: Context, error: BaseExceptio
     if isinstance(error, exceptions.Retry):
         return _retrying(delivery, task, request, error, began)
     return _failed(delivery, task, request, error, began)
+
+
+def _stopped(
+    delivery: Delivery, task: Any, request: Context, stop: Stop, error: BaseException, began: float
+) -> Execution:
+    """Return what becomes of a coroutine that was cancelled from outside, and ended of it."""
+    if stop is Stop.SHUTDOWN:
+        return Execution(Return(delivery.id, delivery.attempt), request=request)
+    if stop is Stop.TIME_LIMIT:
+        limit = exceptions.TimeLimitExceeded(request.timelimit[0])
+        limit.__cause__ = error  # tells where it was
+        return _failed(delivery, task, request, limit, began)
+    revoked = exceptions.TaskRevokedError("revoked")
+    outcome = failure(delivery, revoked, state=states.REVOKED, runtime=time.monotonic() - began)
+
+    def after() -> None:
+        signals.task_revoked.emit(task, request=request, terminated=True, signum=None, expired=False)
+
+    return Execution(outcome, after if signals.task_revoked.receivers else None, value=revoked, request=request)
 
 
 def _wants_autoretry(task: Any, error: BaseException) -> bool:
@@ -260,6 +413,21 @@ def _retrying(delivery: Delivery, task: Any, request: Context, error: exceptions
     return Execution(back, _after(task, request, states.RETRY, error, told), value=error, request=request)
 
 
+def _replaced(delivery: Delivery, task: Any, request: Context, error: Replaced, began: float) -> Execution:
+    entry = {
+        "attempt": delivery.attempt,
+        "outcome": "REPLACED",
+        "worker": request.hostname,
+        "at": round(time.time(), 3),
+        "runtime": round(time.monotonic() - began, 6),
+        "error": f"{task.name} put {error.replacement.own.name} in its place",
+    }
+    earlier = json.loads(delivery.history) if delivery.history else []
+    log = json.dumps([*earlier, entry])
+    back = Return(delivery.id, delivery.attempt, history=log, replacement=error.replacement)
+    return Execution(back, _after(task, request, states.IGNORED, error, None), value=error, request=request)
+
+
 def _failed(delivery: Delivery, task: Any, request: Context, error: BaseException, began: float) -> Execution:
     expected = bool(task.throws) and isinstance(error, tuple(task.throws))
     text = traceback_text(error)
@@ -281,8 +449,17 @@ def _failed(delivery: Delivery, task: Any, request: Context, error: BaseExceptio
     return Execution(outcome, _after(task, request, states.FAILURE, error, told), value=error, request=request)
 
 
+class Attempt(Protocol):
+    """What proves who speaks of a task."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def attempt(self) -> int: ...
+
+
 def failure(
-    delivery: Delivery,
+    delivery: Attempt,
     error: BaseException,
     *,
     state: str = states.FAILURE,
@@ -300,6 +477,7 @@ def failure(
         exception=_line(error)[:255],
         traceback=text,
         runtime=runtime,
+        linked=getattr(delivery, "linked", True),  # who ends it from outside does not know
     )
 
 
@@ -360,22 +538,70 @@ def _after_success(task: Any, request: Context, outcome: Outcome, value: Any) ->
     return _after(task, request, states.SUCCESS, value, told)
 
 
+def tell_ended(record: Record, worker: str, signum: int | None = None) -> None:
+    """Tell handlers and receivers of a task that was ended from outside: by its hard time limit, or by ``terminate``.
+
+    Does nothing for one that ended in another way, or is not registered here.
+    """
+    task = tasks.get(record.name)
+    if task is None or record.result is None:
+        return
+    error = exception_from_data(loads(record.result, record.result_encoding, settings.ACCEPT_CONTENT))
+    args, kwargs = loads(record.body, record.encoding, settings.ACCEPT_CONTENT)
+    request = Context(
+        id=record.task_id,
+        task=record.name,
+        args=args,
+        kwargs=kwargs,
+        retries=record.retries,
+        attempt=record.attempt,
+        called_directly=False,
+        hostname=worker,
+        _owner=task,
+        _carried=options_of(record.options).get("context"),
+    )
+    if isinstance(error, exceptions.TimeLimitExceeded) and record.state == states.FAILURE:
+        einfo = ExceptionInfo(error, traceback_text(error))
+
+        def told() -> None:
+            _handle(task.on_failure, error, request.id, args, kwargs, einfo)
+            signals.task_failure.emit(
+                task, task_id=request.id, exception=error, args=args, kwargs=kwargs, traceback=None, einfo=einfo
+            )
+
+        after = _after(task, request, states.FAILURE, error, told)
+        if after is not None:
+            after()
+    elif record.state == states.REVOKED:
+        signals.task_revoked.emit(task, request=request, terminated=True, signum=signum, expired=False)
+
+
 def _after(
     task: Any, request: Context, state: str, value: Any, told: Callable[[], None] | None
 ) -> Callable[[], None] | None:
     """Return what runs once the outcome is stored, under the task's own request; ``None`` if nobody listens."""
 
+    def tell() -> None:
+        if told is not None:
+            told()
+        if state in (states.SUCCESS, states.FAILURE):
+            einfo = ExceptionInfo(value, traceback_text(value)) if state == states.FAILURE else None
+            _handle(task.after_return, state, value, request.id, request.args, request.kwargs, einfo)
+        signals.task_postrun.emit(
+            task, task_id=request.id, task=task, args=request.args, kwargs=request.kwargs, retval=value, state=state
+        )
+
+    def tell_there() -> None:
+        with restored(request._carried or {}):
+            tell()
+
     def after() -> None:
         token = current_request.set(request)
         try:
-            if told is not None:
-                told()
-            if state in (states.SUCCESS, states.FAILURE):
-                einfo = ExceptionInfo(value, traceback_text(value)) if state == states.FAILURE else None
-                _handle(task.after_return, state, value, request.id, request.args, request.kwargs, einfo)
-            signals.task_postrun.emit(
-                task, task_id=request.id, task=task, args=request.args, kwargs=request.kwargs, retval=value, state=state
-            )
+            if request._carried is None:
+                tell()
+            else:
+                _handle(tell_there)
         finally:
             current_request.reset(token)
 
@@ -415,6 +641,8 @@ def _request(
         correlation_id=task_id,
         reply_to=properties.get("reply_to") if properties else None,
         headers=options.get("headers"),
+        scheduled_for=_scheduled_for(options.get("headers")),
+        tags=tuple(options["tags"]) if "tags" in options else (),
         properties=properties,
         shadow=options.get("shadow"),
         argsrepr=options.get("argsrepr"),
@@ -426,12 +654,21 @@ def _request(
             "routing_key": delivery.queue,
             "queue": delivery.queue,
             "priority": delivery.priority,
-            "redelivered": delivery.attempt - delivery.retries > 1,
+            "redelivered": delivery.redelivered,
         },
         _owner=task,
         _outer=current_request.get(),
         _delivery=delivery,
+        **(fields(options, task_id) if options else {}),
     )
+
+
+def _scheduled_for(headers: Any) -> Any:
+    value = headers.get("scheduled_for") if isinstance(headers, dict) else None
+    try:
+        return datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:  # a header of that name which no schedule wrote
+        return value
 
 
 def _iso(seconds: float) -> str:

@@ -51,6 +51,14 @@ class UTCDateTimeField(models.DateTimeField):  # type: ignore[type-arg]
         return value.replace(tzinfo=UTC)  # type: ignore[no-any-return]
 
 
+class NameField(models.CharField):  # type: ignore[type-arg]
+    """A name, and in capitals another one, on every database: MySQL's own order of letters takes both for the same."""
+
+    def db_type(self, connection: Any) -> str | None:
+        kind = super().db_type(connection)
+        return f"{kind} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin" if connection.vendor == "mysql" else kind
+
+
 class PartialIndex(models.Index):
     """An index of only the rows that fulfil ``where``; where the database has none such, of all rows, led by
     ``instead``.
@@ -78,3 +86,32 @@ class PartialIndex(models.Index):
         if schema_editor.connection.features.supports_partial_indexes:
             return models.Index(name=self.name, fields=self.fields, condition=self.where)
         return models.Index(name=self.name, fields=self.instead)
+
+
+class PartialUnique(models.UniqueConstraint):
+    """A unique constraint on only the rows that fulfil ``where``, which must leave no row out but those with NULL.
+
+    Where the database has no partial indexes, a plain one means the same, since NULLs differ from each other: only it
+    holds more. Django would leave it out there, with a warning.
+    """
+
+    def __init__(self, *, fields: Sequence[str], name: str, where: models.Q) -> None:
+        super().__init__(fields=fields, name=name)
+        self.where = where
+
+    def deconstruct(self) -> tuple[str, Sequence[Any], dict[str, Any]]:
+        path, args, kwargs = super().deconstruct()
+        return path, args, {**kwargs, "where": self.where}
+
+    def constraint_sql(self, model: Any, schema_editor: Any) -> Any:
+        return self._for(schema_editor).constraint_sql(model, schema_editor)
+
+    def create_sql(self, model: Any, schema_editor: Any) -> Any:
+        return self._for(schema_editor).create_sql(model, schema_editor)
+
+    def remove_sql(self, model: Any, schema_editor: Any) -> Any:
+        return self._for(schema_editor).remove_sql(model, schema_editor)
+
+    def _for(self, schema_editor: Any) -> models.UniqueConstraint:
+        where = self.where if schema_editor.connection.features.supports_partial_indexes else None
+        return models.UniqueConstraint(fields=self.fields, name=self.name, condition=where)

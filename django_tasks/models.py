@@ -1,4 +1,5 @@
-"""The tables: ``Task``, the to-do list; ``TaskResult``, the ledger; ``Worker``, who is at work.
+"""The tables: ``Task``, the to-do list; ``TaskResult``, the ledger; ``Worker``, who is at work; ``Limit``, what may
+start.
 
 A task is a row of ``Task`` until it is done, then one line of ``TaskResult``, inserted once and never updated.
 Finishing *moves* it: one guarded statement deletes the row, if this attempt still owns it, and inserts the line.
@@ -15,11 +16,28 @@ from . import clash
 
 clash.ensure_ours()
 
-from django.db import models  # noqa: E402 - PyPI's django-tasks must be found out before anything else fails
+from django.core.exceptions import ValidationError  # noqa: E402 - PyPI's django-tasks must be found out before this
+from django.db import models  # noqa: E402
 from django.utils.translation import gettext_lazy as _  # noqa: E402
 
-from . import states  # noqa: E402
-from .fields import PartialIndex, UTCDateTimeField  # noqa: E402
+from . import rates, states  # noqa: E402
+from .fields import NameField, PartialIndex, PartialUnique, UTCDateTimeField  # noqa: E402
+from .periodic.rows import Beat as Beat  # noqa: E402 - models have one home, whatever file they are in
+from .periodic.rows import PeriodicRun as PeriodicRun  # noqa: E402
+from .periodic.rows import PeriodicTask as PeriodicTask  # noqa: E402
+from .periodic.rows import PeriodicTasks as PeriodicTasks  # noqa: E402
+from .periodic.timetables import DAYS as DAYS  # noqa: E402
+from .periodic.timetables import HOURS as HOURS  # noqa: E402
+from .periodic.timetables import MICROSECONDS as MICROSECONDS  # noqa: E402
+from .periodic.timetables import MINUTES as MINUTES  # noqa: E402
+from .periodic.timetables import PERIOD_CHOICES as PERIOD_CHOICES  # noqa: E402
+from .periodic.timetables import SECONDS as SECONDS  # noqa: E402
+from .periodic.timetables import SOLAR_SCHEDULES as SOLAR_SCHEDULES  # noqa: E402
+from .periodic.timetables import ClockedSchedule as ClockedSchedule  # noqa: E402
+from .periodic.timetables import CronSchedule as CronSchedule  # noqa: E402
+from .periodic.timetables import CrontabSchedule as CrontabSchedule  # noqa: E402
+from .periodic.timetables import IntervalSchedule as IntervalSchedule  # noqa: E402
+from .periodic.timetables import SolarSchedule as SolarSchedule  # noqa: E402
 from .querysets import TaskQuerySet, TaskResultQuerySet, WorkerQuerySet  # noqa: E402
 
 
@@ -29,8 +47,8 @@ class Call(models.Model):
     id = models.UUIDField(_("id"), primary_key=True)
     #: The caller's own id when it is no UUID; ``id`` is then its UUIDv5 (:func:`django_tasks.ids.key_of`).
     custom_id = models.CharField(_("own id"), max_length=255, null=True, blank=True)  # noqa: DJ001 - NULL costs nothing
-    name = models.CharField(_("task"), max_length=255)
-    queue = models.CharField(_("queue"), max_length=64)
+    name = NameField(_("task"), max_length=255)
+    queue = NameField(_("queue"), max_length=64)
     #: −100 to 100; higher runs first.
     priority = models.SmallIntegerField(_("priority"), default=0)
     created_at = UTCDateTimeField(_("created"))
@@ -91,11 +109,19 @@ class Task(Call):
     at_most_once = models.BooleanField(_("at most once"), default=False)
     #: Somebody asked to cancel it while it ran.
     revoked_at = UTCDateTimeField(_("revoked"), null=True, blank=True)
+    #: By which signal its running attempt is to be ended then; NULL: it is only asked to stop.
+    terminate = models.CharField(_("terminate"), max_length=16, null=True, blank=True)  # noqa: DJ001
     #: Somebody waits for its result and wants to be woken.
     awaited = models.BooleanField(_("awaited"), default=False)
     #: What ``update_state`` told: shown in place of STARTED.
     custom_state = models.CharField(_("told state"), max_length=64, null=True, blank=True)  # noqa: DJ001
     meta = models.TextField(_("progress"), null=True, blank=True)  # noqa: DJ001
+    #: What limits count it under: its key, empty if it has none. NULL: no limit counts it. A row that has one and is
+    #: PENDING or STARTED was let through, and holds a place.
+    limit_key = NameField(_("limit key"), max_length=255, null=True, blank=True)
+    #: What no second task may have while this one is not done (``unique=``), as a hash; ``+`` in front: it is to run
+    #: after the one without.
+    unique_key = NameField(_("unique key"), max_length=40, null=True, blank=True)
 
     objects = TaskQuerySet.as_manager()
 
@@ -123,12 +149,23 @@ class Task(Call):
                 where=models.Q(state="UNROUTABLE"),
                 instead=["state", "name"],
             ),
+            # What a limit holds back, by key, and what it has let through.
+            PartialIndex(
+                fields=["state", "limit_key", "queue", "name", "-priority", "due_at"],
+                name="djt_task_limited",
+                where=models.Q(limit_key__isnull=False),
+            ),
+            # A workflow, and what a task sent.
+            PartialIndex(
+                fields=["root_id", "parent_id"], name="djt_task_root", where=models.Q(root_id__isnull=False)
+            ),
         )
         constraints = (
             models.CheckConstraint(
                 name="djt_task_state",
-                condition=models.Q(state__in=["PENDING", "WAITING", "UNROUTABLE", "STARTED", "RETRY"]),
+                condition=models.Q(state__in=["PENDING", "WAITING", "UNROUTABLE", "LIMITED", "STARTED", "RETRY"]),
             ),
+            PartialUnique(fields=["unique_key"], name="djt_task_unique", where=models.Q(unique_key__isnull=False)),
         )
 
     @property
@@ -170,6 +207,10 @@ class TaskResult(Call):
             models.Index(fields=["state", "finished_at"], name="djt_result_state"),
             # The admin's pages by task.
             models.Index(fields=["name", "finished_at"], name="djt_result_name"),
+            # A workflow, and what a task sent.
+            PartialIndex(
+                fields=["root_id", "parent_id"], name="djt_result_root", where=models.Q(root_id__isnull=False)
+            ),
         )
 
 
@@ -216,3 +257,216 @@ class Worker(models.Model):
         if self.lost_at is not None or (now - self.beat_at).total_seconds() > self.lease:
             return "lost"
         return "draining" if self.draining else "online"
+
+
+class Limit(models.Model):
+    """What may start of a queue or of a task, cluster-wide: how often, how many at a time, or nothing for now.
+
+    Rows come from declarations (``rate_limit=``, ``concurrency=``, ``fair=``), written when a worker starts, or from
+    people. Workers obey a change within about a second.
+    """
+
+    QUEUE, TASK = "queue", "task"
+
+    #: ``queue`` or ``task``.
+    kind = models.CharField(_("kind"), max_length=8, choices=((QUEUE, _("queue")), (TASK, _("task"))))
+    #: The queue's or the task's name.
+    name = NameField(_("name"), max_length=255)
+    #: Most starts in a time, as in Celery: ``10/s``, ``100/m``, ``5/h``, or a number per second. Empty: no limit.
+    rate = models.CharField(_("rate"), max_length=32, blank=True, default="")
+    #: The rate is that of each running worker, which is Celery's meaning.
+    per_worker = models.BooleanField(_("per worker"), default=False)
+    #: Most that run at the same time. NULL: no limit.
+    concurrency = models.IntegerField(_("concurrency"), null=True, blank=True)
+    #: Rate and concurrency hold for each key by itself.
+    per_key = models.BooleanField(_("per key"), default=False)
+    #: The keys take turns.
+    fair = models.BooleanField(_("fair"), default=False)
+    #: People decided: what the code declares is noted only.
+    overridden = models.BooleanField(_("overridden"), default=False)
+    #: What the code declares, as JSON; empty if it declares nothing.
+    declared = models.TextField(_("declared"), blank=True, default="")
+    paused_at = UTCDateTimeField(_("paused"), null=True, blank=True)
+    #: When the pause ends by itself; NULL: never.
+    paused_until = UTCDateTimeField(_("paused until"), null=True, blank=True)
+    paused_by = models.CharField(_("paused by"), max_length=255, blank=True, default="")
+    pause_reason = models.CharField(_("reason"), max_length=255, blank=True, default="")
+
+    class Meta:
+        verbose_name = _("limit")
+        verbose_name_plural = _("limits")
+        ordering = ("kind", "name")
+        permissions = (("pause_limit", "Can pause and resume queues and tasks"),)
+        constraints = (models.UniqueConstraint(fields=["kind", "name"], name="djt_limit_name"),)
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+    def clean(self) -> None:
+        """Raises ``ValidationError`` for a rate or a concurrency that nothing could keep."""
+        for field, check in (("rate", rates.parse), ("concurrency", rates.validate_concurrency)):
+            try:
+                check(getattr(self, field))
+            except (TypeError, ValueError) as error:
+                raise ValidationError({field: str(error)}) from error
+
+    def is_paused(self, now: datetime) -> bool:
+        """Does nothing of it start at this moment of the database's clock?"""
+        return self.paused_at is not None and (self.paused_until is None or self.paused_until > now)
+
+
+class LimitState(models.Model):
+    """What a limit remembers between two looks; rows that say nothing any more are deleted."""
+
+    kind = models.CharField(_("kind"), max_length=8)
+    name = NameField(_("name"), max_length=255)
+    limit_key = NameField(_("limit key"), max_length=255)
+    #: Of a rate: from when on the next may start. Of a fair queue: the last look. Seconds since 1970 by the database's
+    #: clock.
+    moment = models.FloatField(_("moment"))
+    #: Of a fair queue: how many had been let through and had not started at the last look.
+    ahead = models.IntegerField(_("ahead"), default=0)
+    #: Of a fair queue: how many start per second.
+    pace = models.FloatField(_("pace"), default=0.0)
+    #: Of a fair queue: the key whose turn was last.
+    turn = NameField(_("turn"), max_length=255, blank=True, default="")
+
+    class Meta:
+        verbose_name = _("state of a limit")
+        verbose_name_plural = _("states of limits")
+        constraints = (models.UniqueConstraint(fields=["kind", "name", "limit_key"], name="djt_limitstate_key"),)
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name} {self.limit_key}"
+
+
+class UniquePeriod(models.Model):
+    """A call that keeps others like it away for a time (``unique_for=``), also after it is done."""
+
+    #: The hash of what must not repeat.
+    unique_key = NameField(_("unique key"), max_length=40, primary_key=True)
+    task_id = models.UUIDField(_("task"))
+    custom_id = models.CharField(_("own id"), max_length=255, null=True, blank=True)  # noqa: DJ001
+    until_at = UTCDateTimeField(_("until"))
+
+    class Meta:
+        verbose_name = _("unique period")
+        verbose_name_plural = _("unique periods")
+        indexes = (models.Index(fields=["until_at"], name="djt_unique_until"),)
+
+    def __str__(self) -> str:
+        return str(self.unique_key)
+
+
+class TaskTag(models.Model):
+    """A word by which a task is found; it is kept as long as the task is, done or not."""
+
+    tag = NameField(_("tag"), max_length=64)
+    #: The id of the row in the to-do list or in the ledger.
+    task_id = models.UUIDField(_("task"))
+
+    class Meta:
+        verbose_name = _("tag")
+        verbose_name_plural = _("tags")
+        constraints = (models.UniqueConstraint(fields=["tag", "task_id"], name="djt_tag"),)
+        indexes = (models.Index(fields=["task_id"], name="djt_tag_task"),)
+
+    def __str__(self) -> str:
+        return str(self.tag)
+
+
+class Edge(models.Model):
+    """One task of a workflow waits for another one. It is kept until the waiting one is done: so long its input is."""
+
+    OK, FAILED, SKIPPED = "ok", "failed", "skipped"
+
+    before_id = models.UUIDField(_("before"))
+    after_id = models.UUIDField(_("after"))
+    #: How the second depends on the first: ``after``, ``chord`` or ``join`` (:mod:`django_tasks.backends.message`).
+    kind = models.CharField(_("kind"), max_length=8)
+    #: What became of the first: ``ok``, ``failed``, or ``skipped`` if one before it failed; NULL while it is not done.
+    outcome = models.CharField(_("outcome"), max_length=8, null=True, blank=True)  # noqa: DJ001
+
+    class Meta:
+        verbose_name = _("edge")
+        verbose_name_plural = _("edges")
+        indexes = (
+            # What waits for a task, and whether its result is needed.
+            models.Index(fields=["before_id"], name="djt_edge_before"),
+            # What a task waited for.
+            models.Index(fields=["after_id"], name="djt_edge_after"),
+            # What it still waits for.
+            PartialIndex(
+                fields=["after_id"],
+                name="djt_edge_open",
+                where=models.Q(outcome__isnull=True),
+                instead=["after_id", "outcome"],
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.before_id} {self.kind} {self.after_id}"
+
+
+class SavedGroup(models.Model):
+    """The members of a group, by ``GroupResult.save()``."""
+
+    #: The group's id, or the UUID that stands for it.
+    id = models.UUIDField(_("id"), primary_key=True)
+    #: ``GroupResult.as_tuple()`` as JSON.
+    members = models.TextField(_("members"))
+    created_at = UTCDateTimeField(_("created"))
+
+    class Meta:
+        verbose_name = _("saved group")
+        verbose_name_plural = _("saved groups")
+        indexes = (models.Index(fields=["created_at"], name="djt_group_created"),)
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class Command(models.Model):
+    """An order to workers (:mod:`django_tasks.control`), kept until it expires."""
+
+    #: What to do: the name of a built-in command, or of one that a tasks module registers.
+    name = models.CharField(_("name"), max_length=255)
+    #: Its arguments as a JSON object.
+    arguments = models.TextField(_("arguments"), default="{}")
+    #: The node names that it is for, as a JSON list; NULL: all workers that were there when it was sent.
+    destination = models.TextField(_("destination"), null=True, blank=True)  # noqa: DJ001 - NULL is "all"
+    #: Is somebody waiting for answers?
+    wants_replies = models.BooleanField(_("wants replies"), default=False)
+    created_at = UTCDateTimeField(_("created"))
+    #: A worker that did not see it until then never obeys it; it is deleted with its replies.
+    expires_at = UTCDateTimeField(_("expires"))
+
+    class Meta:
+        verbose_name = _("command")
+        verbose_name_plural = _("commands")
+        ordering = ("-id",)
+        indexes = (models.Index(fields=["expires_at"], name="djt_command_expires"),)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Reply(models.Model):
+    """What one worker answered to a command."""
+
+    command_id = models.BigIntegerField(_("command"))
+    #: ``Worker.id``: one start of a worker answers once.
+    worker_id = models.BigIntegerField(_("worker"))
+    #: Its node name.
+    worker = models.CharField(_("node name"), max_length=255)
+    #: The answer as JSON: ``{"ok": …}``, ``{"error": "…"}``, or what the command tells.
+    body = models.TextField(_("answer"))
+    created_at = UTCDateTimeField(_("created"))
+
+    class Meta:
+        verbose_name = _("reply")
+        verbose_name_plural = _("replies")
+        constraints = (models.UniqueConstraint(fields=["command_id", "worker_id"], name="djt_reply_once"),)
+
+    def __str__(self) -> str:
+        return f"{self.worker}: {self.body[:100]}"

@@ -6,22 +6,25 @@ The admin and ``manage.py tasks`` call these verbs.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final
 
+from django.db import connections, transaction
+from django.db.models import Count, F
 from django.utils import timezone
 
-from . import client, display, ids, states
+from . import client, dashboard, display, ids, states
 from .backends import get_broker
 from .backends.base import Queues
-from .backends.message import Message
+from .backends.message import JOIN_TASK, Message
 from .conf import settings
 from .models import Task, TaskResult
 from .querysets import TaskQuerySet, TaskResultQuerySet
 from .registry import tasks
+from .revival import Revival, responsible, was_not_run
 from .routing import validate_queue
 
 #: In the options of a copy: the id of the task that it runs again.
@@ -30,6 +33,8 @@ RETRY_OF: Final = "retry_of"
 BATCH: Final = 100
 #: Later results of the same task that are looked through for copies.
 LOOK_FOR_COPIES: Final = 1_000
+#: Databases round their clocks, SQLite's to milliseconds: so much earlier may what came later seem to be.
+TICK: Final = timedelta(milliseconds=5)
 
 
 @dataclass(slots=True)
@@ -71,29 +76,55 @@ def retry(task_ids: Iterable[str]) -> Retried:
     """Run finished tasks again: send copies with the very same stored arguments, headers, queue and priority, due now.
 
     Each copy has a new id, and the original's root and parent; its options name the original (:data:`RETRY_OF`). An
-    expiry is counted anew. A task of which a copy is not done yet is left alone. Copies are stored in batches of
-    :data:`BATCH`, each in a transaction of its own unless the caller has one.
+    expiry is counted anew. A task of which a copy is not done yet is left alone, and so is one that somebody else runs
+    again in this very moment. What was not run because of it, in a workflow, is copied with it and waits for its copy;
+    of such a task, what failed before it is run again. Copies are stored in batches of :data:`BATCH`, each in a transaction of its own unless
+    the caller has one.
 
     Raises :class:`~django_tasks.exceptions.OperationalError` when the database cannot be reached.
     """
     done = Retried()
-    queued = _originals_of_waiting_copies()
+    began = dashboard.database_now() - TICK
     given = iter(dict.fromkeys(task_ids))
     while batch := {ids.key_of(one): one for one in islice(given, BATCH)}:
-        found = {str(row.pk): row for row in _ledger().filter(pk__in=list(batch))}
-        waiting = {str(pk) for pk in _to_do().filter(pk__in=list(batch)).values_list("pk", flat=True)}
-        messages = []
-        for key, one in batch.items():
-            if key in queued:
-                done.queued.append(one)
-            elif (row := found.get(key)) is not None:
-                messages.append(message := _copy(row))
-                done.copies[one] = message.id
-            else:
-                (done.unfinished if key in waiting else done.unknown).append(one)
-        if messages:
-            client.publish(messages)
+        with transaction.atomic(using=settings.DATABASE):
+            _retry(batch, began, done)
     return done
+
+
+def _retry(batch: Mapping[str, str], began: datetime, done: Retried) -> None:
+    rows = _ledger().filter(pk__in=list(batch))
+    # Whoever else runs these again waits here until our copies can be seen.
+    if connections[settings.DATABASE].features.has_select_for_update:
+        found = {str(row.pk): row for row in rows.order_by("pk").select_for_update()}
+    else:
+        rows.update(state=F("state"))  # SQLite: from here on nobody else writes
+        found = {str(row.pk): row for row in rows}
+    queued = _originals_of_copies(began, found.values())
+    waiting = {str(pk) for pk in _to_do().filter(pk__in=list(batch)).values_list("pk", flat=True)}
+    chosen = {}
+    for key, one in batch.items():
+        if key in queued:
+            done.queued.append(one)
+        elif (row := found.get(key)) is not None:
+            chosen[key] = row
+        else:
+            (done.unfinished if key in waiting else done.unknown).append(one)
+    again = responsible(chosen.values())
+    again = {key: row for key, row in again.items() if key not in _originals_of_copies(began, [row])}
+    if not again:
+        done.queued += [batch[key] for key in chosen]
+        return
+    revival = Revival(again, _copy)
+    messages = list(revival.messages.values())
+    if any("node" in row.option_values for row in again.values()):
+        client.publish_workflow(messages, revival.edges)
+        revival.close()
+    else:
+        client.publish(messages)
+    for key, one in batch.items():
+        if key in revival.messages:
+            done.copies[one] = revival.messages[key].id
 
 
 def failed(*, name: str | None = None, since: datetime | None = None) -> list[str]:
@@ -131,6 +162,13 @@ def copies_of(result: TaskResult) -> Iterator[Copy]:
             yield Copy(str(row.pk), row.state, isinstance(row, TaskResult))
 
 
+def retried_as(task_id: str) -> list[str]:
+    """Return the ids of the copies of a finished task, as :func:`copies_of` finds them; none for one that is not
+    done."""
+    row = _ledger().filter(pk=ids.key_of(task_id)).first()
+    return [copy.id for copy in copies_of(row)] if row is not None else []
+
+
 def revoke(task_ids: Iterable[str]) -> Revoked:
     """Cancel tasks, durably: what waits ends as REVOKED now, what runs is asked to stop.
 
@@ -142,7 +180,7 @@ def revoke(task_ids: Iterable[str]) -> Revoked:
         keys = list(batch)
         there = {str(pk) for pk in _to_do().filter(pk__in=keys).values_list("pk", flat=True)}
         if there:
-            client.revoke(sorted(there))
+            client.revoke([key for key in keys if key in there])
         asked = {str(pk) for pk in _to_do().filter(pk__in=keys).values_list("pk", flat=True)}
         ended = {str(pk): state for pk, state in _ledger().filter(pk__in=keys).values_list("pk", "state")}
         for key, one in batch.items():
@@ -157,11 +195,13 @@ def revoke(task_ids: Iterable[str]) -> Revoked:
 
 def waiting_in(queues: Sequence[str]) -> int:
     """Return how many tasks :func:`purge` would delete."""
-    return _to_do().claimable().filter(queue__in=_named(queues)).count()
+    return _to_do().purgeable().filter(queue__in=_named(queues)).count()
 
 
 def purge(queues: Sequence[str]) -> int:
-    """Delete everything that waits in these queues, without a trace, and return how many; what runs goes on.
+    """Delete everything that waits in these queues to run, without a trace, and return how many; what runs goes on.
+
+    Also what is set aside until a worker knows it; not what waits for other tasks, which belongs to its workflow.
 
     Raises ``ValueError`` when no queue is named, or one that cannot exist.
     """
@@ -177,6 +217,61 @@ def prune(final_states: Iterable[str] = (), older_than: timedelta | None = None)
         raise ValueError(f"{', '.join(sorted(unknown))}: allowed are {', '.join(sorted(states.FINISHED))}")
     lifetimes = {state: settings.RESULT_EXPIRES[state] if older_than is None else older_than for state in chosen}
     return get_broker().prune(lifetimes)
+
+
+# A whole workflow
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a workflow is."""
+
+    #: The id that all its tasks have as their root.
+    root_id: str
+    #: How many of its tasks are in each state; those between many and many, which run nothing, are left out.
+    states: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """How many tasks it has, as far as they are known."""
+        return sum(self.states.values())
+
+    @property
+    def finished(self) -> int:
+        """How many are done, in whatever way."""
+        return sum(count for state, count in self.states.items() if state in states.FINISHED)
+
+
+def progress(root_id: str) -> Progress:
+    """Return how far the workflow is whose tasks have this root, and what they sent; one query."""
+    to_do, ledger = (
+        rows.filter(root_id=ids.key_of(root_id))
+        .exclude(name=JOIN_TASK)
+        .order_by()
+        .values_list("state")
+        .annotate(count=Count("pk"))
+        for rows in (_to_do(), _ledger())
+    )
+    counts: dict[str, int] = {}
+    for state, count in to_do.union(ledger, all=True).order_by():
+        counts[state] = counts.get(state, 0) + count
+    return Progress(root_id, counts)
+
+
+def revoke_workflow(root_id: str) -> Revoked:
+    """Cancel all tasks of a workflow that are not done, as :func:`revoke` does."""
+    waiting = _to_do().filter(root_id=ids.key_of(root_id)).order_by("-pk")  # what comes last ends first
+    return revoke([str(pk) for pk in waiting.values_list("pk", flat=True)])
+
+
+def retry_workflow(root_id: str) -> Retried:
+    """Run the failed tasks of a workflow again, and with them what was not run because of them, as :func:`retry` does;
+    what has been run again already is left alone."""
+    rows = list(_ledger().filter(root_id=ids.key_of(root_id)).exclude(state=states.SUCCESS))
+    everything = _ledger().filter(root_id=ids.key_of(root_id), options__contains=f'"{RETRY_OF}"').only("options")
+    copied = {display.options_of(row).get(RETRY_OF) for row in everything}
+    causes = [row for row in rows if not was_not_run(row) and str(row.pk) not in copied]
+    return retry([str(row.pk) for row in causes])
 
 
 # Inside --------------------------------------------------------------------------------------------------------------
@@ -196,9 +291,12 @@ def _named(queues: Sequence[str]) -> list[str]:
     return [validate_queue(queue) for queue in queues]
 
 
-def _originals_of_waiting_copies() -> set[str]:
-    marked = _to_do().filter(options__contains=f'"{RETRY_OF}"').only("options")
-    return {str(display.options_of(row).get(RETRY_OF)) for row in marked.iterator()}
+def _originals_of_copies(began: datetime, rows: Collection[TaskResult]) -> set[str]:
+    """Return what has a copy that is not done yet, or of these rows, one that somebody sent, and that ended, since."""
+    marked = f'"{RETRY_OF}"'
+    late = _ledger().filter(name__in={row.name for row in rows}, finished_at__gte=began, options__contains=marked)
+    found: list[Task | TaskResult] = [*_to_do().filter(options__contains=marked).only("options"), *late.only("options")]
+    return {str(display.options_of(row).get(RETRY_OF)) for row in found}
 
 
 def _copy(row: TaskResult) -> Message:
@@ -207,6 +305,8 @@ def _copy(row: TaskResult) -> Message:
     lifetime = row.expires_at - row.created_at if row.expires_at is not None else None
     if lifetime is not None and "expires" in options:
         options["expires"] = (timezone.now() + lifetime).isoformat()
+    task = tasks.get(row.name)
+    flow = getattr(task, "_flow", None)
     return Message(
         id=ids.new_id(),
         name=row.name,
@@ -216,8 +316,9 @@ def _copy(row: TaskResult) -> Message:
         priority=row.priority,
         options=json.dumps({RETRY_OF: str(row.pk), **options}),
         expires_in=lifetime.total_seconds() if lifetime is not None else None,
-        # The ledger does not tell how the call was sent, so the copy follows the task's declaration.
-        at_most_once=client.is_at_most_once(tasks.get(row.name)),
+        at_most_once=client.is_at_most_once(task, options.get("acks_late")),
+        limit_key=options.get("limit_key", "") if flow is not None and flow.is_limited else None,
+        tags=tuple(options.get("tags", ())),
         root_id=str(row.root_id) if row.root_id else None,
         parent_id=str(row.parent_id) if row.parent_id else None,
     )

@@ -7,8 +7,10 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from . import client, routing
+from . import client, routing, time_limits
 from .exceptions import ImproperlyConfigured
+from .flow import Flow
+from .periodic.entries import entries_of_task
 from .retry import validate_backoff, validate_max_retries, validate_seconds
 
 #: Methods that an option may fill in; the others are not for replacing.
@@ -16,29 +18,23 @@ HANDLERS = frozenset({"before_start", "on_success", "on_failure", "on_retry", "a
 #: What ``retry()`` may change beside arguments and time; the rest of the call stays as it was.
 RETRY_OPTIONS = (
     *("queue", "routing_key", "exchange", "priority", "headers", "shadow", "argsrepr", "kwargsrepr"),
-    *("ignore_result", "serializer", "compression"),
+    *("ignore_result", "serializer", "compression", "time_limit", "soft_time_limit"),
 )
 #: Options of Celery's, or of ours to come, whose machinery this version does not have: refused, never swallowed.
 LATER = {
-    "rate_limit": "limits",
-    "time_limit": "time limits",
-    "soft_time_limit": "time limits",
-    "unique": "uniqueness",
-    "concurrency": "limits",
-    "debounce": "uniqueness",
-    "throttle": "limits",
-    "key": "limits",
-    "per_worker": "limits",
-    "periodic": "periodic tasks",
-    "durable": "the Redis broker",
     "acks_on_failure_or_timeout": "redelivery of failed tasks (retry them)",
     "acks_on_failure": "redelivery of failed tasks (retry them)",
-    "acks_on_timeout": "time limits",
-    "link": "workflows",
-    "link_error": "workflows",
-    "group_id": "workflows",
-    "chord": "workflows",
-    "chain": "workflows",
+    "acks_on_timeout": "redelivery of failed tasks (retry them)",
+}
+#: Options that link a call to others.
+LINKING = frozenset(["link", "link_error", "group_id", "group_index", "chord", "chain"])
+
+
+#: Names that other systems have for options of ours.
+INSTEAD = {
+    "throttle": "unique_for=SECONDS sends the first call and none like it for so long",
+    "singleton": "unique=True does that",
+    "queueing_lock": 'unique=…, unique_until="start" does that',
 }
 
 
@@ -53,9 +49,11 @@ def check_declared(base: type, options: Mapping[str, Any], name: str) -> None:
         where = f"@shared_task({option}=…) on {name}: "
         if option in LATER and value is not None:
             raise ImproperlyConfigured(f"{where}{_not_yet(option)}")
+        if option in INSTEAD:
+            raise ImproperlyConfigured(f"{where}there is no such option; {INSTEAD[option]}")
         if option in fixed or option == "run":
             raise ImproperlyConfigured(f"{where}this is a method of every task, not an option")
-        if option not in known and (close := difflib.get_close_matches(option, known, 1, 0.8)):
+        if option not in known and option not in LATER and (close := difflib.get_close_matches(option, known, 1, 0.8)):
             raise ImproperlyConfigured(f"{where}did you mean {close[0]!r}?")
 
 
@@ -65,8 +63,9 @@ def _not_yet(option: str) -> str:
 
 def check_call(options: Mapping[str, Any], name: str) -> None:
     """Raise ``TypeError`` for an option of a call that is misspelt or not available."""
+    stamped = options.get("stamped_headers") or ()
     for option in options:
-        if option in client.CALL_OPTIONS or option in client.MEANINGLESS:
+        if option in client.CALL_OPTIONS or option in client.MEANINGLESS or option in LINKING or option in stamped:
             continue
         if option in LATER:
             if options[option] in (None, [], ()):
@@ -80,7 +79,7 @@ _OPTIONAL_BOOL: tuple[Any, str] = (bool | None, "True, False or None")
 #: What an attribute of a task has to be, where nothing else looks at it.
 _ATTRIBUTES: dict[str, tuple[Any, str]] = {
     **dict.fromkeys(("atomic", "typing", "retry_jitter", "pydantic", "pydantic_strict"), (bool, "True or False")),
-    **dict.fromkeys(("ignore_result", "acks_late", "reject_on_worker_lost", "track_started"), _OPTIONAL_BOOL),
+    **dict.fromkeys(("ignore_result", "acks_late", "reject_on_worker_lost", "track_started", "durable"), _OPTIONAL_BOOL),
     **dict.fromkeys(("store_errors_even_if_ignored", "store_eager_result"), _OPTIONAL_BOOL),
     **dict.fromkeys(("serializer", "compression"), (str | None, "the name of a format, or None")),
     **dict.fromkeys(("pydantic_context", "pydantic_dump_kwargs"), (Mapping | None, "a dict or None")),
@@ -115,15 +114,31 @@ def check_attributes(base: Any, task: Any) -> None:
             raise ValueError("store_errors_even_if_ignored must be None or True: failures are always kept here")
         if task.expires is not None:
             client.expiry_of(task.expires)
+        entries_of_task(task.name, task.periodic)
+        time_limits.validate_limit(task.time_limit, name="time_limit")
+        time_limits.validate_limit(task.soft_time_limit, name="soft_time_limit")
         unknown = set(task.retry_kwargs) - set(inspect.signature(base.retry).parameters) - set(RETRY_OPTIONS)
         if unknown:
             raise ValueError(f"retry_kwargs has {sorted(unknown)[0]!r}, which retry() does not take")
         for name in _class_attributes(base, task) & LATER.keys():
             value = getattr(task, name)
-            if value is not None and not callable(value) and LATER[name] != "workflows":
+            if value is not None and not callable(value):
                 raise ValueError(f"{name}: {_not_yet(name)}")
     except (TypeError, ValueError) as error:
         raise ImproperlyConfigured(f"{where}{error}") from error
+    try:
+        time_limits.validate_limits(task.time_limit, task.soft_time_limit)
+    except ValueError as error:  # as Celery calls it
+        raise ValueError(f"{where}{error}") from None
+
+
+def flow_of(task: Any) -> Flow | None:
+    """Return what limits, uniqueness and tags a task declares; ``None``: nothing. Raises ``ImproperlyConfigured``."""
+    try:
+        flow = Flow(task)
+    except (TypeError, ValueError) as error:
+        raise ImproperlyConfigured(f"Task {task.name}: {error}") from error
+    return None if flow.is_idle else flow
 
 
 def _class_attributes(base: type, task: Any) -> set[str]:

@@ -38,6 +38,14 @@ class TaskQuerySet(models.QuerySet[M]):
         """Free to be claimed once due."""
         return self.filter(state__in=sorted(states.CLAIMABLE))
 
+    def purgeable(self) -> Self:
+        """Claimable once due, held back by a limit, or set aside: what emptying a queue deletes."""
+        return self.filter(state__in=sorted(states.CLAIMABLE | {states.UNROUTABLE, states.LIMITED}))
+
+    def limited(self) -> Self:
+        """Held back by a limit or a pause."""
+        return self.filter(state=states.LIMITED)
+
     def due(self) -> Self:
         """Claimable now, by the database's clock."""
         return self.claimable().filter(due_at__lte=DatabaseNow())

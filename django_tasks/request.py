@@ -38,6 +38,10 @@ class Context:
     ignore_result: bool = False
     #: What the sender gave as ``headers=``.
     headers: dict[str, Any] | None = None
+    #: Of a run that a schedule sent: the moment that it is for, aware, whenever it runs. Ours.
+    scheduled_for: datetime | None = None
+    #: The words by which the task is found: the declared ones, and those of the call. Ours.
+    tags: tuple[str, ...] = ()
     #: Options of the call that this package does not know.
     properties: dict[str, Any] | None = None
     #: ``queue``, ``routing_key``, ``exchange``, ``priority`` and ``redelivered``.
@@ -72,10 +76,14 @@ class Context:
     _outer: Context | None = None
     #: The body has been entered; a further call of the task is a call of its own.
     _entered: bool = False
+    #: What the call took along of where it was made (:mod:`django_tasks.context_hooks`).
+    _carried: Mapping[str, Any] | None = None
     #: ``retry(throw=False)`` was asked for.
     _retry: Any = None
     #: The final state and its serialized result that ``update_state()`` told; counts if the task raises ``Ignore``.
     _told: tuple[str, str] | None = None
+    #: Others take in what it returns.
+    _feeds: bool = False
     #: What the worker was given; ``None`` when the task was called as a function.
     _delivery: Any = None
 

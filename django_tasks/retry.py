@@ -62,7 +62,8 @@ def publish_delays(policy: Mapping[str, Any] | None = None) -> Iterator[float]:
     """Return the seconds to wait before each further try to store a call; exhausted when it is time to give up.
 
     ``policy`` has Celery's keys, those left out have Celery's defaults: ``max_retries`` (``None``: for ever);
-    ``interval_start``, ``interval_step`` (added after each try) and ``interval_max`` in seconds; ``retry_errors``.
+    ``interval_start``, ``interval_step`` (added after each try) and ``interval_max`` in seconds; ``retry_errors``, a
+    tuple of exception classes (``None``: what says that the database cannot be reached), is for the caller to heed.
 
     Raises ``TypeError`` or ``ValueError`` at once when the policy is malformed.
     """

@@ -111,6 +111,10 @@ worker_shutting_down = Signal()
 worker_shutdown = Signal()
 #: The worker's lease was renewed.
 heartbeat_sent = Signal()
+#: A beat starts; the sender is its :class:`~django_tasks.beat.Service`.
+beat_init = Signal()
+#: The beat of a ``runworker --beat`` starts, after ``beat_init``; the sender is the same.
+beat_embedded_init = Signal()
 #: The worker sets logging up: ``loglevel, logfile, format, colorize``; a receiver takes over completely.
 setup_logging = Signal()
 #: The logger ``django_tasks`` is set up: ``logger, loglevel, logfile, format, colorize``.

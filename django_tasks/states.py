@@ -6,10 +6,12 @@
                   ▲  │               │  │
                   │  └─revoke─▶ REVOKED◀┘
                   ├──release/rescue──┤
-                  └──(due)── RETRY ◀─┘
+                  ├──(due)── RETRY ◀─┤
+                  └──admit── LIMITED ◀ (a limit, or a pause)
 
-Names and precedence are Celery's (https://docs.celeryq.dev/en/stable/reference/celery.states.html); ``WAITING`` and
-``UNROUTABLE`` are ours, and Celery's API shows both as ``PENDING``.
+Names and precedence are Celery's (https://docs.celeryq.dev/en/stable/reference/celery.states.html); ``WAITING``,
+``UNROUTABLE`` and ``LIMITED`` are ours, and Celery's API shows them as ``PENDING`` (``LIMITED`` after a retry as
+``RETRY``).
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ PENDING: Final = "PENDING"
 WAITING: Final = "WAITING"
 #: No running worker knows the task's name: set aside until one does.
 UNROUTABLE: Final = "UNROUTABLE"
+#: May not start yet: a rate, a concurrency, fairness or a pause holds it back, or the run that it is to follow.
+LIMITED: Final = "LIMITED"
 #: Known to Celery's API; a claim of ours goes straight to STARTED.
 RECEIVED: Final = "RECEIVED"
 #: A worker has it.
@@ -40,7 +44,7 @@ IGNORED: Final = "IGNORED"
 #: In the to-do list and free to be claimed once due.
 CLAIMABLE: Final = frozenset({PENDING, RETRY})
 #: Everything that the to-do list may hold.
-UNFINISHED: Final = frozenset({PENDING, WAITING, UNROUTABLE, STARTED, RETRY})
+UNFINISHED: Final = frozenset({PENDING, WAITING, UNROUTABLE, LIMITED, STARTED, RETRY})
 #: Everything that the ledger may hold.
 FINISHED: Final = frozenset({SUCCESS, FAILURE, REVOKED, REJECTED, IGNORED})
 
@@ -53,11 +57,12 @@ ALL_STATES: Final = frozenset({PENDING, RECEIVED, STARTED, SUCCESS, FAILURE, RET
 
 #: Legal moves. What is not in here cannot happen; a final state has no way out.
 MOVES: Final[dict[str, frozenset[str]]] = {
-    PENDING: frozenset({STARTED, UNROUTABLE, REVOKED, FAILURE}),
-    WAITING: frozenset({PENDING, REVOKED, FAILURE}),
-    UNROUTABLE: frozenset({PENDING, REVOKED}),
+    PENDING: frozenset({STARTED, UNROUTABLE, LIMITED, REVOKED, FAILURE}),
+    WAITING: frozenset({PENDING, LIMITED, SUCCESS, REVOKED, FAILURE}),
+    UNROUTABLE: frozenset({PENDING, LIMITED, REVOKED}),
+    LIMITED: frozenset({PENDING, REVOKED, FAILURE}),
     RETRY: frozenset({STARTED, REVOKED, FAILURE, UNROUTABLE}),
-    STARTED: frozenset({PENDING, RETRY, UNROUTABLE, SUCCESS, FAILURE, REVOKED, REJECTED, IGNORED}),
+    STARTED: frozenset({PENDING, WAITING, RETRY, UNROUTABLE, LIMITED, SUCCESS, FAILURE, REVOKED, REJECTED, IGNORED}),
     **{final: frozenset() for final in FINISHED},
 }
 
@@ -75,9 +80,11 @@ def leading_to(target: str) -> frozenset[str]:
     return frozenset(source for source, targets in MOVES.items() if target in targets)
 
 
-def shown(name: str) -> str:
-    """Return what Celery's API calls this state: ``WAITING`` and ``UNROUTABLE`` are told as ``PENDING``."""
-    return PENDING if name in (WAITING, UNROUTABLE) else name
+def shown(name: str, retries: int = 0) -> str:
+    """Return what Celery's API calls this state: ours are ``PENDING``, but ``LIMITED`` after a retry is ``RETRY``."""
+    if name == LIMITED and retries:
+        return RETRY
+    return PENDING if name in (WAITING, UNROUTABLE, LIMITED) else name
 
 
 class state(str):

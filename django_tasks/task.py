@@ -24,18 +24,26 @@ from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from . import client, exceptions, ids, registry, routing, states
 from .arguments import Arguments, Models
 from .backends import get_broker
+from .backends.message import Message
+from .canvas.maps import chunks, xmap, xstarmap
+from .canvas.sending import linked, replacement, send
+from .canvas.signatures import Signature
+from .canvas.taking_over import stamps_of, taking_over
 from .conf import settings
 from .context import current_request
 from .eager import run_eagerly
 from .options import (
+    LINKING,
     RETRY_OPTIONS,
     as_arguments,
     as_call,
     check_attributes,
     check_call,
     check_declared,
+    flow_of,
     is_name,
 )
+from .place import Replaced
 from .request import Context, request_of
 from .result import AsyncResult, EagerResult
 from .retry import validate_max_retries
@@ -94,6 +102,40 @@ class Task(Generic[P, R]):
     typing: bool = True
     #: Seconds, ``timedelta`` or ``datetime`` after which a call is not run any more.
     expires: Any = None
+    #: Seconds after which a running attempt is ended from outside, as FAILURE; ``None`` follows ``TASK_TIME_LIMIT``.
+    time_limit: float | None = None
+    #: Seconds after which ``SoftTimeLimitExceeded`` is raised in the task; ``None`` follows ``TASK_SOFT_TIME_LIMIT``.
+    soft_time_limit: float | None = None
+    #: Most starts in a time, of all workers together: ``"10/s"``, ``"100/m"``, ``"5/h"``, or a number per second.
+    rate_limit: str | float | None = None
+    #: The rate is that of each worker, which is Celery's meaning.
+    per_worker: bool = False
+    #: Most that run at the same time, on all workers together.
+    concurrency: int | None = None
+    #: What limits hold for one by one: the name of an argument, several, or a function of the arguments.
+    key: Any = None
+    #: Calls of different keys take turns, however many of one wait.
+    fair: bool = False
+    #: No second one while the first waits or runs: ``True`` for the same arguments, the name of an argument, several
+    #: (none, ``()``, for all calls of the task), or a function of the arguments.
+    unique: Any = None
+    #: ``"end"``: in the way until it is done, which is the default; ``"start"``: until it starts.
+    unique_until: str | None = None
+    #: In the way for so long after it was sent instead, whatever becomes of it: seconds or ``timedelta``.
+    unique_for: Any = None
+    #: What becomes of the second one: ``"skip"``, the default, ``"replace"``, ``"raise"`` or ``"again"``.
+    on_conflict: str | None = None
+    #: Run so long after the last of several calls, with the arguments of that one: seconds or ``timedelta``.
+    debounce: Any = None
+    #: But no later than so long after the first one.
+    debounce_max: Any = None
+    #: Words by which its tasks are found.
+    tags: Sequence[str] = ()
+    #: Run it by a schedule: a schedule of :mod:`django_tasks.schedules`, seconds, a dict as in ``BEAT_SCHEDULE``, or a
+    #: list of such.
+    periodic: Any = None
+    #: Keep a call as a row until it is done, whatever broker carries it; ``None`` follows ``TASK_DURABLE``.
+    durable: bool | None = None
     #: Report STARTED at once, however short the task is; ``None`` follows ``TASK_TRACK_STARTED``.
     track_started: bool | None = None
     #: Failures are always kept here; accepted as in Celery.
@@ -135,7 +177,11 @@ class Task(Generic[P, R]):
             if self.pydantic
             else None
         )
-        self.is_async = inspect.iscoroutinefunction(function)
+        self.is_async = _is_async(function) or _is_async(self.run)
+        if _is_generator(self.run):
+            raise TypeError(
+                f"Task {self.name} is a generator function: its body would never run; return a list instead"
+            )
         own = type(self)
         self.before_start_overridden = own.before_start is not Task.before_start
         self.call_overridden = own.__call__ is not Task.__call__
@@ -145,6 +191,7 @@ class Task(Generic[P, R]):
             for name in ("on_success", "on_failure", "on_retry", "after_return")
         )
         check_attributes(Task, self)
+        self._flow = flow_of(self)
 
     # Calling
 
@@ -172,8 +219,9 @@ class Task(Generic[P, R]):
         The row joins the caller's transaction: a rollback takes it back. Options, as in Celery: ``countdown``
         (seconds) or ``eta`` (datetime), ``expires`` (seconds, timedelta, datetime), ``queue``, ``priority`` (−100 to
         100, higher first), ``task_id`` (sending one id twice stores it once), ``headers``, ``serializer``,
-        ``compression``, ``ignore_result``, ``retry`` and ``retry_policy`` (of the *sending*), ``shadow``,
-        ``argsrepr``, ``kwargsrepr``.
+        ``link`` and ``link_error`` (signatures to send after a success, or a failure), ``compression``,
+        ``ignore_result``, ``time_limit`` and ``soft_time_limit`` (seconds), ``retry`` and
+        ``retry_policy`` (of the *sending*), ``shadow``, ``argsrepr``, ``kwargsrepr``.
 
         Raises ``TypeError`` if the arguments do not fit the function, or for a bad option;
         :class:`~django_tasks.exceptions.EncodeError` or :class:`~django_tasks.exceptions.PayloadTooLarge` for
@@ -183,9 +231,11 @@ class Task(Generic[P, R]):
         args, kwargs = self._checked(args, kwargs)
         if options:
             check_call(options, self.name)
+            if not LINKING.isdisjoint(options):
+                return cast("AsyncResult[R]", send(linked(self, args, kwargs, options), (), {}, {}))
         if settings.TASK_ALWAYS_EAGER:
             return self._run_here(args, kwargs, options)
-        return _handle(client.send(self.name, args, kwargs, options, self), self.name, options, self)
+        return _sent(client.deliver(self.name, args, kwargs, options, self), options, self)
 
     def delay_on_commit(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
         """Send the task once the caller's transaction commits: ``apply_async_on_commit(args, kwargs)``."""
@@ -211,6 +261,10 @@ class Task(Generic[P, R]):
         args, kwargs = self._checked(args, kwargs)
         check_call(options, self.name)
         options = {**options, "task_id": options.get("task_id") or ids.new_id()}
+        if not LINKING.isdisjoint(options):
+            later = linked(self, args, kwargs, options)
+            transaction.on_commit(lambda: send(later, (), {}, {}) and None, using=using)
+            return cast("AsyncResult[R]", later.AsyncResult(options["task_id"]))
         client.build(self.name, args, kwargs, options, self)  # what is wrong with the call is told here, not later
         if not eager:
             transaction.on_commit(lambda: client.send(self.name, args, kwargs, options, self) and None, using=using)
@@ -237,6 +291,8 @@ class Task(Generic[P, R]):
         """
         if options:
             check_call(options, self.name)
+        if not LINKING.isdisjoint(options):
+            raise TypeError("enqueue_many() links nothing: use group() or chord()")
         if options.get("task_id") is not None:
             raise TypeError("enqueue_many() makes the ids itself: the option 'task_id' names one call")
         if settings.TASK_ALWAYS_EAGER:
@@ -246,7 +302,7 @@ class Task(Generic[P, R]):
             return [self.apply_async(args, kwargs, **options) for args, kwargs in asked]
         checked = (self._checked(*as_call(call)) for call in calls)
         sent = client.send_many(self.name, checked, options, self)
-        return [_handle(one, self.name, options, self) for one in sent]
+        return [_sent(one, options, self) for one in sent]
 
     def apply(
         self,
@@ -263,9 +319,46 @@ class Task(Generic[P, R]):
         """
         args, kwargs = self._checked(args, kwargs)
         check_call(options, self.name)
+        if not LINKING.isdisjoint(options):
+            sig = linked(self, args, kwargs, options)
+            return cast("EagerResult[R]", sig.engine.run(sig, (), {}, {"throw": throw}))
         message = client.build(self.name, args, kwargs, options, self)
         throw = settings.TASK_EAGER_PROPAGATES if throw is None else throw
         return run_eagerly(message, throw=throw, retries=validate_max_retries(retries, name="retries") or 0)
+
+    # As a part of something larger
+
+    def signature(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        **more: Any,
+    ) -> Signature:
+        """Return a call that is not made yet, with options as for :meth:`apply_async`."""
+        return Signature(self, args, kwargs, options, **more)
+
+    subtask = signature
+
+    def s(self, *args: Any, **kwargs: Any) -> Signature:
+        """Return a call that is not made yet; arguments that are given later come first."""
+        return Signature(self, args, kwargs)
+
+    def si(self, *args: Any, **kwargs: Any) -> Signature:
+        """Return a call that is not made yet, and takes no more arguments."""
+        return Signature(self, args, kwargs, immutable=True)
+
+    def map(self, it: Iterable[Any]) -> xmap:
+        """Return the call of one task that runs this one for each item, one after the other."""
+        return xmap(self.s(), it)
+
+    def starmap(self, it: Iterable[Any]) -> xstarmap:
+        """Return the same, with the items as argument lists."""
+        return xstarmap(self.s(), it)
+
+    def chunks(self, it: Iterable[Any], n: int) -> chunks:
+        """Return many calls as a group of tasks that run ``n`` of them each."""
+        return chunks(self.s(), it, n)
 
     def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[R]:
         """Return the handle of an earlier call of this task."""
@@ -334,6 +427,67 @@ class Task(Generic[P, R]):
             raise retry
         request._retry = retry
         return retry
+
+    def replace(self, sig: Signature) -> Any:
+        """Put another call, or a canvas, in the place of the running task: ``raise self.replace(other.s())``.
+
+        Whoever waits for this task waits for the last one of those from then on, which has its id; its callbacks,
+        errbacks, place in a group or chord, headers and stamps are inherited. A group's results become a list. It
+        happens when this raises, and not if the attempt has lost its lease.
+
+        Raises an ``Ignore``; in eager mode it returns the result instead. Raises
+        :class:`~django_tasks.exceptions.ImproperlyConfigured` for an empty chain, or a member of a chord.
+        """
+        return self.on_replace(taking_over(sig, self.request))
+
+    def on_replace(self, sig: Signature) -> Any:
+        """Runs in :meth:`replace`, and may change ``sig``; must end with ``super().on_replace(sig)``."""
+        request = self.request
+        if request.is_eager:
+            return sig.apply().get(disable_sync_subtasks=False)
+        delivery = request._delivery
+        if delivery is None:
+            raise RuntimeError(f"{self.name} does not run as a task here, so nothing can take its place")
+        raise Replaced(replacement(sig, request, client.options_of(delivery.options)))
+
+    def add_to_chord(self, sig: Signature, lazy: bool = False) -> Any:
+        """Add a call, or a canvas, to the chord in whose header the running task is; return its result's handle.
+
+        With ``lazy`` it is returned instead, for this task to send.
+        Raises ``ValueError`` when the task is in no chord's header.
+        """
+        request = self.request
+        if not request.chord:
+            raise ValueError("The running task is in no chord's header")
+        sig.set(group_id=request.group, group_index=request.group_index, chord=request.chord, root_id=request.root_id)
+        sig.freeze()
+        return sig if lazy else sig.delay()
+
+    def signature_from_request(
+        self,
+        request: Context | None = None,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        queue: str | None = None,
+        **extra_options: Any,
+    ) -> Signature:
+        """Return the call that runs as a signature, with other arguments or options."""
+        request = self.request if request is None else request
+        info = request.delivery_info or {}
+        options = {
+            **{key: request.get(key) for key in ("headers", "shadow", "expires", "ignore_result")},
+            **{"task_id": request.id, "root_id": request.root_id, "parent_id": request.parent_id},
+            **{"time_limit": request.timelimit[0], "soft_time_limit": request.timelimit[1]},
+            **{"queue": queue or info.get("queue"), "priority": info.get("priority")},
+            **stamps_of(request),
+            **extra_options,
+        }
+        given = {key: value for key, value in options.items() if value is not None}
+        return self.signature(
+            request.args if args is None else args, request.kwargs if kwargs is None else kwargs, given
+        )
+
+    subtask_from_request = signature_from_request
 
     def update_state(
         self, task_id: str | None = None, state: str | None = None, meta: Any = None, **kwargs: Any
@@ -525,7 +679,20 @@ def send_task(
     if settings.TASK_ALWAYS_EAGER:
         raise exceptions.NotRegistered(name, ", so TASK_ALWAYS_EAGER cannot run it")
     check_call(options, name)
+    if not LINKING.isdisjoint(options):
+        given, named = as_arguments(name, args, kwargs)
+        return cast("AsyncResult[Any]", send(linked(name, given, named, options), (), {}, {}))
     return _handle(client.send(name, *as_arguments(name, args, kwargs), options), name, options)
+
+
+def _is_async(function: Any) -> bool:
+    call = getattr(function, "__call__", None)  # noqa: B004 - of an object that can be called
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+
+
+def _is_generator(function: Any) -> bool:
+    ways = (function, getattr(function, "__call__", None))  # noqa: B004 - of an object that can be called
+    return any(inspect.isgeneratorfunction(way) or inspect.isasyncgenfunction(way) for way in ways)
 
 
 def _declare(function: Any, options: dict[str, Any]) -> Task[..., Any]:
@@ -548,8 +715,11 @@ def _declare(function: Any, options: dict[str, Any]) -> Task[..., Any]:
     queue = options.pop("routing_key", None), options.pop("exchange", None)
     if options.get("queue") is None and any(queue):
         options["queue"] = queue[0] or queue[1]
+    # A function among the members of a class would be a method of the task.
+    functions = {one: staticmethod(options[one]) for one in ("key", "unique") if callable(options.get(one))}
     members = {
         **options,
+        **functions,
         "name": name,
         "run": function if bind else staticmethod(function),
         "_bound": bind,
@@ -579,6 +749,12 @@ def _as_exception_data(meta: Any) -> Any:
 def _handle(task_id: str, name: str, options: Mapping[str, Any], task: Any = None) -> AsyncResult[Any]:
     result: AsyncResult[Any] = AsyncResult(task_id, task_name=name)
     result.ignored = client.drops_result(options, task)
+    return result
+
+
+def _sent(message: Message, options: Mapping[str, Any], task: Any) -> AsyncResult[Any]:
+    result = _handle(message.custom_id or message.id, message.name, options, task)
+    result.conflict = message.conflict
     return result
 
 

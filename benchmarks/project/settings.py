@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any
 from urllib.parse import urlsplit
@@ -43,3 +44,7 @@ SECRET_KEY = "only for benchmarks"  # noqa: S105
 INSTALLED_APPS = ["django_tasks", "benchmarks.project"]
 DATABASES = {"default": _database(os.environ.get("DATABASE_URL", "sqlite:///benchmark.sqlite3"))}
 USE_TZ = True
+DJANGO_TASKS = {
+    "IMPORTS": os.environ.get("BENCHMARK_IMPORTS", "").split(),
+    **json.loads(os.environ.get("BENCHMARK_TASKS", "{}")),
+}

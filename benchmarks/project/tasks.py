@@ -18,6 +18,18 @@ def noop_ignored() -> None:
 
 
 @shared_task
+def pass_on(value: int) -> int:
+    """Return what it is given."""
+    return value
+
+
+@shared_task
+def count(values: list[int]) -> int:
+    """Return how many it is given."""
+    return len(values)
+
+
+@shared_task
 def stamp() -> float:
     """Return the time of the clock that all processes share."""
     return time.monotonic()

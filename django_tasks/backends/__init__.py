@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ..addresses import is_database
 from ..conf import settings
 
 if TYPE_CHECKING:
@@ -28,18 +31,45 @@ def get_broker(alias: str | None = None) -> DatabaseBroker:
     alias = alias or settings.DATABASE
     broker = _brokers.get(alias)
     if broker is None:
+        with _lock:
+            broker = _brokers.get(alias) or _brokers.setdefault(alias, _new_broker(alias))
+    return broker
+
+
+def _new_broker(alias: str) -> DatabaseBroker:
+    if is_database(settings.BROKER_URL):
         from .database import DatabaseBroker
 
-        with _lock:
-            broker = _brokers.get(alias) or _brokers.setdefault(alias, DatabaseBroker(alias))
-    return broker
+        return DatabaseBroker(alias)
+    from .redis import RedisBroker
+
+    return RedisBroker(alias)
 
 
 def get_results(alias: str | None = None) -> DatabaseResults:
     """Return the store of results."""
-    from .results import DatabaseResults
+    if is_database(settings.BROKER_URL):
+        from .results import DatabaseResults
 
-    return DatabaseResults(alias or settings.DATABASE)
+        return DatabaseResults(alias or settings.DATABASE)
+    from .redis.results import RedisResults
+
+    return RedisResults(alias or settings.DATABASE)
+
+
+@contextmanager
+def substituted(broker: DatabaseBroker) -> Iterator[None]:
+    """Let all of this process use ``broker`` for its alias within this block, as tests do."""
+    with _lock:
+        before, _brokers[broker.alias] = _brokers.get(broker.alias), broker
+    try:
+        yield
+    finally:
+        with _lock:
+            if _brokers.get(broker.alias) is broker:
+                del _brokers[broker.alias]
+                if before is not None:
+                    _brokers[broker.alias] = before
 
 
 def close_all() -> None:

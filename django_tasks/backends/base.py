@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
-from .message import Holder, Message, Outcome, Return, Stepped, Survey
+from .control import RemoteControl
+from .message import Admission, Edge, Holder, Message, Outcome, Return, Stepped, Survey
 
 
 class Queues(NamedTuple):
@@ -19,6 +20,16 @@ class Queues(NamedTuple):
     def __str__(self) -> str:
         text = ",".join(self.names) or "*"
         return text + "".join(f" -{name}" for name in sorted(self.excluded))
+
+    def includes(self, queue: str) -> bool:
+        """Is this queue among them?"""
+        return queue not in self.excluded and (not self.names or queue in self.names)
+
+    @classmethod
+    def parse(cls, text: str) -> Queues:
+        """Return what was written with ``str()``."""
+        names, *excluded = text.split(" -")
+        return cls(() if names == "*" else tuple(names.split(",")), frozenset(excluded))
 
 
 class WorkerInfo(NamedTuple):
@@ -42,8 +53,20 @@ class Held(NamedTuple):
     slot: int
 
 
+class ToStop(NamedTuple):
+    """A claim that was revoked; ``signal`` is the one by which to end it, ``None`` if it is only asked to stop."""
+
+    id: str
+    attempt: int
+    slot: int
+    signal: str | None
+
+
 class Waker(ABC):
     """Tells an idle worker that something may have been enqueued. A hint: polling is always there as the net."""
+
+    #: Does a hint say whether it is of a command? Else any may be.
+    tells_commands: ClassVar[bool] = False
 
     @abstractmethod
     def fileno(self) -> int | None:
@@ -57,6 +80,10 @@ class Waker(ABC):
     @abstractmethod
     def woken(self) -> bool:
         """Was there a hint since the last call?"""
+
+    def commanded(self) -> bool:
+        """Was a command among the hints that :meth:`woken` took in since the last call, as far as they say?"""
+        return False
 
     @abstractmethod
     def close(self) -> None:
@@ -75,7 +102,7 @@ class ResultWaker(ABC):
         """Give the connection back."""
 
 
-class Broker(ABC):
+class Broker(RemoteControl):
     """Carries tasks from senders to workers, on lease. It runs nothing.
 
     One instance serves one process and its methods may be called from any thread. :meth:`close` before a fork.
@@ -88,6 +115,9 @@ class Broker(ABC):
     #: Does a publication take part in the caller's database transaction?
     supports_transactions: ClassVar[bool] = False
 
+    #: Can tasks wait for others?
+    supports_workflows: ClassVar[bool] = False
+
     @property
     @abstractmethod
     def generation(self) -> int:
@@ -99,7 +129,38 @@ class Broker(ABC):
         """Accept messages, all or none, in the caller's transaction if there is one and the broker supports it.
 
         An id that is already waiting or running is left as it is: sending twice stores once.
+
+        A message with a ``limit_key`` waits until :meth:`admit` lets it through. One that is ``unique`` is stored only
+        if none like it is in the way, however many are sent at a time; otherwise what ``on_conflict`` says is done and
+        the message says so (``conflict``), with the id of the one that was there. A call replaced in its place, and one
+        that is to run after another (``again``, or ``replace`` while that one runs), keeps to the same rule.
+
+        Raises :class:`~django_tasks.exceptions.AlreadyEnqueued` for a conflict that is to be raised; nothing is stored.
         """
+
+    def publish_workflow(self, messages: Sequence[Message], edges: Sequence[Edge]) -> None:
+        """Accept messages, and what comes after what, all or none, as :meth:`publish` does; none of them is unique.
+
+        A message that is ``waiting`` is not delivered before all that its edges name are done. Then it is released in
+        the very transaction in which the last of them is: as if it were sent in that moment, with its delay and its
+        expiry counted from there. When one of them ends as anything but SUCCESS, it is not run: it ends as FAILURE or
+        REVOKED as the kind of the edge says, and so on with what waits for it; the errbacks that its options hold are
+        stored, each once. That happens when the last of them has ended, whatever becomes of the others.
+        """
+        raise NotImplementedError(f"{type(self).__name__} carries no workflows")
+
+    def extend_chord(self, body: str, messages: Sequence[Message], edges: Sequence[Edge], value: Any) -> bool:
+        """Accept messages as :meth:`publish_workflow` does, and let a chord's body wait for them and take in ``value``,
+        too; False, and nothing is stored, when that body does not wait any more."""
+        raise NotImplementedError(f"{type(self).__name__} carries no workflows")
+
+    def unblock(self) -> int:
+        """Look through some of the edges for a task that waits for nothing any more and was not told so, because what
+        it waited for was deleted, or ended by somebody who knew nothing of it; return how many tasks were found.
+
+        Called again and again it comes to all of them. Any number of callers is safe.
+        """
+        return 0
 
     @abstractmethod
     def step(
@@ -117,11 +178,36 @@ class Broker(ABC):
         queue order, then higher priority, then earlier due time; a task that is not due, expired or named in
         ``unknown`` is not among them (what has expired is delivered with ``expires_in`` ≤ 0, to be finished as
         REVOKED). They belong to ``holder`` for as long as its worker renews its lease.
+
+        Nothing comes from a paused queue, nor of a paused task, and nothing that a limit counts before it was let
+        through; a limit or a pause that is set, changed or ended is obeyed within about a second. A retry of what a
+        limit counts waits to be let through again; what is only given back does not.
         """
 
     @abstractmethod
     def survey(self, queues: Queues) -> Survey:
         """Look at what waits in these queues, at a cost independent of how much that is."""
+
+    # Limits
+
+    @abstractmethod
+    def admit(self, queues: Queues, *, free: int = 1) -> Admission:
+        """Let through what limits hold back in these queues, the best first, as far as they allow.
+
+        Limits and pauses are those of :class:`~django_tasks.models.Limit`. A *concurrency* counts what was let through
+        and is not done, so a place is free as soon as that ends, or its worker is found dead, and never before. A
+        *rate* lets the next one through a period's share after the one before, and only once that has begun: no period
+        ever sees more starts than the rate and one (faster than 20 per second, a twentieth of a second's worth more).
+        Under *fair* limits the keys of one priority take turns, and no more is let through ahead of its start than
+        ``free`` (slots that could run it now), or what starts in a twentieth of a second.
+
+        What no running worker could start, or is paused meanwhile, is held back again. Any number of callers is safe;
+        one that finds another at it is told to come back.
+        """
+
+    @abstractmethod
+    def wake(self) -> None:
+        """Hint to idle workers that they may find more to do, once the caller's transaction commits."""
 
     # Workers and leases
 
@@ -148,7 +234,7 @@ class Broker(ABC):
 
     @abstractmethod
     def rescue(self, *, max_losses: int) -> int:
-        """Take back what workers without a lease hold; return how many tasks.
+        """Take back what workers without a lease hold, also those that are forgotten already; return how many tasks.
 
         Each goes back with its place in the queue kept, or ends: REVOKED if that was asked, FAILURE
         (``WorkerLostError``) if
@@ -161,8 +247,8 @@ class Broker(ABC):
     ) -> int:
         """A slot died: take back what it holds, at once. Only ``running`` is charged with the loss.
 
-        What may run only once ends as FAILURE if it is among ``running`` or ``begun`` (what has run, its outcome not
-        stored).
+        What is among ``running`` or ``begun`` (what has run, its outcome not stored) ends as FAILURE if it may run only
+        once, and else says in its history that it began.
         """
 
     @abstractmethod
@@ -188,12 +274,29 @@ class Broker(ABC):
         """Should this attempt stop: was it revoked, or is it not the owner any more?"""
 
     @abstractmethod
-    def revoke(self, task_ids: Sequence[str]) -> int:
-        """Cancel: what waits ends as REVOKED now, what runs is marked. Return how many were found unfinished."""
+    def revoke(self, task_ids: Sequence[str], *, terminate: str | None = None) -> int:
+        """Cancel: what waits ends as REVOKED now, what runs is marked. Return how many were found unfinished.
+
+        ``terminate`` is the signal by which a running attempt is to be ended; ``None`` only asks it to stop.
+        """
+
+    @abstractmethod
+    def to_stop(self, worker: int) -> list[ToStop]:
+        """Return what a worker runs, or holds, that was revoked since it was claimed."""
+
+    @abstractmethod
+    def find(
+        self, *, name: str | None = None, queue: str | None = None, tag: str | None = None, after: str = "", limit: int
+    ) -> list[str]:
+        """Return up to ``limit`` ids of tasks that are not done and not asked to stop, with this name, queue and tag;
+        in an order of its own, those behind the id ``after``. Also what the caller's own transaction has sent."""
 
     @abstractmethod
     def purge(self, queues: Queues) -> int:
-        """Delete everything that waits in these queues, without a trace; return how many."""
+        """Delete everything that waits in these queues to run, without a trace; return how many.
+
+        Also what is set aside until a worker knows it; not what waits for other tasks, which belongs to its workflow.
+        """
 
     # House-keeping
 
@@ -203,6 +306,13 @@ class Broker(ABC):
     ) -> int:
         """Delete finished tasks older than ``expires[state]``, ``batch`` rows at a time, until none is left or
         ``time.monotonic()`` passes ``deadline``; return how many. Also forgets workers that stopped a day ago."""
+
+    def sweep(self) -> float:
+        """Bring what carries messages into line with what is written down; return in how many seconds to go on.
+
+        Where both are one there is nothing to do, ever.
+        """
+        return float("inf")
 
     @abstractmethod
     def waker(self) -> Waker:

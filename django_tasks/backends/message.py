@@ -2,12 +2,46 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from .. import states
+
+#: How a task depends on one before it. AFTER: if that fails, it is not run, and shares its fate. CHORD: it is
+#: the body, and fails with ``ChordError``. JOIN: it is one of many bodies, and fails as the header did.
+AFTER: Final = "after"
+CHORD: Final = "chord"
+JOIN: Final = "join"
+#: A node between many and many. It never runs: it is done when all before it are.
+JOIN_TASK: Final = "django_tasks.join"
+
+
+class Edge(NamedTuple):
+    """One task waits for another one."""
+
+    before: str
+    after: str
+    kind: str = AFTER
+
+
+class Unique(NamedTuple):
+    """What becomes of a call when one like it is there already; times in seconds."""
+
+    #: The hash that equal calls share.
+    key: str
+    #: ``skip``, ``replace``, ``raise`` or ``again``.
+    on_conflict: str = "skip"
+    #: Is a call out of the way once it has started? Else when it has ended.
+    until_start: bool = False
+    #: Out of the way after so many seconds instead, whatever became of it.
+    period: float | None = None
+    #: Each further call takes the place of the one that waits, and makes it due so many seconds later.
+    debounce: float | None = None
+    #: No later than so many seconds after the first one.
+    debounce_max: float | None = None
 
 
 @dataclass(slots=True)
@@ -32,6 +66,16 @@ class Message:
     at_most_once: bool = False
     root_id: str | None = None
     parent_id: str | None = None
+    #: The key under which limits count it, empty if it has none; ``None``: no limit that the sender knows of.
+    limit_key: str | None = None
+    unique: Unique | None = None
+    tags: tuple[str, ...] = ()
+    #: It is not to run before what its edges name is done.
+    waiting: bool = False
+    #: Has it a row until it is done? A broker that keeps messages itself can do without.
+    durable: bool = True
+    #: Set by the broker: there was one like it, and ``id`` and ``custom_id`` are now those of that one.
+    conflict: bool = False
 
 
 class Holder(NamedTuple):
@@ -67,6 +111,10 @@ class Delivery:
     due: float = 0.0
     #: Seconds until it expires, counted from ``claimed``; ``None`` is never.
     expires_in: float | None = None
+    #: The key under which limits count it; ``None``: none does.
+    limit_key: str | None = None
+    #: Its rate is kept by when it begins: show that before the body runs.
+    watched: bool = False
     #: ``time.monotonic()`` of the claim.
     claimed: float = field(default_factory=time.monotonic)
 
@@ -76,8 +124,20 @@ class Delivery:
         return self.expires_in is not None and time.monotonic() - self.claimed >= self.expires_in
 
     @property
+    def redelivered(self) -> bool:
+        """May an earlier attempt have begun, and not ended as the task wanted? A claim given back unstarted is none."""
+        if self.attempt - self.retries < 2:
+            return False
+        return self.losses > 0 or any(one.get("outcome") != "RETRY" for one in json.loads(self.history or "[]"))
+
+    @property
     def task_id(self) -> str:
         return self.custom_id or self.id
+
+    @property
+    def linked(self) -> bool:
+        """May others wait for it, or errbacks be linked to it? Its options say so; a false alarm costs little."""
+        return self.options is not None and '"node":' in self.options
 
 
 @dataclass(slots=True)
@@ -97,6 +157,10 @@ class Outcome:
     history: str | None = None
     #: A line in the ledger? False for an ignored success: the row is only deleted.
     keep: bool = True
+    #: Has it tags, which go when no line is kept?
+    tagged: bool = False
+    #: May others wait for it, or errbacks be linked to it?
+    linked: bool = False
     #: ``time.monotonic()`` of the end; the broker dates the line by its own clock and this age.
     ended: float = field(default_factory=time.monotonic)
 
@@ -124,6 +188,19 @@ class Return:
     options: str | None = None
     queue: str | None = None
     priority: int | None = None
+    #: Other tasks take its place.
+    replacement: Replacement | None = None
+
+
+@dataclass(slots=True)
+class Replacement:
+    """What takes the place of a running task."""
+
+    #: The one that takes its id, and whose end the rest of the workflow waits for.
+    own: Message
+    #: What comes before that.
+    others: list[Message]
+    edges: list[Edge]
 
 
 class Stepped(NamedTuple):
@@ -135,7 +212,21 @@ class Stepped(NamedTuple):
 
 class Survey(NamedTuple):
     """What waits in some queues: is anything due, and in how many seconds will the next thing be (``None``:
-    nothing)?"""
+    nothing)? What is paused does not count. ``limited``: does anything wait to be let through?"""
 
     due: bool
     next_due: float | None
+    limited: bool = False
+
+
+class Admission(NamedTuple):
+    """What a look at the limits gave."""
+
+    #: How many were let through.
+    count: int
+    #: Seconds after which it is worth looking again; ``None``: only when something ends, or is sent.
+    again_in: float | None
+    #: Is anything held back still, or was before the look?
+    waiting: bool = True
+    #: Is something due held back by a rate alone, so that it will be let through in time, whatever happens?
+    paced: bool = False

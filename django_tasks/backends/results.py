@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 from django.db import connections
 
 from .. import states
-from ..ids import key_of
-from ..models import Task, TaskResult
+from ..ids import dashed, key_of
+from ..models import Task, TaskResult, TaskTag
+from .relations import Relations, parts
 
 
 @dataclass(slots=True)
@@ -55,9 +57,11 @@ _COMMON = (
     "options",
     "history",
 )
+_WAITING = ("state", "custom_state", "meta", *_COMMON)
+_DONE = ("state", "result", "result_encoding", "traceback", "worker", "finished_at", *_COMMON)
 
 
-class DatabaseResults:
+class DatabaseResults(Relations):
     """The to-do list and the ledger under one Django alias, read in the caller's own transaction."""
 
     def __init__(self, alias: str) -> None:
@@ -69,70 +73,79 @@ class DatabaseResults:
         The to-do list is read first: a task only ever moves from there to the ledger, so it cannot be missed in
         between.
         """
-        key = key_of(task_id)
-        waiting = (
-            Task.objects.using(self.alias)
-            .filter(pk=key)
-            .values_list("state", "custom_state", "meta", "worker_id", *_COMMON)
-            .first()
-        )
-        if waiting is not None:
-            state, custom_state, meta, _worker, *common = waiting
-            told = state == states.STARTED and custom_state
-            return self._record(
-                key,
-                common,
-                state=custom_state if told else states.shown(state),
-                result=meta if told else _last_error(common[-1]) if state == states.RETRY else None,
-                traceback=_last_traceback(common[-1]) if state == states.RETRY else None,
-            )
-        done = (
-            TaskResult.objects.using(self.alias)
-            .filter(pk=key)
-            .values_list("state", "result", "result_encoding", "traceback", "worker", "finished_at", *_COMMON)
-            .first()
-        )
-        if done is None:
-            return None
-        state, result, encoding, traceback, worker, finished_at, *common = done
+        waiting = self._row(Task, _WAITING, task_id)
+        if waiting is None:
+            return self.read_ended(task_id)
+        state, custom_state, meta, *common = waiting
+        told = state == states.STARTED and custom_state
+        shown = states.shown(state, retries=common[_COMMON.index("retries")])
+        history = common[-1]
         return self._record(
-            key,
+            task_id,
+            common,
+            state=custom_state if told else shown,
+            result=meta if told else _last_error(history) if shown == states.RETRY else None,
+            traceback=_last_traceback(history) if shown == states.RETRY else None,
+        )
+
+    def read_ended(self, task_id: str) -> Record | None:
+        """Return what the ledger says, ``None`` if the task is not there (yet). The cheapest question there is."""
+        done = self._row(TaskResult, _DONE, task_id)
+        return None if done is None else self._ended(task_id, done)
+
+    def read_ended_many(self, task_ids: Sequence[str]) -> list[Record]:
+        """Return what the ledger says of these, by the ids as they were given; those that are not there are left
+        out."""
+        given = {key_of(one): one for one in task_ids}
+        found = []
+        for some in parts(given):
+            rows = TaskResult.objects.using(self.alias).filter(pk__in=some).values_list("pk", *_DONE)
+            for key, *done in rows:
+                record = self._ended(given[str(key)], done)
+                record.task_id = given[str(key)]
+                found.append(record)
+        return found
+
+    def _ended(self, task_id: str, done: Sequence[Any]) -> Record:
+        state, result, encoding, traceback, worker, finished_at, *common = done
+        finished: Any = TaskResult._meta.get_field("finished_at")
+        return self._record(
+            task_id,
             common,
             state=state,
             result=result,
             result_encoding=encoding,
             traceback=traceback,
             worker=worker or None,
-            finished_at=finished_at,
+            finished_at=finished.from_db_value(finished_at, None, connections[self.alias]),
         )
 
-    def ended(self, task_id: str) -> bool:
-        """Is the task in the ledger? The cheapest question there is, for those who wait."""
+    def _row(self, model: type[Task | TaskResult], columns: Sequence[str], task_id: str) -> tuple[Any, ...] | None:
+        """Read one row in SQL: who waits asks often, and making the same query anew costs more than running it."""
         connection = connections[self.alias]
-        field = TaskResult._meta.pk
+        table, key = model._meta.db_table, model._meta.pk.get_db_prep_value(key_of(task_id), connection)
         with connection.cursor() as cursor:
-            cursor.execute(
-                f"SELECT 1 FROM {TaskResult._meta.db_table} WHERE id = %s",  # noqa: S608 - a constant
-                [field.get_db_prep_value(key_of(task_id), connection)],
-            )
-            return cursor.fetchone() is not None
+            cursor.execute(f"SELECT {', '.join(columns)} FROM {table} WHERE id = %s", [key])  # noqa: S608 - constants
+            return cursor.fetchone()  # type: ignore[no-any-return]
 
     def forget(self, task_id: str) -> None:
-        """Delete the ledger's line; a task that is not done stays."""
-        TaskResult.objects.using(self.alias).filter(pk=key_of(task_id)).delete()
+        """Delete the ledger's line with its tags; a task that is not done stays."""
+        key = key_of(task_id)
+        if TaskResult.objects.using(self.alias).filter(pk=key).delete()[0]:
+            TaskTag.objects.using(self.alias).filter(task_id=key).delete()
 
-    def _record(self, key: str, common: list[Any], **fields: Any) -> Record:
+    def _record(self, task_id: str, common: list[Any], **fields: Any) -> Record:
         custom_id, name, queue, body, encoding, retries, attempt, root_id, parent_id, options, history = common
         return Record(
-            task_id=custom_id or key,
+            task_id=custom_id or key_of(task_id),
             name=name,
             queue=queue,
             body=body,
             encoding=encoding,
             retries=retries,
             attempt=attempt,
-            root_id=root_id and str(root_id),
-            parent_id=parent_id and str(parent_id),
+            root_id=root_id and dashed(root_id),
+            parent_id=parent_id and dashed(parent_id),
             options=options,
             history=history,
             **fields,

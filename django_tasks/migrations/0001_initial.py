@@ -42,8 +42,8 @@ class Migration(migrations.Migration):
             fields=[
                 ("id", models.UUIDField(primary_key=True, serialize=False, verbose_name="id")),
                 ("custom_id", models.CharField(blank=True, max_length=255, null=True, verbose_name="own id")),
-                ("name", models.CharField(max_length=255, verbose_name="task")),
-                ("queue", models.CharField(max_length=64, verbose_name="queue")),
+                ("name", django_tasks.fields.NameField(max_length=255, verbose_name="task")),
+                ("queue", django_tasks.fields.NameField(max_length=64, verbose_name="queue")),
                 ("priority", models.SmallIntegerField(default=0, verbose_name="priority")),
                 ("created_at", django_tasks.fields.UTCDateTimeField(verbose_name="created")),
                 ("expires_at", django_tasks.fields.UTCDateTimeField(blank=True, null=True, verbose_name="expires")),
@@ -108,8 +108,8 @@ class Migration(migrations.Migration):
             fields=[
                 ("id", models.UUIDField(primary_key=True, serialize=False, verbose_name="id")),
                 ("custom_id", models.CharField(blank=True, max_length=255, null=True, verbose_name="own id")),
-                ("name", models.CharField(max_length=255, verbose_name="task")),
-                ("queue", models.CharField(max_length=64, verbose_name="queue")),
+                ("name", django_tasks.fields.NameField(max_length=255, verbose_name="task")),
+                ("queue", django_tasks.fields.NameField(max_length=64, verbose_name="queue")),
                 ("priority", models.SmallIntegerField(default=0, verbose_name="priority")),
                 ("created_at", django_tasks.fields.UTCDateTimeField(verbose_name="created")),
                 ("expires_at", django_tasks.fields.UTCDateTimeField(blank=True, null=True, verbose_name="expires")),

@@ -11,7 +11,7 @@ import mmap
 import struct
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from ..backends.message import Delivery
@@ -19,9 +19,12 @@ from ..backends.message import Delivery
 #: Most claims that one child may hold.
 CAPACITY = 512
 
-_HEAD = struct.Struct("=iiid")  # index of the running task or -1, number of claims, its attempt, monotonic start
+# Index of the running task or -1, number of claims, its attempt, monotonic start; its time limit or 0, monotonic end.
+_HEAD = struct.Struct("=iiiddd")
+_LIMIT = struct.Struct("=dd")
 _COUNT = struct.Struct("=Q")  # tasks run since the child began
 _BEAT = struct.Struct("=d")  # monotonic time of the child's last sign of life
+_LIMIT_AT = _HEAD.size - _LIMIT.size
 _COUNT_AT = _HEAD.size
 _BEAT_AT = _COUNT_AT + _COUNT.size
 _IDS_AT = _BEAT_AT + _BEAT.size
@@ -29,15 +32,49 @@ _SIZE = _IDS_AT + 16 * CAPACITY
 
 
 class Running(NamedTuple):
-    """The task that a child runs; ``since`` is ``time.monotonic()`` of its start."""
+    """A task that a child runs, since a moment of ``time.monotonic()``; its hard time limit in seconds, 0 for none, and
+    the moment when that has passed."""
 
     id: str
     attempt: int
     since: float
+    limit: float = 0.0
+    deadline: float = 0.0
+
+
+class Window(Protocol):
+    """What a supervisor sees of any child."""
+
+    def count(self, processed: int) -> None:
+        """So many tasks were run. The child writes."""
+
+    def beat(self) -> None:
+        """The child lives. It writes."""
+
+    @property
+    def processed(self) -> int:
+        """Tasks run since the child began."""
+
+    @property
+    def silent_for(self) -> float:
+        """Seconds since the child's last sign of life."""
+
+    @property
+    def busy(self) -> bool:
+        """Does anything run?"""
+
+    def runs(self) -> list[Running]:
+        """What runs."""
+
+    def unstarted(self, longer_than: float = 0.0) -> list[str]:
+        """What is claimed, and has waited behind others for more than so many seconds."""
+
+    def begun(self) -> list[str]:
+        """What has begun, its outcome not stored; more than that where it is not known exactly."""
 
 
 class Slot:
-    """One child's window."""
+    """One child's window, for one task at a time."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, _SIZE)
@@ -47,22 +84,27 @@ class Slot:
 
     def clear(self) -> None:
         """Nothing is held."""
-        _HEAD.pack_into(self._memory, 0, -1, 0, 0, 0.0)
+        _HEAD.pack_into(self._memory, 0, -1, 0, 0, 0.0, 0.0, 0.0)
         self.beat()
 
     def load(self, deliveries: Sequence[Delivery]) -> None:
         """These are held now; none runs yet."""
         ids = b"".join([bytes.fromhex(one.id.replace("-", "")) for one in deliveries])
-        _HEAD.pack_into(self._memory, 0, -1, len(deliveries), 0, 0.0)
+        _HEAD.pack_into(self._memory, 0, -1, len(deliveries), 0, 0.0, 0.0, 0.0)
         self._memory[_IDS_AT : _IDS_AT + len(ids)] = ids
 
     def start(self, index: int, held: int, attempt: int) -> None:
         """The claim at ``index`` runs from now on."""
-        _HEAD.pack_into(self._memory, 0, index, held, attempt, time.monotonic())
+        _HEAD.pack_into(self._memory, 0, index, held, attempt, time.monotonic(), 0.0, 0.0)
+
+    def limit(self, seconds: float | None) -> None:
+        """The running task has so many seconds from now; ``None``: what it may take is no more counted."""
+        seconds = seconds or 0.0
+        _LIMIT.pack_into(self._memory, _LIMIT_AT, seconds, time.monotonic() + seconds)
 
     def stop(self, held: int) -> None:
         """No task runs."""
-        _HEAD.pack_into(self._memory, 0, -1, held, 0, 0.0)
+        _HEAD.pack_into(self._memory, 0, -1, held, 0, 0.0, 0.0, 0.0)
 
     def count(self, processed: int) -> None:
         """So many tasks were run."""
@@ -86,13 +128,23 @@ class Slot:
 
     def running(self) -> Running | None:
         """The task that runs, if one does."""
-        index, _, attempt, since, id_ = self._read()
-        return Running(str(UUID(bytes=id_)), attempt, since) if index >= 0 else None
+        index, _, attempt, since, limit, deadline, id_ = self._read()
+        return Running(str(UUID(bytes=id_)), attempt, since, limit, deadline) if index >= 0 else None
 
-    def unstarted(self) -> list[str]:
-        """The claims behind the running one; empty when none runs."""
-        index, held, *_ = self._read()
-        if index < 0:
+    def runs(self) -> list[Running]:
+        """What runs: one task, or none."""
+        running = self.running()
+        return [] if running is None else [running]
+
+    @property
+    def busy(self) -> bool:
+        """Does a task run?"""
+        return bool(_HEAD.unpack_from(self._memory, 0)[0] >= 0)
+
+    def unstarted(self, longer_than: float = 0.0) -> list[str]:
+        """The claims behind one that has run for more than so many seconds; empty when none runs."""
+        index, held, _, since, *_ = self._read()
+        if index < 0 or time.monotonic() - since < longer_than:
             return []
         ids = self._memory[_IDS_AT + 16 * (index + 1) : _IDS_AT + 16 * held]
         return [str(UUID(bytes=ids[at : at + 16])) for at in range(0, len(ids), 16)]
@@ -103,7 +155,7 @@ class Slot:
         ids = self._memory[_IDS_AT : _IDS_AT + 16 * (index + 1 if index >= 0 else held)]
         return [str(UUID(bytes=ids[at : at + 16])) for at in range(0, len(ids), 16)]
 
-    def _read(self) -> tuple[int, int, int, float, bytes]:
+    def _read(self) -> tuple[int, int, int, float, float, float, bytes]:
         while True:
             head = _HEAD.unpack_from(self._memory, 0)
             at = _IDS_AT + 16 * max(head[0], 0)

@@ -22,8 +22,14 @@ from .. import __version__, routing
 from ..backends.base import Queues, WorkerInfo
 from ..conf import settings
 from ..registry import tasks
-from .child import ChildOptions, Options
+from ..time_limits import TimeLimits, validate_limits
+from . import commands  # noqa: F401 - they are registered by that
+from .autoscale import Autoscale
+from .embedded import embedded_beat
+from .health import Health
 from .logs import configure
+from .pools import Pool, consumed, default_kind, label, parse
+from .puller import ChildOptions, Options
 from .solo import Solo
 from .supervisor import Supervisor
 
@@ -34,8 +40,7 @@ class WorkerCommand:
 
     name: str
     queues: Queues
-    concurrency: int
-    pool: str
+    pools: tuple[Pool, ...]
     loglevel: str
     logfile: str | None
     pidfile: str | None
@@ -44,31 +49,41 @@ class WorkerCommand:
     max_tasks: int | None
     max_memory: int | None
     prefetch: int | None
+    limits: TimeLimits
+    autoscale: Autoscale | None
+    health_file: str | None
+    probe: tuple[str, int] | None
+    beat: bool
 
     @classmethod
     def from_options(cls, given: dict[str, Any]) -> WorkerCommand:
         """Check the options. Raises ``CommandError`` that names option, value and what is allowed."""
-        pool = given["pool"] or settings.WORKER_POOL or ("prefork" if hasattr(os, "fork") else "solo")
-        if pool == "prefork" and not hasattr(os, "fork"):
-            raise CommandError("--pool prefork needs fork(), which this system lacks; use --pool solo")
-        if pool == "solo" and (given["concurrency"] or 1) > 1:
-            raise CommandError(f"--concurrency {given['concurrency']}: --pool solo runs one task at a time")
+        queues = Queues(_queues(given["queues"], "--queues"), frozenset(_queues(given["exclude_queues"], "-X")))
+        if queues.names and queues.excluded.issuperset(queues.names):
+            raise CommandError(f"--queues {','.join(queues.names)}: -X excludes all of them")
+        concurrency = _at_least(1, given["concurrency"], "--concurrency")
+        words = given["pool"] or [settings.WORKER_POOL or default_kind()]
+        if words == ["solo"] and (concurrency or 1) > 1:
+            raise CommandError(f"--concurrency {concurrency}: --pool solo runs one task at a time")
+        try:
+            pools = parse(
+                words,
+                queues=queues,
+                names_queues=given["queues"] is not None,
+                concurrency=concurrency or settings.WORKER_CONCURRENCY,
+            )
+        except ValueError as error:
+            raise CommandError(str(error)) from None
+        pool = label(pools)
         if pool == "solo" and given["shutdown_timeout"] is not None:
             raise CommandError(
                 "--shutdown-timeout: --pool solo always waits for its task; no other process could end it"
             )
-        loglevel = str(given["loglevel"]).upper()
-        if loglevel not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
-            raise CommandError(f"--loglevel {given['loglevel']!r}: allowed are DEBUG, INFO, WARNING, ERROR, CRITICAL")
-        queues = Queues(_queues(given["queues"], "--queues"), frozenset(_queues(given["exclude_queues"], "-X")))
-        if queues.names and queues.excluded.issuperset(queues.names):
-            raise CommandError(f"--queues {','.join(queues.names)}: -X excludes all of them")
         return cls(
             name=_node_name(given["hostname"]),
-            queues=queues,
-            concurrency=_at_least(1, given["concurrency"], "--concurrency") or settings.WORKER_CONCURRENCY or _cpus(),
-            pool=pool,
-            loglevel=loglevel,
+            queues=consumed(pools),
+            pools=pools,
+            loglevel=loglevel(given["loglevel"]),
             logfile=given["logfile"],
             pidfile=given["pidfile"],
             burst=given["burst"],
@@ -83,39 +98,80 @@ class WorkerCommand:
             or settings.WORKER_MAX_MEMORY_PER_CHILD,
             prefetch=_at_least(1, given["prefetch_multiplier"], "--prefetch-multiplier")
             or settings.WORKER_PREFETCH_MULTIPLIER,
+            limits=_limits(given["time_limit"], given["soft_time_limit"], pool),
+            autoscale=_autoscale(given["autoscale"], pools),
+            health_file=given["health_file"],
+            probe=_probe(given["probe_port"]),
+            beat=given["beat"],
         )
+
+    @property
+    def pool(self) -> str:
+        """What the pools are called together."""
+        return label(self.pools)
+
+    @property
+    def concurrency(self) -> int:
+        """How many tasks may run at the same time."""
+        return sum(pool.concurrency for pool in self.pools)
 
     def run(self, say: Callable[[str], Any]) -> int:
         """Run the worker; return its exit code."""
-        try:
-            configure(self.loglevel, self.logfile and _expand(self.logfile, self.name))
-        except OSError as error:
-            raise CommandError(f"--logfile {self.logfile}: {error}") from error
+        configure_logs(self.loglevel, self.logfile, self.name)
         info = WorkerInfo(
             name=self.name,
             hostname=socket.gethostname(),
             pid=os.getpid(),
             pool=self.pool,
-            concurrency=1 if self.pool == "solo" else self.concurrency,
+            concurrency=self.concurrency,
             queues=self.queues,
             version=__version__,
             lease=settings.WORKER_LEASE,
         )
         options = Options(
-            concurrency=self.concurrency,
-            pool=self.pool,
-            child=ChildOptions(self.queues, self.max_tasks, self.max_memory, self.prefetch),
+            pools=self.pools,
+            child=ChildOptions(self.queues, self.max_tasks, self.max_memory, self.prefetch, self.limits),
             shutdown_timeout=self.shutdown_timeout,
             burst=self.burst,
+            autoscale=self.autoscale,
         )
         say(banner(info))
         with _pidfile(self.pidfile and _expand(self.pidfile, self.name)):
-            worker: Supervisor | Solo = Solo(info, options) if self.pool == "solo" else Supervisor(info, options)
-            return worker.run()
+            cls = Solo if self.pool == "solo" else Supervisor
+            worker = cls(info, options, health_of(self.health_file, self.probe, self.name))
+            beat = embedded_beat(self.name, worker.steward.gate) if self.beat else contextlib.nullcontext()
+            with beat:
+                return worker.run()
 
 
-def prepare() -> str | None:
-    """Return what is missing for a worker to run, with the command that cures it; ``None`` if nothing is.
+def loglevel(given: str) -> str:
+    """Return a level's name. Raises ``CommandError`` for what is none."""
+    level = str(given).upper()
+    if level not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
+        raise CommandError(f"--loglevel {given!r}: allowed are DEBUG, INFO, WARNING, ERROR, CRITICAL")
+    return level
+
+
+def configure_logs(level: str, logfile: str | None, name: str) -> None:
+    """Set logging up. Raises ``CommandError`` for a file that cannot be written."""
+    try:
+        configure(level, logfile and _expand(logfile, name))
+    except OSError as error:
+        raise CommandError(f"--logfile {logfile}: {error}") from error
+
+
+def health_of(file: str | None, probe: tuple[str, int] | None, name: str) -> Health:
+    """Return what tells of the process's health. Raises ``CommandError`` for a file or a port that cannot be had."""
+    try:
+        return Health(file=file and _expand(file, name), probe=probe)
+    except OSError as error:
+        options = {"--health-file": file, "--probe-port": probe and probe[1]}
+        given = ", ".join(f"{option} {value}" for option, value in options.items() if value is not None)
+        raise CommandError(f"{given}: {error}") from error
+
+
+def prepare(*, needs_tasks: bool = True) -> str | None:
+    """Return what is missing for a worker, or a beat, to run, with the command that cures it; ``None`` if nothing is.
 
     A database that cannot be reached is no reason not to start: the worker waits for it.
     """
@@ -132,7 +188,7 @@ def prepare() -> str | None:
     if waiting:
         target = "" if alias == "default" else f" --database {alias}"
         return f"The tables of django_tasks are not up to date. Run: manage.py migrate django_tasks{target}"
-    if not tasks:
+    if needs_tasks and not tasks:
         return (
             "No tasks are registered. Declare one with @shared_task in the tasks.py of an app in INSTALLED_APPS, "
             "or name its module in DJANGO_TASKS['IMPORTS']."
@@ -190,6 +246,10 @@ def watch_and_restart(arguments: Sequence[str]) -> int:
 def _warnings(info: WorkerInfo) -> list[str]:
     found = []
     if info.pool == "solo":
+        limited = sorted(name for name, task in tasks.items() if task.time_limit is not None)
+        found += [f"time_limit of {name} cannot be kept: no other process could end it." for name in limited]
+        if settings.TASK_TIME_LIMIT is not None:
+            found.append("TASK_TIME_LIMIT cannot be kept: no other process could end a task.")
         found.append("One process does everything: a task that blocks it for longer than the lease may run twice.")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         found.append("The worker runs as root; give it a user of its own.")
@@ -230,14 +290,42 @@ def _queues(given: Sequence[str] | None, option: str) -> tuple[str, ...]:
         raise CommandError(f"{option}: {error}") from None
 
 
+def _probe(given: str | None) -> tuple[str, int] | None:
+    if given is None:
+        return None
+    host, _, port = given.rpartition(":")
+    if not port.isdecimal() or not int(port) <= 65_535:
+        raise CommandError(f"--probe-port {given!r}: allowed are PORT and HOST:PORT, the port from 0 (any) to 65535")
+    return host.strip("[]"), int(port)
+
+
 def _at_least(least: int, given: Any, option: str) -> Any:
     if given is not None and not given >= least:
         raise CommandError(f"{option} {given}: must be at least {least}")
     return given
 
 
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _autoscale(given: str | None, pools: Sequence[Pool]) -> Autoscale | None:
+    if given is None:
+        return None
+    if all(pool.kind != "prefork" for pool in pools):
+        raise CommandError(f"--autoscale {given}: only a pool prefork grows and shrinks, not {label(pools)}")
+    most, _, least = given.partition(",")
+    try:
+        return Autoscale(int(most), int(least or 1), settings.WORKER_AUTOSCALE_IDLE)
+    except ValueError:
+        raise CommandError(f"--autoscale {given}: allowed are MAX,MIN or MAX with 1 <= MIN <= MAX") from None
+
+
+def _limits(hard: float | None, soft: float | None, pool: str) -> TimeLimits:
+    names = {"hard_name": "--time-limit", "soft_name": "--soft-time-limit"}
+    if pool == "solo" and hard is not None:
+        raise CommandError(f"--time-limit {hard:g}: --pool solo has no other process that could end its task")
+    try:
+        settled = TimeLimits(settings.TASK_TIME_LIMIT, settings.TASK_SOFT_TIME_LIMIT)
+        return validate_limits(*validate_limits(hard, soft, **names).over(settled), **names)
+    except ValueError as error:
+        raise CommandError(str(error)) from None
 
 
 @contextlib.contextmanager

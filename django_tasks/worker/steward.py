@@ -14,20 +14,22 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, Protocol
 
-from .. import signals
+from .. import limits, signals
 from ..backends import get_broker
-from ..backends.base import Waker, WorkerInfo
-from ..backends.message import Holder
+from ..backends.base import Queues, Waker, WorkerInfo
+from ..backends.message import Holder, Outcome, Survey
 from ..conf import settings
 from ..exceptions import OperationalError
 from ..registry import tasks
-from .child import GIVE_BACK_AFTER, IDLE, MORE, WAKE
-from .slots import Slot
+from .puller import FREED, GIVE_BACK_AFTER, IDLE, MORE, RETIRES, REVOKED, WAKE
+from .slots import Running, Window
+from .tally import Tally
 
 logger = logging.getLogger("django_tasks.worker")
 
@@ -41,6 +43,16 @@ SURVEY_AFTER_WAKE = 0.1
 SURVEY_AFTER_VAIN = 1.0
 #: Seconds that a killed child's tasks may take to be handed back before the worker exits all the same.
 LAST_WORDS = 10.0
+#: Seconds between looks for commands: where no hint would tell of one, where hints do, and between two hints.
+COMMANDS_EVERY, COMMANDS_NET, COMMANDS_AFTER_HINT = 0.5, 30.0, 0.1
+#: Seconds between looks for running tasks that were revoked.
+STOP_EVERY = 1.0
+#: Seconds between looks whether more children would have work, if there may be more.
+PRESSURE_EVERY = 0.5
+#: Seconds between looks at the limits, while something waits for them or could: the net below every hint.
+ADMIT_EVERY = 1.0
+#: Seconds after which the loop turns, even if there is nothing to do: somebody may watch whether it does.
+MOST_SLEEP = 5.0
 #: Seconds between prunings, and the longest that one may take.
 PRUNE_EVERY, PRUNE_FOR = 60.0, 2.0
 
@@ -50,32 +62,74 @@ class Ward:
     """One child as the steward sees it."""
 
     holder: Holder
-    slot: Slot
+    slot: Window
     channel: socket.socket
+    #: What it has run, by name.
+    tally: Tally = field(default_factory=lambda: Tally(tasks))
+    #: Which of the worker's pools it belongs to.
+    place: int = 0
+    #: What it consumes now; ``None`` is nothing.
+    queues: Queues | None = field(default_factory=Queues)
+    #: It cancels coroutines that were revoked, when told to look.
+    cancels: bool = False
     idle: bool = False
+    #: It takes nothing new, and ends when what it runs has ended.
+    retires: bool = False
     #: Its process has ended; what it held is taken back soon.
     gone: bool = False
-    shown: tuple[str, int] | None = None
-    relieved: str | None = None
+    #: What of it is shown as running, and what was taken from it unbegun.
+    shown: set[tuple[str, int]] = field(default_factory=set)
+    relieved: frozenset[str] = frozenset()
     #: Reads as idle until its first word.
     since: float = field(default_factory=time.monotonic)
+
+    @property
+    def busy(self) -> bool:
+        """Does it run anything? One with room for more may be idle and busy."""
+        return not self.idle or self.slot.busy
+
+
+def _nothing() -> None:
+    pass
+
+
+class Commands(Protocol):
+    """Who obeys commands from outside (:class:`~django_tasks.worker.remote.Remote`)."""
+
+    def obey(self) -> None:
+        """Fetch what is new, and do it."""
 
 
 class Steward:
     """Keeps one worker's lease and looks after its children."""
 
     def __init__(
-        self, info: WorkerInfo, *, on_lease_lost: Callable[[], None], on_drained: Callable[[], None] | None = None
+        self,
+        info: WorkerInfo,
+        *,
+        on_lease_lost: Callable[[], None],
+        on_drained: Callable[[], None] | None = None,
+        on_retiring: Callable[[], None] = lambda: None,
+        on_terminate: Callable[[str, int, str], object] | None = None,
     ) -> None:
         self.info = info
         self.worker = 0
         #: True once the worker takes nothing new.
         self.draining = False
+        #: Who obeys commands; nobody until somebody is named.
+        self.commands: Commands | None = None
         self._on_lease_lost = on_lease_lost
         self._on_drained = on_drained
+        self._on_retiring = on_retiring
+        self._on_terminate = on_terminate
+        #: Revoked attempts that were told, and may end by themselves.
+        self._told_to_stop: set[tuple[str, int]] = set()
         self._broker = get_broker()
         self._wards: dict[int, Ward] = {}
         self._retired = 0
+        self._retired_by_name: Counter[str] = Counter()
+        #: When the worker began, by ``time.monotonic()``.
+        self.began = time.monotonic()
         self._orders: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._bell_in, self._bell_out = socket.socketpair()
         self._bell_in.setblocking(False)
@@ -90,15 +144,33 @@ class Steward:
         self._next_due: float | None = None
         #: How many tasks had been run when a survey last found something due; ``None`` if it found nothing.
         self._found_due_at: int | None = None
-        self._due = dict.fromkeys(("beat", "rescue", "look", "prune", "survey", "waker"), 0.0)
+        self._due = dict.fromkeys(("beat", "rescue", "look", "sweep", "prune", "survey", "waker", "commands"), 0.0)
+        self._due["pressure"] = self._due["stop"] = float("inf")
+        self._due["admit"] = 0.0
+        #: Is there anything that limits hold back, or may there soon be?
+        self._gated = any(task._flow is not None and task._flow.is_limited for task in tasks.values())
+        self._heeded = 0.0
+        #: Is somebody to know whether more children would have work?
+        self.feels_pressure = False
+        #: Is something due while all children are busy? And is one idle?
+        self.pressure = (False, False)
         self._trouble = 0.0
+        self._problem = ""
+        #: When its loop turned last, by ``time.monotonic()``, and after how many seconds it does so at the latest.
+        self.turned = time.monotonic()
+        self.most_sleep = MOST_SLEEP
+        #: Called at each turn.
+        self.on_turn: Callable[[], object] = _nothing
+        #: When the database last said that the lease is ours.
+        self._confirmed = float("-inf")
 
     # Called by the supervisor's main thread
 
     def register(self) -> None:
         """Begin a lease. Raises :class:`~django_tasks.exceptions.OperationalError`."""
+        limits.declare(tasks.values())
         self.worker = self._broker.register(self.info)
-        self._renewed = time.monotonic()
+        self._renewed = self._confirmed = time.monotonic()
         self._due["beat"] = time.monotonic() + settings.WORKER_HEARTBEAT_INTERVAL
 
     def register_patiently(self, ended: Callable[[], bool], wait: Callable[[float], object]) -> bool:
@@ -125,19 +197,28 @@ class Steward:
         self._orders.put(work)
         self._bell_out.send(b"!")
 
+    def order_surely(self, work: Callable[[], object]) -> None:
+        """As :meth:`order`; when the broker is away, again later."""
+        self.order(lambda: self._insist(work))
+
     def take_on(self, ward: Ward) -> None:
         """Look after a new child."""
         ward.channel.setblocking(False)
         self.order(lambda: self._wards.__setitem__(ward.holder.slot, ward))
 
-    def child_ended(self, ward: Ward, *, reason: str, charge: bool) -> None:
-        """A child is gone: take back what it held. ``charge`` its running task with the loss."""
+    def child_ended(self, ward: Ward, *, reason: str, charge: bool, verdicts: Sequence[Outcome] = ()) -> None:
+        """A child is gone: take back what it held. ``charge`` its running task with the loss.
+
+        ``verdicts`` are outcomes of attempts that were ended from outside.
+        """
 
         def work() -> None:
+            if verdicts:
+                self._broker.step(verdicts, holder=ward.holder)
             self._wards.pop(ward.holder.slot, None)
             self._retired += ward.slot.processed
-            running = ward.slot.running()
-            charged = [running.id] if running is not None and charge else []
+            self._retired_by_name.update(ward.tally.counts())
+            charged = [running.id for running in ward.slot.runs()] if charge else []
             lost = self._broker.lose(
                 ward.holder,
                 charged,
@@ -149,8 +230,13 @@ class Steward:
             if lost:
                 logger.warning("%s: %d tasks were taken back", reason, lost)
                 self._wake_one()
+                self._due["admit"] = 0.0
 
         self.order(lambda: self._insist(work))
+
+    def store(self, ward: Ward, verdict: Outcome) -> None:
+        """Store what became of an attempt that its child cannot be trusted to end."""
+        self.order_surely(lambda: self._broker.step([verdict], holder=ward.holder))
 
     def end(self, timeout: float) -> None:
         """End the lease and the thread."""
@@ -178,21 +264,64 @@ class Steward:
         """Tasks that this worker has run."""
         return self._retired + sum(ward.slot.processed for ward in list(self._wards.values()))
 
+    @property
+    def trouble(self) -> str:
+        """Why the database cannot be worked with at the moment; empty if it can."""
+        if self._trouble:
+            return self._problem
+        if time.monotonic() - self._confirmed > settings.WORKER_LEASE:
+            return "the lease has run out and is not renewed yet"
+        return ""
+
+    # Called by commands, in the steward's thread
+
+    def running(self) -> list[tuple[int, Running]]:
+        """Return what the children run, each with its slot."""
+        return [(ward.holder.slot, run) for ward in self._wards.values() if not ward.gone for run in ward.slot.runs()]
+
+    def unstarted(self) -> list[str]:
+        """Return what the children have claimed and not begun."""
+        return [one for ward in self._wards.values() if not ward.gone for one in ward.slot.unstarted()]
+
+    def totals(self) -> dict[str, int]:
+        """Return how many tasks of each name this worker has run."""
+        found = self._retired_by_name.copy()
+        for ward in self._wards.values():
+            found.update(ward.tally.counts())
+        return dict(found)
+
+    def feel_pressure(self) -> None:
+        """Find out from now on whether more children would have work. Safe in any thread."""
+        self.feels_pressure = True
+        self.order(lambda: self._due.__setitem__("pressure", 0.0))
+
+    def heed_at(self, moment: float) -> None:
+        """Look for commands at this moment, by ``time.monotonic()``, at the latest."""
+        self._due["commands"] = min(self._due["commands"], moment)
+
+    def beat_now(self) -> None:
+        """Renew the lease at once."""
+        self._due["beat"] = 0.0
+
     # The thread
 
     def _run(self) -> None:
         while not self._ending:
             self._sleep()
+            self.turned = time.monotonic()
+            self.on_turn()
             with self.gate:
                 try:
                     self._tick()
                     self._trouble = 0.0
                 except OperationalError as error:
                     self._trouble = min(max(self._trouble * 2, 0.1), 5.0)
+                    self._problem = str(error)
                     logger.error("%s. Trying again in %.1f s.", error, self._trouble)
                     self._drop_waker()
-                except Exception:
+                except Exception as error:
                     self._trouble = 5.0
+                    self._problem = repr(error)
                     logger.exception("The steward met an error of its own")
             if self._trouble:
                 time.sleep(self._trouble * random.uniform(0.5, 1.5))
@@ -205,11 +334,10 @@ class Steward:
         timers = list(self._due.values())
         if self._next_due is not None:
             timers.append(self._next_due)
-        timeout = max(0.0, min(timers) - now)
+        timeout = min(max(0.0, min(timers) - now), self.most_sleep)
         wards = [ward.channel for ward in self._wards.values() if not ward.gone]
         listening: list[Any] = [self._bell_in, *wards]
-        # While all are busy nobody hears a hint, and one left unread would end every sleep at once.
-        if self._waker is not None and self._any_idle() and (descriptor := self._waker.fileno()) is not None:
+        if self._waker is not None and (descriptor := self._waker.fileno()) is not None:
             listening.append(descriptor)
         with contextlib.suppress(OSError, ValueError):  # a channel or the waker's connection is gone: found out below
             select.select(listening, [], [], timeout)
@@ -220,6 +348,7 @@ class Steward:
         if self._ending:
             return
         self._listen()
+        self._heed()
         now = time.monotonic()
         if now >= self._due["beat"]:
             self._beat()
@@ -230,19 +359,35 @@ class Steward:
             self._due["rescue"] = now + settings.WORKER_RESCUE_INTERVAL * random.uniform(0.9, 1.1)
             if self._broker.rescue(max_losses=settings.TASK_MAX_WORKER_LOSSES):
                 self._wake_one()
+                self._due["admit"] = 0.0
             if self._broker.adopt(tasks):
                 self._wake_one()
+                self._due["admit"] = 0.0
+        if now >= self._due["sweep"]:
+            self._due["sweep"] = time.monotonic() + self._broker.sweep()
         if now >= self._due["prune"]:
             self._due["prune"] = now + PRUNE_EVERY * random.uniform(0.8, 1.2)
+            self._broker.unblock()
             self._broker.prune(settings.RESULT_EXPIRES, deadline=now + PRUNE_FOR)
+            self._broker.prune_commands()
+        if now >= self._due["stop"]:
+            self._due["stop"] = now + STOP_EVERY if self._busy() else float("inf")
+            self._stop_revoked()
+        if self.feels_pressure and now >= self._due["pressure"]:
+            self._due["pressure"] = now + PRESSURE_EVERY
+            idle = self._any_idle()
+            self.pressure = (not idle and self._broker.survey(self.info.queues).due, idle)
+            self._on_retiring()
         if self._any_idle() and (now >= self._due["survey"] or (self._next_due is not None and now >= self._next_due)):
             self._survey()
+        if now >= self._due["admit"]:
+            self._admit()
 
     # Lease
 
     def _beat(self) -> None:
         if self._broker.renew(self.worker, processed=self.processed, draining=self.draining):
-            self._renewed = time.monotonic()
+            self._renewed = self._confirmed = time.monotonic()
             self._due["beat"] = self._renewed + settings.WORKER_HEARTBEAT_INTERVAL
             signals.heartbeat_sent.emit(self)
         else:
@@ -255,6 +400,7 @@ class Steward:
             self._lost()
 
     def _lost(self) -> None:
+        self._confirmed = float("-inf")
         self._renewed = time.monotonic()
         self._due["beat"] = self._renewed + settings.WORKER_HEARTBEAT_INTERVAL
         self._on_lease_lost()
@@ -274,13 +420,19 @@ class Steward:
             if not said:
                 ward.gone, ward.idle = True, False  # the supervisor learns of its death, too: child_ended()
                 continue
-            if said.endswith(IDLE):
+            if RETIRES in said:
+                ward.retires, ward.idle = True, False
+                self._on_retiring()
+            elif said.endswith(IDLE):
                 ward.idle = True
                 self._idle_since = time.monotonic()
                 self._due["survey"] = time.monotonic() + SURVEY_AFTER_VAIN if self._in_vain() else 0.0
             if MORE in said:
                 self._wake_one()
+            if FREED in said:
+                self._due["admit"] = 0.0
         if self._busy():
+            self._due["stop"] = min(self._due["stop"], time.monotonic() + STOP_EVERY)
             self._due["look"] = min(self._due["look"], time.monotonic() + VISIBLE_AFTER / 2)
 
     def _look(self) -> None:
@@ -288,36 +440,66 @@ class Steward:
         now = time.monotonic()
         started: dict[tuple[str, int], float] = {}
         for ward in self._wards.values():
-            running = ward.slot.running()
-            if running is None:
+            if not ward.slot.busy:
                 continue
-            ran = now - running.since
-            if ran > GIVE_BACK_FOR_CHILD_AFTER and ward.relieved != running.id and (ids := ward.slot.unstarted()):
-                ward.relieved = running.id
+            waiting = ward.slot.unstarted(longer_than=GIVE_BACK_FOR_CHILD_AFTER)
+            if ids := [one for one in waiting if one not in ward.relieved]:
+                ward.relieved = frozenset(waiting)
                 if self._broker.give_back(ward.holder, ids):
                     self._wake_one()
-            if ran > VISIBLE_AFTER and ward.shown != running[:2]:
-                ward.shown = running[:2]
-                started[running.id, running.attempt] = ran
+            long = {run[:2]: now - run.since for run in ward.slot.runs() if now - run.since > VISIBLE_AFTER}
+            started.update({key: ran for key, ran in long.items() if key not in ward.shown})
+            ward.shown = set(long)
         if started:
             self._broker.mark_started(started)
 
+    def _stop_revoked(self) -> None:
+        """Have running tasks ended that somebody revoked: what can end by itself first, and a look later the rest."""
+        found = [one for one in self._broker.to_stop(self.worker) if one.slot in self._wards]
+        for one in found:
+            ward = self._wards[one.slot]
+            if ward.cancels and (one.id, one.attempt) not in self._told_to_stop:
+                with contextlib.suppress(OSError):
+                    ward.channel.send(REVOKED)
+            elif one.signal is not None and self._on_terminate is not None:
+                self._on_terminate(one.id, one.attempt, one.signal)
+        self._told_to_stop = {(one.id, one.attempt) for one in found}
+
     def _busy(self) -> bool:
-        return any(not ward.idle for ward in self._wards.values())
+        return any(ward.busy for ward in self._wards.values())
 
     def _any_idle(self) -> bool:
         return not self.draining and any(ward.idle for ward in self._wards.values())
 
-    def _wake_one(self) -> None:
+    def _wake_one(self, among: Collection[Queues] | None = None) -> None:
+        """Wake one idle child; where children consume different queues, one of each kind, or of those ``among``."""
         if self.draining:
             return
+        woken: set[Queues | None] = set()
         for ward in self._wards.values():
-            if ward.idle:
+            if ward.idle and ward.queues not in woken and (among is None or ward.queues in among):
+                woken.add(ward.queues)
                 ward.idle = False
                 with contextlib.suppress(OSError):
                     ward.channel.send(WAKE)
                 self._due["look"] = min(self._due["look"], time.monotonic() + VISIBLE_AFTER / 2)
-                return
+
+    def change_queues(self, by_place: Mapping[int, Queues | None]) -> None:
+        """From now on the pools consume these. Safe in any thread."""
+
+        def work() -> None:
+            for ward in self._wards.values():
+                ward.queues = by_place[ward.place]
+            self._due["survey"] = 0.0
+            self.wake_all()
+
+        self.order(work)
+
+    def wake_all(self) -> None:
+        """Have every child look at what it was told. Safe in any thread."""
+        for ward in list(self._wards.values()):
+            with contextlib.suppress(OSError):
+                ward.channel.send(WAKE)
 
     # Work
 
@@ -328,39 +510,88 @@ class Steward:
                 self._declare_idle(False)
             self._due["waker"] = self._due["survey"] = time.monotonic() + 3600.0
             self._next_due = None  # nobody could run it; found again when somebody is idle
+            if self._waker is not None and self._waker.fileno() is not None:
+                self._waker.woken()  # a hint left unread would end every sleep at once; of commands it still tells
+            if self._waker is None or not self._waker.tells_commands:
+                self._due["commands"] = min(self._due["commands"], self._heeded + COMMANDS_EVERY)
             return
         if self._waker is None:
             self._waker = self._broker.waker()
-            self._due["survey"] = 0.0
+            self._due["survey"] = self._due["commands"] = 0.0
         if not self._declared_idle:
             self._declare_idle(True)
             self._due["survey"] = self._due["waker"] = 0.0
         now = time.monotonic()
         descriptor = self._waker.fileno()
         if descriptor is not None or now >= self._due["waker"]:
+            woken = self._waker.woken()
             self._due["waker"] = now + self._waker.interval(now - self._idle_since)
-            if self._waker.woken():
+            if woken:
                 if descriptor is not None:
                     self._wake_one()  # somebody sent a task and said so: no need to ask
+                    if self._gated:  # unless a limit holds it back
+                        self._due["admit"] = 0.0
                 else:
                     self._due["survey"] = 0.0
+                    self._due["commands"] = min(self._due["commands"], self._heeded + COMMANDS_AFTER_HINT)
         if self._due["survey"] > now + 5.0:
             self._due["survey"] = now + 5.0
 
+    def _heed(self) -> None:
+        """Obey commands: at once where a hint told of one, else at a steady pace."""
+        waker, now = self._waker, time.monotonic()
+        told = waker is not None and waker.tells_commands and waker.commanded()
+        if not (told or now >= self._due["commands"]):
+            return
+        hinted = waker is not None and (waker.tells_commands or self._any_idle())
+        self._heeded = now
+        self._due["commands"] = now + (COMMANDS_NET if hinted else COMMANDS_EVERY)
+        if self.commands is not None:
+            self.commands.obey()
+
     def _survey(self) -> None:
         """Look whether something is due, and when the next thing will be: the net below every hint."""
-        survey = self._broker.survey(self.info.queues)
+        survey, where = self._survey_for_idle()
         now = time.monotonic()
         vain = self._in_vain()
         self._found_due_at = self.processed if survey.due else None
         self._due["survey"] = now + 5.0
         self._next_due = now + survey.next_due if survey.next_due is not None else None
+        paced = False
+        if survey.limited:
+            self._gated = True
+            paced = self._admit()
         if survey.due and not (vain and self._on_drained is not None):
             # One child may not be enough, and behind the first task of a priority others become due unseen.
             self._due["survey"] = now + SURVEY_AFTER_WAKE
-            self._wake_one()
-        elif self._on_drained is not None and not self._busy():
+            self._wake_one(where)
+        elif self._on_drained is not None and not self._busy() and not paced:
             self._on_drained()
+
+    def _admit(self) -> bool:
+        """Let through what limits allow; look again when they may allow more. Is something only a matter of time?"""
+        now = time.monotonic()
+        if self.draining:
+            self._due["admit"] = now + 3600.0
+            return False
+        idle = sum(ward.idle for ward in self._wards.values())
+        found = self._broker.admit(self.info.queues, free=idle)
+        if found.count:
+            self._wake_one()
+        if found.waiting or self._busy():
+            self._due["admit"] = now + min(ADMIT_EVERY if found.again_in is None else found.again_in, ADMIT_EVERY)
+        else:
+            self._due["admit"] = now + 3600.0  # a survey finds out
+        return found.count > 0 or found.paced
+
+    def _survey_for_idle(self) -> tuple[Survey, list[Queues]]:
+        """Look at what idle children consume; return what there is, and where it is due."""
+        choices = {ward.queues for ward in self._wards.values() if ward.idle and ward.queues is not None}
+        found = {queues: self._broker.survey(queues) for queues in choices}
+        later = [one.next_due for one in found.values() if one.next_due is not None]
+        due = [queues for queues, one in found.items() if one.due]
+        limited = any(one.limited for one in found.values())
+        return Survey(bool(due), min(later, default=None), limited), due
 
     def _in_vain(self) -> bool:
         """Did the last survey find something due, and nobody could run it?"""
@@ -388,7 +619,7 @@ class Steward:
                 return
             work()
 
-    def _insist(self, work: Callable[[], None]) -> None:
+    def _insist(self, work: Callable[[], object]) -> None:
         """Do it; when the broker is away, again later."""
         try:
             work()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import faulthandler
 import gc
 import logging
 import os
@@ -16,18 +17,42 @@ import socket
 import sys
 import time
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from queue import Empty, SimpleQueue
+from signal import Signals
 from types import FrameType
 
 from django.db import connections
 
-from .. import signals
+from .. import signals, states
 from ..backends import close_all
-from ..backends.base import WorkerInfo
-from ..backends.message import Holder
-from .child import WAKE, Child, Options
-from .slots import Slot
+from ..backends.base import Queues, WorkerInfo
+from ..backends.message import Holder, Outcome
+from ..conf import settings
+from ..exceptions import TaskRevokedError, TimeLimitExceeded
+from ..executor import failure
+from ..result import signal_name
+from ..routing import validate_queue
+from ..time_limits import validate_limits
+from . import families
+from .aftermath import Ended, tell
+from .autoscale import Autoscale
+from .board import Board
+from .child import Child
+from .concurrent import capacity
+from .health import Health
+from .loop import LoopChild
+from .pools import Pool, consumed
+from .puller import CANCEL, WAKE, Options, Puller
+from .remote import Remote
+from .roster import Roster
+from .site_connections import close_pools
+from .slots import Running, Slot
+from .stacks import dump_on_signal
 from .steward import LAST_WORDS, Steward, Ward
+from .tally import Tally
+from .threads import ThreadChild
 
 logger = logging.getLogger("django_tasks.worker")
 
@@ -38,6 +63,8 @@ STUCK_AFTER = 10.0
 #: A child that dies sooner than this many seconds after its start is replaced ever more slowly.
 TOO_SOON = 1.0
 SLOWEST = 10.0
+#: Coroutines that are cancelled when the worker ends have so many seconds to tidy up.
+TIDY_UP = 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -47,30 +74,62 @@ class Process:
     pid: int
     ward: Ward
     born: float
+    #: Which of the worker's pools it belongs to.
+    place: int = 0
     stopped_since: float | None = None
     #: It was told to stop.
     told: bool = False
     #: The supervisor killed it: its running task is not to blame.
     killed: bool = False
+    #: What became of attempts that were ended from outside.
+    verdicts: list[Outcome] = field(default_factory=list)
+    #: Attempts of which the outcome is decided, though they still run beside others.
+    decided: set[tuple[str, int]] = field(default_factory=set)
+    #: Since when it has such; what else it runs is waited for, not for ever.
+    decided_since: float = 0.0
+    #: When its coroutines were told to end.
+    cancelled_at: float | None = None
+
+    @property
+    def leaves(self) -> bool:
+        """Does it take nothing new, so that another may begin in its place?"""
+        return self.told or self.ward.retires
 
 
 class Supervisor:
     """One worker. :meth:`run` returns its exit code."""
 
-    def __init__(self, info: WorkerInfo, options: Options) -> None:
+    def __init__(self, info: WorkerInfo, options: Options, health: Health | None = None) -> None:
         self.info = info
         self.options = options
+        self.health = health or Health()
         self.steward = Steward(
-            info, on_lease_lost=self._lease_lost, on_drained=self._drained if options.burst else None
+            info,
+            on_lease_lost=self._lease_lost,
+            on_drained=self._drained if options.burst else None,
+            on_retiring=self._ring,
+            on_terminate=self.terminate,
         )
+        if options.autoscale is not None:
+            self.steward.feel_pressure()
+        self.steward.commands = Remote(self)
+        self.health.watch(self.steward)
+        self.board = Board()
         self._processes: dict[int, Process] = {}
         self._next_slot = 0
         self._backoff = 0.0
         self._spawn_not_before = 0.0
-        self._wanted = options.concurrency
+        #: How many processes each pool is to have.
+        self._wanted = [pool.processes for pool in options.pools]
+        self._autoscale = options.autoscale
+        #: What other threads want the main one to do.
+        self._orders: SimpleQueue[Callable[[], object]] = SimpleQueue()
+        #: Attempts that were ended from outside, which the next child tells of.
+        self._untold: list[Ended] = []
         #: None while it works, then when the shutdown began.
         self._ending: float | None = None
         self._grace = options.shutdown_timeout
+        self._cold = False
         self._anew = False
         self._bell_in, self._bell_out = os.pipe()
         os.set_blocking(self._bell_in, False)
@@ -81,20 +140,24 @@ class Supervisor:
         self._install_signals()
         signals.worker_init.emit(self.info.name, instance=self, options=self.options)
         if not self._register():
+            self.health.close()
             return 0
         self.steward.start()
         gc.collect()
         gc.freeze()  # what is loaded by now stays shared with the children
+        self.health.started()
         signals.worker_ready.emit(self.info.name, instance=self)
         logger.info("%s is ready.", self.info.name)
         while self._ending is None or self._processes:
+            self._obey()
             self._keep_up()
-            self._wait()
+            self._wait(self._patience())
             self._reap()
             self._check()
             if self._ending is not None:
                 self._press()
         self.steward.end(LAST_WORDS)
+        self.health.close()
         signals.worker_shutdown.emit(self.info.name, instance=self)
         logger.info("%s has stopped.", self.info.name)
         return 0
@@ -108,6 +171,7 @@ class Supervisor:
             (signal.SIGINT, self._on_stop),
             (signal.SIGQUIT, self._on_quit),
             (signal.SIGCHLD, self._on_child),
+            (signal.SIGUSR1, self._on_dump),
         ):
             signal.signal(number, handler)
 
@@ -119,10 +183,16 @@ class Supervisor:
 
     def _on_quit(self, number: int, frame: FrameType | None) -> None:
         self._grace = 0.0
+        self._cold = True
         self.stop(number, "Cold")
 
     def _on_child(self, number: int, frame: FrameType | None) -> None:
         pass  # the wake-up descriptor has woken the loop
+
+    def _on_dump(self, number: int, frame: FrameType | None) -> None:
+        faulthandler.dump_traceback(sys.__stderr__ or sys.stderr, all_threads=True)
+        for process in self._processes.values():
+            families.send(process.pid, signal.SIGUSR1)
 
     def stop(self, number: int = signal.SIGTERM, how: str = "Warm") -> None:
         """End the worker: running tasks are finished within the shutdown timeout, the rest goes back.
@@ -131,6 +201,7 @@ class Supervisor:
         """
         if self._ending is None:
             self._ending = time.monotonic()
+            self.health.ending()
         self.steward.draining = True
         signals.worker_shutting_down.emit(self.info.name, sig=signal.Signals(number).name, how=how, exitcode=0)
         self._ring()
@@ -138,9 +209,16 @@ class Supervisor:
     # The loop
 
     def _register(self) -> bool:
-        return self.steward.register_patiently(lambda: self._ending is not None, self._wait)
+        def wait(seconds: float) -> None:
+            end = time.monotonic() + seconds
+            while self._ending is None and (left := end - time.monotonic()) > 0:
+                self._wait(min(LOOK, left))
+
+        return self.steward.register_patiently(lambda: self._ending is not None, wait)
 
     def _wait(self, seconds: float = LOOK) -> None:
+        self.health.main_turned()
+        self.health.tell()
         select.select([self._bell_in], [], [], seconds)
         with contextlib.suppress(BlockingIOError):
             os.read(self._bell_in, 4096)
@@ -155,28 +233,47 @@ class Supervisor:
             self._begin_anew()
         if self._ending is not None or time.monotonic() < self._spawn_not_before:
             return
-        while len(self._processes) < self._wanted:
-            self._spawn()
+        self._scale()
+        for place, wanted in enumerate(self._wanted):
+            present = [each for each in self._processes.values() if each.place == place and not each.leaves]
+            for _ in range(wanted - len(present)):
+                self._spawn(place)
+            for process in sorted(present, key=lambda each: each.ward.slot.busy)[: max(0, len(present) - wanted)]:
+                self._tell_to_stop(process)
 
-    def _spawn(self) -> None:
+    def _spawn(self, place: int) -> None:
         self._next_slot += 1
         ours, theirs = socket.socketpair()
-        slot = Slot()
+        pool = self.options.pools[place]
+        slot: Slot | Roster = Slot() if pool.kind == "prefork" else Roster(capacity(pool.concurrency))
         ward = Ward(Holder(self.steward.worker, self._next_slot, self.info.name), slot, ours)
+        ward.place, ward.queues = place, self.board.queues(pool.queues)
+        ward.cancels = pool.kind == "asyncio"
+        untold, self._untold = self._untold, []
         signals.worker_before_create_process.emit(self)
         with self.steward.gate:  # no other thread is anywhere while we fork, and no connection crosses
             self.steward.close_connections()
             connections.close_all()
+            close_pools()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # the gate is what it warns of
                 pid = os.fork()
             if pid == 0:
-                self._become_child(ward.holder, slot, ours, theirs)
+                self._become_child(ward.holder, pool, slot, ward.tally, ours, theirs, untold)
         theirs.close()
-        self._processes[pid] = Process(pid, ward, time.monotonic())
+        self._processes[pid] = Process(pid, ward, time.monotonic(), place)
         self.steward.take_on(ward)
 
-    def _become_child(self, holder: Holder, slot: Slot, ours: socket.socket, theirs: socket.socket) -> None:
+    def _become_child(
+        self,
+        holder: Holder,
+        pool: Pool,
+        slot: Slot | Roster,
+        tally: Tally,
+        ours: socket.socket,
+        theirs: socket.socket,
+        untold: Sequence[Ended],
+    ) -> None:
         code = 1
         try:
             _die_with(self.info.pid)
@@ -187,14 +284,18 @@ class Supervisor:
                 process.ward.channel.close()
             os.close(self._bell_in)
             os.close(self._bell_out)
+            self.health.leave()
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGQUIT, signal.SIG_DFL)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            child = Child(holder, slot, theirs, self.options.child, supervisor=self.info.pid)
+            dump_on_signal()
+            child = self._child(holder, pool, slot, theirs)
+            child.tally = tally
             signal.signal(signal.SIGTERM, lambda number, frame: child.stop())
             if self._ending is not None:  # the signal came before its handler
                 child.stop()
             signals.worker_process_init.emit(self.info.name)
+            tell(untold, self.info.name)
             child.run()
             code = 0
         except BaseException:
@@ -208,6 +309,21 @@ class Supervisor:
                 sys.stdout.flush()
                 sys.stderr.flush()
             os._exit(code)
+
+    def _child(self, holder: Holder, pool: Pool, window: Slot | Roster, channel: socket.socket) -> Puller:
+        options = replace(self.options.child, queues=pool.queues)
+        if isinstance(window, Slot):
+            return Child(holder, window, channel, options, board=self.board, supervisor=self.info.pid)
+        cls = ThreadChild if pool.kind == "threads" else LoopChild
+        return cls(
+            holder,
+            window,
+            channel,
+            options,
+            board=self.board,
+            concurrency=pool.concurrency,
+            supervisor=self.info.pid,
+        )
 
     def _reap(self) -> None:
         """Hear which processes ended or were stopped; as PID 1 that may be anybody's."""
@@ -239,36 +355,224 @@ class Supervisor:
             reason = f"Child {process.pid} {how}"
             logger.log(logging.INFO if process.killed else logging.ERROR, "%s", reason)
         # A child that dies of a task is no sign that the next one will: such tasks are few, and each dies few times.
-        fault_of_ours = code and lived < TOO_SOON and process.ward.slot.running() is None
+        fault_of_ours = code and lived < TOO_SOON and not process.ward.slot.busy
         self._backoff = min(max(self._backoff * 2, 0.2), SLOWEST) if fault_of_ours else 0.0
         self._spawn_not_before = time.monotonic() + self._backoff
-        self.steward.child_ended(process.ward, reason=reason, charge=not process.killed)
+        self.steward.child_ended(process.ward, reason=reason, charge=not process.killed, verdicts=process.verdicts)
 
     def _check(self) -> None:
-        """Kill children that are stuck; their tasks go back at once."""
+        """End what is stuck, and what has run out of time."""
         now = time.monotonic()
         for process in self._processes.values():
+            if process.killed:
+                continue
             stopped = process.stopped_since is not None and now - process.stopped_since > STUCK_AFTER
             slot = process.ward.slot
-            silent = slot.silent_for > 3 * STUCK_AFTER and slot.running() is None
+            # One task may hold its own interpreter for as long as it likes, but not that of others.
+            silent = slot.silent_for > 3 * STUCK_AFTER and (isinstance(slot, Roster) or not slot.busy)
             if stopped or silent:
                 logger.error("Child %d is %s: it is replaced", process.pid, "stopped" if stopped else "silent")
-                _kill_group(process.pid)
+                families.kill_family(process.pid)
+                continue
+            for running in slot.runs():
+                if running.limit and now >= running.deadline and running[:2] not in process.decided:
+                    self._end_overdue(process, running)
+            self._end_decided(process)
+
+    def _patience(self) -> float:
+        """Return the seconds until the next time limit ends, at most those between two looks."""
+        deadlines = [run.deadline for each in self._processes.values() for run in each.ward.slot.runs() if run.limit]
+        return min([LOOK, *(max(0.01, one - time.monotonic()) for one in deadlines)])
+
+    def _end_overdue(self, process: Process, running: Running) -> None:
+        """The hard time limit of an attempt has passed."""
+        ran = time.monotonic() - running.since
+        verdict = failure(running, TimeLimitExceeded(running.limit), runtime=ran)
+        if self._end_attempt(process, running, verdict):
+            logger.error(
+                "Task %s is ended: its time limit of %.3g s has passed. Child %d is replaced.",
+                running.id, running.limit, process.pid,
+            )  # fmt: skip
+
+    def _end_attempt(self, process: Process, running: Running, verdict: Outcome, number: int | None = None) -> bool:
+        """End an attempt from outside, with this outcome, if its child still runs exactly that."""
+        if isinstance(process.ward.slot, Roster):
+            # It cannot be ended without its neighbours. So it is decided now; what it still does counts for nothing.
+            self.steward.store(process.ward, verdict)
+            process.decided.add(running[:2])
+            process.decided_since = process.decided_since or time.monotonic()
+            self._tell_to_stop(process)
+        elif self._kill_exactly(process, running):
+            process.verdicts.append(verdict)
+        else:
+            return False
+        self._untold.append(Ended(running.id, running.attempt, number))
+        return True
+
+    def _kill_exactly(self, process: Process, running: Running) -> bool:
+        """Kill a child if it still runs exactly this attempt; False, and nothing is done, if it does not."""
+        families.stop(process.pid)  # or it could begin the next task between the look and the kill
+        if running[:2] not in [run[:2] for run in process.ward.slot.runs()]:
+            families.go_on(process.pid)
+            return False
+        process.killed = True
+        families.kill_family(process.pid)
+        return True
+
+    def _end_decided(self, process: Process) -> None:
+        """Kill a child with attempts that are decided once nothing else runs there, or has had its time."""
+        if not process.decided:
+            return
+        slot = process.ward.slot
+        others = set(slot.begun()) - {task_id for task_id, _ in process.decided}  # until their outcomes are stored
+        late = time.monotonic() - process.decided_since > self.options.shutdown_timeout
+        if not others or late or slot.silent_for > STUCK_AFTER / 2:
+            process.killed = True
+            families.kill_family(process.pid)
+
+    def _tell_to_stop(self, process: Process) -> None:
+        """Have a child take nothing new, and end when it has done what it runs."""
+        if not process.told:
+            process.told = True
+            families.send(process.pid, signal.SIGTERM)
+            with contextlib.suppress(OSError):
+                process.ward.channel.send(WAKE)  # an idle one need not sleep on
 
     def _press(self) -> None:
         """Tell the children to stop, and end those for which the shutdown timeout does not wait; nobody is to blame."""
-        late = self._ending is not None and time.monotonic() - self._ending >= self._grace
+        now = time.monotonic()
+        late = self._ending is not None and now - self._ending >= self._grace
         for process in self._processes.values():
-            if not process.told:
-                process.told = True
-                _kill(process.pid, signal.SIGTERM)
-                with contextlib.suppress(OSError):
-                    process.ward.channel.send(WAKE)  # an idle one need not sleep on
-            if late:
+            self._tell_to_stop(process)
+            if late and (self._cold or not self._cancels(process, now)):
                 process.killed = True
-                _kill_group(process.pid)
+                families.kill_family(process.pid)
+
+    def _cancels(self, process: Process, now: float) -> bool:
+        """Has a child coroutines that were just told to end, so that they can tidy up?"""
+        if self.options.pools[process.place].kind != "asyncio":
+            return False
+        if process.cancelled_at is None:
+            process.cancelled_at = now
+            with contextlib.suppress(OSError):
+                process.ward.channel.send(CANCEL)
+        return now - process.cancelled_at < TIDY_UP
+
+    def _scale(self) -> None:
+        if self._autoscale is not None:
+            place, now = self._prefork(), time.monotonic()
+            pressed, idle = self.steward.pressure
+            self._wanted[place] = self._autoscale.wanted(self._wanted[place], pressed=pressed, idle=idle, now=now)
+
+    def _prefork(self) -> int:
+        """Return the place of the pool whose processes can be more or fewer. Raises ``ValueError``."""
+        for place, pool in enumerate(self.options.pools):
+            if pool.kind == "prefork":
+                return place
+        raise ValueError(f"--pool {self.info.pool} has a fixed size; only a pool prefork grows and shrinks")
+
+    def _obey(self) -> None:
+        with contextlib.suppress(Empty):
+            while True:
+                self._orders.get_nowait()()
+
+    def _order(self, work: Callable[[], object]) -> None:
+        self._orders.put(work)
+        self._ring()
+
+    # Orders, from any thread
+
+    def grow(self, n: int = 1) -> None:
+        """Have ``n`` more child processes. Raises ``ValueError`` when the pool is of a fixed size."""
+        place = self._prefork()
+        self._order(lambda: self._resize(place, n))
+
+    def shrink(self, n: int = 1) -> None:
+        """Have ``n`` fewer child processes, idle ones first, at least one left; running tasks are finished.
+
+        Raises ``ValueError`` when so many are not there, or the pool is of a fixed size.
+        """
+        place = self._prefork()
+        if n >= self._wanted[place]:
+            raise ValueError(f"cannot shrink by {n}: the pool has {self._wanted[place]} processes, and one has to stay")
+        self._order(lambda: self._resize(place, -n))
+
+    def _resize(self, place: int, by: int) -> None:
+        self._wanted[place] = max(1, self._wanted[place] + by)
+        if self._autoscale is not None:  # as Celery does: who resizes by hand moves the bounds along
+            self._autoscale = self._autoscale.including(self._wanted[place])
+
+    def autoscale(self, max: int, min: int) -> None:
+        """Keep between ``min`` and ``max`` child processes, as many as there is work for, from now on.
+
+        Raises ``ValueError`` when 1 ≤ min ≤ max does not hold, or the pool is of a fixed size.
+        """
+        self._prefork()
+        scale = Autoscale(max, min, settings.WORKER_AUTOSCALE_IDLE)
+        self._order(lambda: setattr(self, "_autoscale", scale))
+        self.steward.feel_pressure()
+
+    def restart_children(self) -> None:
+        """Replace every child; each finishes what it runs, beside the one that takes its place."""
+
+        def tell_all() -> None:
+            for process in self._processes.values():
+                self._tell_to_stop(process)
+
+        self._order(tell_all)
+
+    def terminate(self, task_id: str, attempt: int, signal: str | int = "SIGTERM") -> bool:
+        """End a running attempt as REVOKED, whatever it does; return whether a child runs it now.
+
+        Only if that child still runs exactly this attempt when it comes to it. Whatever ``signal`` is named, a process
+        is ended by SIGKILL, since its own handlers of others would keep it alive; ``task_revoked`` tells the one that
+        was asked for. Raises ``ValueError`` for what is no signal.
+        """
+        number = Signals[signal_name(signal)]
+        found = any((task_id, attempt) == run[:2] for _, run in self.steward.running())
+        self._order(lambda: self._terminate(task_id, attempt, number))
+        return found
+
+    def _terminate(self, task_id: str, attempt: int, number: Signals) -> None:
+        for process in self._processes.values():
+            for running in process.ward.slot.runs():
+                if running[:2] != (task_id, attempt) or running[:2] in process.decided or process.killed:
+                    continue
+                verdict = failure(running, TaskRevokedError("terminated"), state=states.REVOKED)
+                if self._end_attempt(process, running, verdict, number):
+                    logger.warning(
+                        "Task %s is terminated: %s. Child %d is replaced.", task_id, number.name, process.pid
+                    )
+
+    def set_time_limits(self, task_name: str, hard: float | None, soft: float | None) -> None:
+        """Give a task other limits, in seconds, than it declares, for attempts that begin from now on.
+
+        Raises ``TypeError`` or ``ValueError`` for what are no limits.
+        """
+        self.board.limit(task_name, validate_limits(hard, soft))
+        self.steward.wake_all()
+
+    def add_consumer(self, queue: str) -> None:
+        """Consume another queue from now on, or one that was cancelled. Raises ``ValueError`` for no queue's name."""
+        self.board.add(validate_queue(queue))
+        self._consume()
+
+    def cancel_consumer(self, queue: str) -> None:
+        """Take nothing from a queue any more; what runs is finished. Raises ``ValueError`` for no queue's name."""
+        self.board.cancel(validate_queue(queue))
+        self._consume()
+
+    def _consume(self) -> None:
+        self.info = self.info._replace(queues=self.board.queues(consumed(self.options.pools)) or Queues(("",)))
+        self.steward.info = self.info
+        pools = self.options.pools
+        self.steward.change_queues({place: self.board.queues(pool.queues) for place, pool in enumerate(pools)})
 
     # Called by the steward's thread
+
+    def child_pids(self) -> dict[int, int]:
+        """Return the process ids of the children by their slots."""
+        return {process.ward.holder.slot: process.pid for process in list(self._processes.values())}
 
     def _lease_lost(self) -> None:
         self._anew = True
@@ -282,7 +586,7 @@ class Supervisor:
         """The tasks are not ours any more: stop them, and go on as a new worker."""
         for process in self._processes.values():
             process.killed = True
-            _kill_group(process.pid)
+            families.kill_family(process.pid)
         while self._processes:
             self._wait(0.05)
             self._reap()
@@ -292,19 +596,6 @@ class Supervisor:
                 registered = self._register()
             if not registered:
                 return
-
-
-def _kill(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
-
-
-def _kill_group(pid: int) -> None:
-    """Kill a child and what it has started."""
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        _kill(pid, signal.SIGKILL)
 
 
 def _die_with(supervisor: int) -> None:

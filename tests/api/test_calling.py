@@ -389,10 +389,11 @@ def test_retry_and_its_policy_are_about_sending(run: Runner) -> None:
         # Misspelt, or of a feature that is not here.
         ({"count_down": 5}, TypeError, "no option 'count_down'; did you mean 'countdown'"),
         ({"task_ids": "x"}, TypeError, "did you mean 'task_id'"),
-        ({"link": [object()]}, TypeError, "this version has no workflows yet"),
-        ({"link_error": object()}, TypeError, "this version has no workflows yet"),
-        ({"time_limit": 5}, TypeError, "this version has no time limits yet"),
-        ({"soft_time_limit": 5}, TypeError, "this version has no time limits yet"),
+        ({"link": [object()]}, TypeError, r"link of .* must be a signature, as task.s\(\) returns it"),
+        ({"link_error": object()}, TypeError, "link_error of .* must be a signature"),
+        ({"time_limit": -1}, ValueError, "time_limit is -1; allowed: None .no limit. or a number of seconds above 0"),
+        ({"soft_time_limit": "1m"}, TypeError, "soft_time_limit is '1m'; allowed"),
+        ({"soft_time_limit": 6, "time_limit": 5}, ValueError, "soft_time_limit is 6; allowed: at most time_limit"),
     ],
     ids=str,
 )

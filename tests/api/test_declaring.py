@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -207,11 +207,10 @@ def test_expires_may_be_declared(expires: Any, worker: Worker) -> None:
     ("options", "message"),
     [
         # Celery's, whose machinery is not here: refused, never swallowed.
-        ({"rate_limit": "10/m"}, r"rate_limit=…\) on .*has no limits yet"),
-        ({"time_limit": 5}, r"time_limit=…\) on .*has no time limits yet"),
-        ({"soft_time_limit": 5}, r"soft_time_limit=…\) on .*has no time limits yet"),
-        ({"unique": True}, r"unique=…\) on .*has no uniqueness yet"),
-        ({"link": []}, r"has no workflows yet"),
+        ({"time_limit": 0}, "time_limit is 0; allowed: None .no limit. or a number of seconds above 0"),
+        ({"time_limit": "1m"}, "time_limit is '1m'; allowed"),
+        ({"soft_time_limit": True}, "soft_time_limit is True; allowed"),
+        ({"acks_on_timeout": True}, r"acks_on_timeout=…\) on .*has no redelivery of failed tasks"),
         ({"acks_on_failure_or_timeout": False}, "has no redelivery of failed tasks"),
         # Misspelt.
         ({"max_retry": 3}, "did you mean 'max_retries'"),
@@ -264,7 +263,7 @@ def test_a_bad_option_is_an_error_where_the_task_is_declared(options: dict[str, 
 
 
 def test_an_option_of_a_feature_that_is_not_here_may_be_none() -> None:
-    @shared_task(rate_limit=None, time_limit=None)
+    @shared_task(acks_on_timeout=None, time_limit=None)
     def limited() -> None: ...
 
     assert limited.name in tasks
@@ -272,12 +271,63 @@ def test_an_option_of_a_feature_that_is_not_here_may_be_none() -> None:
 
 def test_a_class_may_not_set_what_is_not_here_either() -> None:
     class Limited(Task[..., None]):
-        time_limit = 5
+        acks_on_timeout = True
 
         def run(self) -> None: ...
 
-    with pytest.raises(ImproperlyConfigured, match="time_limit: this version has no time limits yet"):
+    with pytest.raises(ImproperlyConfigured, match="acks_on_timeout: this version has no redelivery of failed tasks"):
         register_task(Limited)
+
+
+def test_a_soft_time_limit_is_not_above_the_hard_one() -> None:
+    with pytest.raises(ValueError, match=r"limited: soft_time_limit is 6; allowed: at most time_limit, here 5"):
+
+        @shared_task(time_limit=5, soft_time_limit=6)
+        def limited() -> None: ...
+
+
+def test_a_generator_function_is_no_task_for_its_body_would_never_run() -> None:
+    def numbers() -> Iterator[int]:
+        yield 1
+
+    async def later() -> AsyncIterator[int]:
+        yield 1
+
+    class Numbers:
+        __name__ = "numbers"
+
+        def __call__(self) -> Iterator[int]:
+            yield 1
+
+    for function in (numbers, later, Numbers()):
+        with pytest.raises(TypeError, match="is a generator function: its body would never run"):
+            shared_task(name="tests.generator")(function)
+    assert "tests.generator" not in tasks
+
+
+def test_a_coroutine_function_is_known_in_whatever_it_is_wrapped() -> None:
+    async def plain() -> int:
+        return 1
+
+    class Called:
+        __name__ = "called"
+
+        async def __call__(self) -> int:
+            return 2
+
+    part = partial(plain)
+    part.__name__ = "part"  # type: ignore[attr-defined]
+
+    class Classy(Task[..., Any]):
+        name = "tests.classy"
+
+        async def run(self) -> int:
+            return 4
+
+    functions: list[Any] = [plain, Called(), part]
+    declared = [shared_task(name=f"tests.async{n}")(one) for n, one in enumerate(functions)]
+    assert all(task.is_async for task in (*declared, register_task(Classy)))
+    assert [task.apply().get() for task in declared] == [1, 2, 1]
 
 
 def test_what_is_no_function_cannot_be_decorated() -> None:

@@ -13,6 +13,7 @@ import pytest
 from django.db import transaction
 
 from django_tasks import AsyncResult, Task, models, shared_task
+from django_tasks.backends import get_broker
 from django_tasks.exceptions import (
     EncodeError,
     Ignore,
@@ -361,9 +362,16 @@ def test_a_running_task_that_was_revoked_is_not_retried(worker: Worker) -> None:
     assert result.state == "REVOKED"
 
 
-def test_killing_a_running_task_is_refused_not_ignored(worker: Worker) -> None:
-    with pytest.raises(ValueError, match=r"revoke\(terminate=True\) is not available"):
-        give.delay(1).revoke(terminate=True)
+def test_that_a_running_task_is_to_be_ended_is_written_down_for_its_worker(worker: Worker) -> None:
+    """No message that could be lost: whoever runs it finds it in the row."""
+    result = give.delay(1)
+    delivery = worker.claim()
+    assert delivery is not None
+    with pytest.raises(ValueError, match="signal is 'SIGNOPE'; allowed: the name or number of a signal"):
+        result.revoke(terminate=True, signal="SIGNOPE")
+    assert get_broker().to_stop(worker.holder.worker) == []
+    result.revoke(terminate=True, signal=9)
+    assert get_broker().to_stop(worker.holder.worker) == [(delivery.id, 1, worker.holder.slot, "SIGKILL")]
 
 
 # Progress ------------------------------------------------------------------------------------------------------------

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from django_tasks import Task, current_task, shared_task
+from django_tasks import Task, current_task, models, shared_task
+from django_tasks.backends import get_broker
 from django_tasks.exceptions import Reject
 from django_tasks.request import Context
 from tests.api.conftest import Runner
+from tests.inprocess import Worker
 
 pytestmark = pytest.mark.databases("sqlite")
 
@@ -59,6 +61,7 @@ def test_a_request_tells_what_celery_s_does(run: Runner) -> None:
         **dict.fromkeys(("stamps", "stamped_headers")),
         "timelimit": [None, None],
         "replaced_task_nesting": 0,
+        "tags": [],
         "utc": True,
     }
 
@@ -99,6 +102,39 @@ def test_a_redelivered_task_knows_it(run: Runner) -> None:
 
     result = run(picky)
     assert (result.get(), seen, result.retries) == ("done", [False, True], 0)
+
+
+def test_a_task_that_never_began_is_not_redelivered(worker: Worker) -> None:
+    """Whoever looks at it wants to know whether the body may have run before."""
+    seen: list[Any] = []
+
+    @shared_task(bind=True)
+    def look(self: Task[..., Any]) -> None:
+        info = self.request.delivery_info
+        assert info is not None
+        seen.append((self.request.attempt, info["redelivered"]))
+        if len(seen) == 1:
+            raise self.retry(countdown=0)
+
+    look.delay()
+    for _ in range(2):
+        delivery = worker.claim()
+        assert delivery is not None
+        assert get_broker().give_back(worker.holder, [delivery.id]) == 1
+    worker.drain()
+    assert seen == [(3, False), (4, False)]
+
+
+def test_a_task_that_is_rejected_for_ever_keeps_one_line_of_it(worker: Worker) -> None:
+    @shared_task(bind=True)
+    def never(self: Task[..., Any]) -> None:
+        raise Reject("not now", requeue=True)
+
+    never.delay()
+    for _ in range(3):
+        assert worker.step() is not None
+    [line] = models.Task.objects.get().attempts
+    assert (line["attempt"], line["outcome"]) == (1, "REQUEUED")
 
 
 def test_outside_of_a_run_a_request_has_the_defaults() -> None:

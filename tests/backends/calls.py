@@ -28,10 +28,12 @@ def send(broker: Broker, *messages: Message) -> list[str]:
     return [one.id for one in messages]
 
 
-def a_worker(broker: Broker, *, lease: float = LEASE, name: str = "worker@test", slot: int = 1) -> Holder:
+def a_worker(
+    broker: Broker, *, lease: float = LEASE, name: str = "worker@test", slot: int = 1, queues: Queues = ALL
+) -> Holder:
     """Register a worker; return one slot of it."""
     info = WorkerInfo(
-        name=name, hostname="test", pid=1, pool="prefork", concurrency=2, queues=ALL, version="test", lease=lease
+        name=name, hostname="test", pid=1, pool="prefork", concurrency=2, queues=queues, version="test", lease=lease
     )
     return Holder(broker.register(info), slot, name)
 

@@ -6,11 +6,28 @@ A broker is held to it by a subclass that gives the fixture ``bench``: a real se
 from __future__ import annotations
 
 from tests.backends.promises.claiming import Claiming
+from tests.backends.promises.commands import Commanding, Showing
 from tests.backends.promises.control import Cancelling, Tidying, Watching
 from tests.backends.promises.finishing import Finishing, Returning
 from tests.backends.promises.leasing import Leasing, Slots
+from tests.backends.promises.limiting import Limiting
 from tests.backends.promises.sending import Sending
+from tests.backends.promises.uniqueness import Uniqueness
 
 
-class BrokerContract(Sending, Claiming, Finishing, Returning, Leasing, Slots, Watching, Cancelling, Tidying):
+class BrokerContract(
+    Sending,
+    Claiming,
+    Finishing,
+    Returning,
+    Leasing,
+    Slots,
+    Watching,
+    Cancelling,
+    Tidying,
+    Commanding,
+    Showing,
+    Limiting,
+    Uniqueness,
+):
     """The whole contract."""

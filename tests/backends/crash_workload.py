@@ -26,7 +26,9 @@ from django_tasks.backends.message import Holder
 from django_tasks.exceptions import OperationalError
 from django_tasks.models import Task as WaitingTask
 from django_tasks.models import TaskResult
-from django_tasks.worker.child import IDLE, WAKE, Child, ChildOptions
+from django_tasks.worker.board import Board
+from django_tasks.worker.child import Child
+from django_tasks.worker.puller import IDLE, WAKE, ChildOptions
 from django_tasks.worker.slots import Slot
 
 T = TypeVar("T")
@@ -157,7 +159,7 @@ def work(journal: Journal) -> None:
     holder = Holder(insist(lambda: broker.register(info)), 1, info.name)
     ours, theirs = socket.socketpair()
     slot = Slot()
-    running = Child(holder, slot, theirs, ChildOptions(ALL, most_claims=4))
+    running = Child(holder, slot, theirs, ChildOptions(ALL, most_claims=4), board=Board())
     threading.Thread(target=supervise, args=(ours, running), daemon=True).start()
     running.run()
     if held := insist(lambda: broker.held(holder.worker)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import time
 from collections.abc import Iterator
@@ -14,11 +15,13 @@ from django.db import transaction
 
 from django_tasks import states
 from django_tasks.backends.base import Broker, ResultWaker, Waker
-from django_tasks.backends.database.wakers import ECHOES, FileWatcher, ListeningCaller
+from django_tasks.backends.database.engine import Engine
+from django_tasks.backends.database.sqlite import SQLite
+from django_tasks.backends.database.wakers import CALM, LOOK, FileWatcher, ListeningCaller
 from django_tasks.backends.message import Holder
 from django_tasks.exceptions import OperationalError
 from tests.backends.bench import Bench
-from tests.backends.calls import a_message, claim_one, finish, send, success
+from tests.backends.calls import a_message, a_worker, claim_one, finish, send, success
 from tests.databases import TestDatabase
 from tests.eventually import eventually
 from tests.servers import execute
@@ -191,14 +194,28 @@ def test_whichever_way_a_task_ends_its_caller_is_told(broker: Broker, holder: Ho
         assert readable(descriptor, LONG)
 
 
-def test_a_change_of_the_log_is_hinted_at_again_until_its_commit_must_be_seen(tmp_path: Path) -> None:
-    """A commit changes the file before it can be seen; its last bytes may leave size and time as they are."""
-    log = tmp_path / "db.sqlite3-wal"
-    log.write_bytes(b"first")
-    watcher = FileWatcher(str(tmp_path / "db.sqlite3"))
-    assert not watcher.woken()
-    log.write_bytes(b"the first frame of a commit")
-    assert watcher.woken()
-    for _ in ECHOES:
-        eventually(watcher.woken)
-    assert not watcher.woken()
+@pytest.mark.databases("sqlite")
+def test_a_change_of_the_log_is_followed_closely_until_its_commit_is_seen(
+    database: TestDatabase, waker: Waker, bench: Bench
+) -> None:
+    """A commit changes the file before it can be seen, by as long as the disk takes."""
+    eventually(lambda: waker.interval(0.0) == LOOK)
+    log = Path(f"{database.connection.settings_dict['NAME']}-wal")
+    os.utime(log)
+    assert not waker.woken(), "nothing is committed"
+    assert waker.interval(0.0) < LOOK
+    assert waker.interval(CALM) < LOOK
+    send(bench.new_broker())
+    assert waker.woken()
+    assert not waker.woken()
+    eventually(lambda: waker.interval(0.0) == LOOK)
+
+
+@pytest.mark.databases("sqlite")
+def test_a_worker_is_not_woken_by_what_it_writes_itself_with_its_waker(broker: Broker, database: TestDatabase) -> None:
+    engine = Engine(database.alias, SQLite())
+    with closing(FileWatcher(str(database.connection.settings_dict["NAME"]), engine)) as waker:
+        a_worker(broker)
+        assert eventually(waker.woken)
+        engine.execute("UPDATE django_tasks_worker SET processed = processed + 1")
+        assert calm(waker)

@@ -14,7 +14,7 @@ from django.db import connection
 from django_tasks import doctor, states
 from django_tasks.backends import get_broker
 from django_tasks.backends.base import Queues, WorkerInfo
-from django_tasks.models import Task, Worker
+from django_tasks.models import Beat, PeriodicTask, Task, Worker
 from tests.commands.conftest import Command, Said
 from tests.databases import TestDatabase
 from tests.rows import UNKNOWN, ago, saved, waiting
@@ -80,10 +80,18 @@ def test_a_name_that_no_worker_knows_is_a_problem(database: TestDatabase, tasks:
     online()
     saved([waiting(name=UNKNOWN, state=states.UNROUTABLE) for _ in range(2)])
     [problem] = found("names")
-    assert problem.problem.startswith(f"2 tasks named '{UNKNOWN}' are set aside")
+    assert problem.problem.startswith(f"2 tasks named '{UNKNOWN}' are set aside: no running worker")
     cure = problem.cure.partition("manage.py tasks ")[2].split()
     assert tasks(*cure).code == 0
     assert found("names") == []
+
+
+def test_what_waits_behind_a_name_that_no_worker_knows_is_counted(database: TestDatabase) -> None:
+    """A worker leaves them where they are, once it has met one."""
+    online()
+    saved([waiting(name=UNKNOWN, state=states.UNROUTABLE), waiting(name=UNKNOWN), waiting()])
+    [problem] = found("names")
+    assert problem.problem.startswith(f"1 task named '{UNKNOWN}' is set aside, and 1 more wait: no running worker")
 
 
 def test_tasks_that_a_dead_worker_keeps_are_a_problem_once_the_rescue_is_late(database: TestDatabase) -> None:
@@ -210,3 +218,23 @@ def test_an_ordinary_check_does_not_trouble_developers(manage: Callable[..., Sai
     said = manage("check", TASK_ALWAYS_EAGER=True)
     assert "W003" not in said.err + said.out
     assert "W003" in manage("check", "--deploy", TASK_ALWAYS_EAGER=True).err
+
+
+@SQLITE
+def test_periodic_tasks_without_a_beat_are_a_problem(database: TestDatabase) -> None:
+    online()
+    assert found("beats") == []
+    row = PeriodicTask(name="sweep", task="tests.app.tasks.noop")
+    row.set_schedule(3600)
+    row.save()
+    [problem] = found("beats")
+    assert problem.problem == "No beat is online: 1 periodic task will not run."
+    about = {"name": "beat@h", "hostname": "h", "pid": 1, "version": "1", "started_at": ago(9)}
+    Beat.objects.create(**about, seen_at=ago(1))
+    assert found("beats") == []
+    PeriodicTask.objects.update(next_run_at=ago(120))
+    [problem] = found("beats")
+    assert problem.problem == "1 periodic task is overdue although a beat is online."
+    PeriodicTask.objects.update(next_run_at=None, last_error="ValueError: args is no JSON")
+    [problem] = found("beats")
+    assert "Periodic task sweep cannot be sent: ValueError: args is no JSON" in problem.problem

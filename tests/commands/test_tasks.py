@@ -214,12 +214,14 @@ def test_revoke_cancels_all_that_no_worker_knows(tasks: Command) -> None:
 
 def test_purge_counts_first_and_deletes_only_what_waits_there(tasks: Command) -> None:
     saved([waiting(queue="mail") for _ in range(3)] + [waiting(queue="mail", due_at=ago(-900), state=states.RETRY)])
+    saved([waiting(queue="mail", name=UNKNOWN, state=states.UNROUTABLE)])
     saved([waiting(), waiting(queue="mail", state=states.STARTED, worker_id=1, slot=0)])
+    saved([waiting(queue="mail", state=states.WAITING)])  # belongs to its workflow
     asked = tasks("purge", "-Q", "mail", "--json")
-    assert (asked.code, asked.data) == (2, {"queues": ["mail"], "waiting": 4, "deleted": 0})
+    assert (asked.code, asked.data) == (2, {"queues": ["mail"], "waiting": 5, "deleted": 0})
     assert "add --yes" in asked.err
-    assert tasks("purge", "-Q", "mail", "--yes", "--json").data == {"queues": ["mail"], "waiting": 0, "deleted": 4}
-    assert Task.objects.count() == 2
+    assert tasks("purge", "-Q", "mail", "--yes", "--json").data == {"queues": ["mail"], "waiting": 0, "deleted": 5}
+    assert sorted(Task.objects.values_list("state", flat=True)) == ["PENDING", "STARTED", "WAITING"]
     assert tasks("purge", "--yes").code != 0, "no queue is not every queue"
 
 
@@ -244,9 +246,18 @@ def test_stats_tells_queues_workers_and_what_finished(tasks: Command) -> None:
     data = tasks("stats", "--json").data
     default, mail = data["queues"]
     assert default.pop("oldest_wait") >= 119
-    assert default == {"name": "default", "waiting": 2, "scheduled": 0, "running": 1, "unroutable": 1, "workers": 1}
+    assert default == {
+        "name": "default",
+        "waiting": 2,
+        "scheduled": 0,
+        "running": 1,
+        "unroutable": 1,
+        "workers": 1,
+        "limited": 0,
+    }
     assert mail == {
         "name": "mail", "waiting": 0, "scheduled": 1, "running": 0, "unroutable": 0, "oldest_wait": None, "workers": 0,
+        "limited": 0,
     }  # fmt: skip
     assert (data["finished"]["SUCCESS"], data["finished"]["FAILURE"], data["counted_to"]) == (2, 1, 10_000)
     [worker] = data["workers"]

@@ -158,6 +158,12 @@ class Project:
                 self._installs_itself = True
             case ["python", "-m", "venv", _] | ["source", _]:
                 pass  # the tests have an environment of their own
+            case ["pytest", *arguments]:
+                self._make_tables()
+                # Neither the plugins of this run nor those that happen to be installed.
+                plugins = ["-p", "django", "-p", "django_tasks.testing.plugin"]
+                alone = {**environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
+                check_output(line, self._run(alone, "-m", "pytest", *plugins, *arguments), output)
             case ["make", *targets]:
                 check_make(targets)
             case ["pip" | "uv", *_] | ["python", "-m", "pip", *_]:
@@ -181,10 +187,7 @@ class Project:
                 message="the worker is not ready",
             )
         else:
-            got = self._manage(environ, *arguments)
-            flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-            if output.strip() and not doctest.OutputChecker().check_output(f"...{output.strip()}...", got, flags):
-                raise SnippetFailed(f"$ python manage.py {shlex.join(arguments)}\nprinted\n{got}\ninstead of\n{output}")
+            check_output(f"python manage.py {shlex.join(arguments)}", self._manage(environ, *arguments), output)
 
     def _make_tables(self) -> None:
         if self._syncdb_due:
@@ -247,6 +250,13 @@ def commands_in(text: str) -> Iterator[tuple[str, str]]:
     for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
         command, _, output = part.replace("\\\n", " ").partition("\n")
         yield command, output
+
+
+def check_output(line: str, got: str, output: str) -> None:
+    """Raise ``SnippetFailed`` when a command did not print what the page shows."""
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    if output.strip() and not doctest.OutputChecker().check_output(f"...{output.strip()}...", got, flags):
+        raise SnippetFailed(f"$ {line}\nprinted\n{got}\ninstead of\n{output}")
 
 
 def check_make(targets: list[str]) -> None:

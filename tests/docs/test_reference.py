@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 import shlex
@@ -12,9 +13,10 @@ from pathlib import Path
 import pytest
 from django.apps import apps
 
-from django_tasks import checks, client, states
+from django_tasks import checks, client, schedules, states, testing
 from django_tasks.request import Context
 from django_tasks.result import AsyncResult
+from django_tasks.schedules.sun import EVENTS
 from django_tasks.task import Task
 from tests.docs.tables import REFERENCE, ROOT, made, own_actions, parser_of
 
@@ -36,6 +38,10 @@ def test_every_option_of_a_call_is_documented() -> None:
 
 def test_every_attribute_of_a_result_is_documented() -> None:
     assert not missing("results.md", public(AsyncResult))
+
+
+def test_every_schedule_is_documented_with_its_methods() -> None:
+    assert not missing("schedules.md", [*schedules.__all__, *public(schedules.crontab), *EVENTS])
 
 
 def test_every_field_of_the_request_is_documented() -> None:
@@ -70,6 +76,16 @@ def test_every_option_of_a_command_says_what_it_is_for(command: str) -> None:
             actions = [action for verb in verbs.choices.values() for action in own_actions(verb)]
     assert actions
     assert not [action.dest for action in actions if not action.help]
+
+
+def test_every_name_of_the_test_kit_is_documented_with_its_arguments() -> None:
+    assert not missing("testing.md", testing.__all__)
+    for name in testing.__all__:
+        each = getattr(testing, name)
+        wanted: Iterable[str] = inspect.signature(each).parameters
+        if name[0].isupper():
+            wanted = [one.name for one in dataclasses.fields(each)] if dataclasses.is_dataclass(each) else public(each)
+        assert not missing("testing.md", wanted), name
 
 
 def test_every_permission_is_documented() -> None:

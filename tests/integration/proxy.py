@@ -1,4 +1,4 @@
-"""A TCP proxy between workers and their server, which cuts connections wherever it is told to."""
+"""A TCP proxy between workers and their server, which cuts connections wherever it is told to, or swallows all."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ class Proxy:
         self._server: asyncio.Server | None = None
         #: Bytes that may still pass before every connection is cut; ``None`` is no limit.
         self._left: int | None = None
+        #: Is what arrives thrown away, as by a network that has lost its way?
+        self.swallowing = False
         self.cuts = 0
         self.url = url
 
@@ -34,7 +36,8 @@ class Proxy:
         self._thread.start()
         port = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
         parts = urlsplit(self.url)
-        self.url = parts._replace(netloc=f"{parts.username}@127.0.0.1:{port}").geturl()
+        user = f"{parts.username}@" if parts.username else ""
+        self.url = parts._replace(netloc=f"{user}127.0.0.1:{port}").geturl()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -96,6 +99,8 @@ class Proxy:
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             while data := await reader.read(random.randint(64, 4096)):
+                if self.swallowing:
+                    continue
                 if self._left is not None:
                     data = data[: self._left]
                     self._left -= len(data)

@@ -6,12 +6,12 @@ import warnings
 from io import StringIO
 
 import pytest
+from django.apps import apps
 from django.core.management import call_command
 
-from django_tasks.models import Task, TaskResult, Worker
 from tests.databases import TestDatabase
 
-MODELS = (Task, TaskResult, Worker)
+MODELS = tuple(apps.get_app_config("django_tasks").get_models())
 
 
 def tables(database: TestDatabase) -> dict[str, tuple[list[str], dict[str, list[str]]]]:
@@ -61,7 +61,7 @@ def test_the_indexes_of_the_to_do_list_are_partial(database: TestDatabase) -> No
     with database.connection.cursor() as cursor:
         cursor.execute(sql)
         definitions = dict(cursor.fetchall())
-    for name in ("djt_task_claim", "djt_task_worker", "djt_task_unroutable"):
+    for name in ("djt_task_claim", "djt_task_worker", "djt_task_unroutable", "djt_task_limited", "djt_task_unique"):
         assert " WHERE " in definitions[name]
 
 

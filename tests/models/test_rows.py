@@ -129,3 +129,12 @@ def test_a_running_task_shows_what_it_said_of_itself() -> None:
     assert running.shown_state == "PROGRESS"
     assert Task(state=states.STARTED).shown_state == states.STARTED
     assert Task(state=states.RETRY, custom_state="PROGRESS").shown_state == states.RETRY
+
+
+def test_a_name_in_capitals_is_another_one_to_the_orm(database: TestDatabase) -> None:
+    """MySQL's and MariaDB's own order of letters takes both for the same."""
+    for text in ("A", "a"):
+        Task.objects.create(**fields(queue=text, name=text))
+    assert list(Task.objects.filter(queue="A").values_list("name", flat=True)) == ["A"]
+    assert list(Task.objects.filter(name="a").values_list("queue", flat=True)) == ["a"]
+    assert sorted(Task.objects.values_list("queue", flat=True).distinct()) == ["A", "a"]

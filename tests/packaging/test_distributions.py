@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from configparser import ConfigParser
 from email import message_from_bytes
 from email.message import Message
 from pathlib import Path
@@ -84,3 +85,10 @@ def test_the_migrations_and_commands_are_in_the_wheel(wheel: zipfile.ZipFile) ->
     names = wheel.namelist()
     assert "django_tasks/migrations/0001_initial.py" in names
     assert "django_tasks/management/commands/runworker.py" in names
+
+
+def test_pytest_finds_the_plugin_in_the_wheel(wheel: zipfile.ZipFile) -> None:
+    [name] = [name for name in wheel.namelist() if name.endswith(".dist-info/entry_points.txt")]
+    found = ConfigParser()
+    found.read_string(wheel.read(name).decode())
+    assert dict(found["pytest11"]) == {"django_tasks": "django_tasks.testing.plugin"}

@@ -19,8 +19,8 @@ def test_no_move_leaves_a_final_state(final: str) -> None:
     assert states.MOVES[final] == frozenset()
 
 
-def test_every_state_but_waiting_can_be_reached() -> None:
-    assert {target for target in ALL if states.leading_to(target)} == ALL - {states.WAITING}
+def test_every_state_can_be_reached() -> None:
+    assert {target for target in ALL if states.leading_to(target)} == ALL
 
 
 def test_leading_to_is_the_table_read_backwards() -> None:
@@ -55,7 +55,12 @@ def test_a_state_compares_by_what_it_says() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stored", "shown"), [("WAITING", "PENDING"), ("UNROUTABLE", "PENDING"), ("STARTED", "STARTED")]
+    ("stored", "shown"),
+    [("WAITING", "PENDING"), ("UNROUTABLE", "PENDING"), ("LIMITED", "PENDING"), ("STARTED", "STARTED")],
 )
 def test_celerys_api_does_not_see_our_own_states(stored: str, shown: str) -> None:
     assert states.shown(stored) == shown
+
+
+def test_what_a_limit_holds_back_after_a_retry_is_shown_as_retry() -> None:
+    assert states.shown(states.LIMITED, retries=1) == states.RETRY

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
@@ -14,15 +15,20 @@ from django.db import OperationalError as DatabaseOperationalError
 from ... import exceptions, states
 from ...ids import dashed
 from ...serialization import dumps, exception_to_data, storable
-from ..base import Broker, Held, Queues, ResultWaker, Waker, WorkerInfo
-from ..message import Holder, Message, Outcome, Return, Stepped, Survey
+from ..base import Broker, Held, Queues, ResultWaker, ToStop, Waker, WorkerInfo
+from ..message import Admission, Delivery, Edge, Holder, Message, Outcome, Return, Stepped, Survey
+from ..rules import Rules
 from . import wakers
-from .dialect import CLAIMABLE, RESULT, TASK, WORKER, Dialect
+from .arrivals import PERIOD, TAG, Arrivals
+from .control import DatabaseControl
+from .dialect import CLAIMABLE, HELD_BACK, RESULT, TASK, WORKER, Band, Dialect, rules_of
 from .engine import Engine
+from .gate import STATE, Gate
 from .mysql import MySQL
-from .plan import Plan
+from .plan import SURVEY_EVERY, Plan
 from .postgresql import DONE_CHANNEL, NOTIFY_IDLE, PostgreSQL
 from .sqlite import SQLite
+from .workflow import EDGE, GROUP, Workflows
 
 #: Messages per INSERT.
 CHUNK = 1_000
@@ -31,20 +37,32 @@ MANY = 500
 #: Seconds after which a worker that stopped is forgotten.
 FORGET_WORKERS = 86_400.0
 
+#: How often a claim that found only what may not start looks behind it.
+WITHHOLDINGS = 10
+#: Seconds after which the state of a limit says nothing any more.
+FORGET_STATES = 3_600.0
+
 #: What says that a value cannot be stored, whoever finds out: the database, its driver or the JSON writer.
 UNSTORABLE = (DataError, IntegrityError, exceptions.SerializationError, ValueError, TypeError)
 
 _DIALECTS: dict[str, type[Dialect]] = {"postgresql": PostgreSQL, "sqlite": SQLite, "mysql": MySQL}
 
 _HELD = "id, attempt, slot, losses, at_most_once, revoked_at IS NOT NULL, history, started_at IS NOT NULL"
+#: Claimed by a worker that has no row any more.
+_FORGOTTEN = f"worker_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM {WORKER} w WHERE w.id = worker_id)"
+#: A state (one parameter), but LIMITED for what a limit counts.
+_HELD_OR = "CASE WHEN limit_key IS NULL THEN %s ELSE 'LIMITED' END"
 _FREE = "worker_id = NULL, slot = NULL, started_at = NULL, custom_state = NULL, meta = NULL"
 
 
-class DatabaseBroker(Broker):
+class DatabaseBroker(DatabaseControl, Broker):
     """The queue in the site's own database, under one Django alias."""
 
     supports_priority: ClassVar[bool] = True
     supports_transactions: ClassVar[bool] = True
+    supports_workflows: ClassVar[bool] = True
+    #: What gives it its connection.
+    engine_class: ClassVar[type[Engine]] = Engine
 
     def __init__(self, alias: str = "default") -> None:
         vendor = connections[alias].vendor
@@ -55,8 +73,13 @@ class DatabaseBroker(Broker):
             )
         self.alias = alias
         self.dialect = _DIALECTS[vendor]()
-        self.engine = Engine(alias, self.dialect)
+        self.engine = self.engine_class(alias, self.dialect)
         self._plans: dict[Queues, Plan] = {}
+        self._rules = Rules()
+        self._limited = False
+        self._gate = Gate(self.engine, self.dialect)
+        self._arrivals = Arrivals(alias, self.dialect, self._moment)
+        self._workflows = Workflows(alias, self.dialect, self._arrivals)
 
     @property
     def generation(self) -> int:
@@ -68,7 +91,10 @@ class DatabaseBroker(Broker):
         connection = connections[self.alias]
         autocommit = not connection.in_atomic_block
         try:
-            if len(messages) > CHUNK:
+            if any(one.limit_key is not None or one.unique is not None or one.tags for one in messages):
+                self._arrivals.store(messages)
+                self.wake()
+            elif len(messages) > CHUNK:
                 with transaction.atomic(using=self.alias, savepoint=False):
                     for start in range(0, len(messages), CHUNK):
                         self._insert(connection, messages[start : start + CHUNK], notify=False)
@@ -82,7 +108,28 @@ class DatabaseBroker(Broker):
         except Error as error:
             raise exceptions.OperationalError(f"The task could not be stored in {self.alias!r}: {error}") from error
 
+    def publish_workflow(self, messages: Sequence[Message], edges: Sequence[Edge]) -> None:
+        try:
+            self._workflows.store(messages, edges)
+            self.wake()
+        except (DataError, IntegrityError):
+            raise
+        except Error as error:
+            raise exceptions.OperationalError(f"The tasks could not be stored in {self.alias!r}: {error}") from error
+
+    def extend_chord(self, body: str, messages: Sequence[Message], edges: Sequence[Edge], value: Any) -> bool:
+        try:
+            return self._workflows.extend(body, messages, edges, value)
+        except (DatabaseOperationalError, InterfaceError) as error:
+            raise exceptions.OperationalError(f"The tasks could not be stored in {self.alias!r}: {error}") from error
+        finally:
+            self.wake()
+
     def _insert(self, connection: Any, messages: Sequence[Message], *, notify: bool) -> None:
+        if len(messages) == 1 and self.dialect.publish_prepared(
+            connection, messages[0], notify, self._notification(connection)
+        ):
+            return
         if len(messages) > 1 and notify and connection.vendor != "postgresql":
             with transaction.atomic(using=self.alias), connection.cursor() as cursor:
                 self.dialect.publish(cursor, messages, notify)
@@ -94,8 +141,21 @@ class DatabaseBroker(Broker):
         """Wake idle workers when the caller's transaction commits; once, however much it sends."""
         if connection.vendor != "postgresql":
             return
-        if not any(function == self._notify for _, function, *_ in connection.run_on_commit):
+        if self._notification(connection) is None:
             transaction.on_commit(self._notify, using=self.alias)
+
+    def _notification(self, connection: Any) -> object:
+        """Return what stands for the notification on commit, once the open transaction has one."""
+        if not connection.in_atomic_block or connection.vendor != "postgresql":
+            return None
+        return next((one for one in connection.run_on_commit if one[1] == self._notify), None)
+
+    def wake(self) -> None:
+        connection = connections[self.alias]
+        if connection.in_atomic_block:
+            self._notify_on_commit(connection)
+        elif connection.vendor == "postgresql":
+            self._notify()
 
     def _notify(self) -> None:
         with connections[self.alias].cursor() as cursor:
@@ -117,9 +177,12 @@ class DatabaseBroker(Broker):
         refused: set[str] = set()
         if returns:
             refused |= self._return(returns, holder)
+        if linked := [one for one in outcomes if one.linked]:
+            refused |= self._finish_linked(linked, holder, queues if limit else None)
+            outcomes = [one for one in outcomes if not one.linked]
         plan = self._plan(queues)
-        if limit and (plan.stale or plan.empty):
-            plan.surveyed(self.dialect.bands(self.engine, plan.names))
+        if limit and plan.empty:
+            self._survey(plan)
         if not outcomes and not limit:
             return Stepped([], frozenset(refused))
         try:
@@ -132,12 +195,89 @@ class DatabaseBroker(Broker):
             deliveries, _, _ = self._dialect_step([], holder, plan, limit, unknown) if limit else ([], set(), [])
         if awaited:
             self.dialect.tell(self.engine, DONE_CHANNEL, awaited)
-        return Stepped(plan.claimed(deliveries, limit), frozenset(refused | not_mine))
+        self._forget_tags_of(outcomes, not_mine)
+        # After the step, not before it: the first task after a pause waits for one statement less.
+        if limit and plan.stale and (done or not deliveries):
+            due = any(band.due_in <= 0 for band in self._survey(plan))
+            if due and not deliveries:  # in a queue that nobody had seen
+                deliveries, _, _ = self._dialect_step([], holder, plan, limit, unknown)
+        elif deliveries and self._rules.age > SURVEY_EVERY:  # they may have been changed since
+            self._rules = rules_of(self.engine.query(self.dialect.rules_sql()))
+        claimed = plan.claimed(deliveries, limit)
+        if self._rules and claimed:
+            claimed = self._withhold(claimed, holder, plan, limit, unknown)
+        return Stepped(claimed, frozenset(refused | not_mine))
+
+    def _withhold(
+        self, deliveries: list[Delivery], holder: Holder, plan: Plan, limit: int, unknown: Sequence[str]
+    ) -> list[Delivery]:
+        """Put aside what may not start; return the rest, or what is found behind it."""
+        for _ in range(WITHHOLDINGS):
+            held = [one for one in deliveries if self._rules.hold(one)]
+            free = [one for one in deliveries if not self._rules.hold(one)] if held else deliveries
+            self._put_aside(holder, [one.id for one in held])
+            for one in free:
+                one.watched = one.limit_key is not None and self._rules.watch(one)
+            if free or not held:
+                return free
+            deliveries, _, _ = self._dialect_step([], holder, plan, limit, unknown)
+            deliveries = plan.claimed(deliveries, limit)
+        self._put_aside(holder, [one.id for one in deliveries if self._rules.hold(one)])
+        return [one for one in deliveries if not self._rules.hold(one)]
+
+    def _put_aside(self, holder: Holder, ids: Sequence[str]) -> None:
+        """Turn claims of a slot into tasks that wait to be let through; those revoked meanwhile end."""
+        for start in range(0, len(ids), MANY):
+            some = ids[start : start + MANY]
+            marks = ", ".join([self.dialect.uuid] * len(some))
+            count = self.engine.execute(
+                f"UPDATE {TASK} SET {_FREE}, state = 'LIMITED', limit_key = coalesce(limit_key, '') WHERE id IN"
+                f" ({marks}) AND worker_id = %s AND slot = %s AND state = 'STARTED' AND revoked_at IS NULL",
+                [*sorted(self._key(one) for one in some), holder.worker, holder.slot],
+            )
+            if count < len(some):
+                self.give_back(holder, some)
+
+    def _finish_linked(self, outcomes: Sequence[Outcome], holder: Holder, taken: Queues | None) -> set[str]:
+        """Store outcomes and what follows from them for others, in one transaction; ``taken`` is claimed from next."""
+        try:
+            told = self.engine.transaction(lambda cursor: self._workflows.finish(cursor, outcomes, holder.name))
+        except UNSTORABLE as error:
+            if len(outcomes) > 1:
+                return set().union(*(self._finish_linked([one], holder, None) for one in outcomes))
+            failed = [_unstorable(outcomes[0], error)]
+            told = self.engine.transaction(lambda cursor: self._workflows.finish(cursor, failed, holder.name))
+        self._forget_tags_of(outcomes, told.refused)
+        if told.awaited:
+            self.dialect.tell(self.engine, DONE_CHANNEL, told.awaited)
+        # One that this worker claims next needs nobody else.
+        if told.queues and (len(told.queues) > 1 or taken is None or not taken.includes(told.queues[0])):
+            self._wake_idle()
+        return told.refused
+
+    def _wake_idle(self) -> None:
+        if isinstance(self.dialect, PostgreSQL):
+            self.engine.query(NOTIFY_IDLE)
+
+    def unblock(self) -> int:
+        count, awaited = self._workflows.sweep(self.engine)
+        if awaited:
+            self.dialect.tell(self.engine, DONE_CHANNEL, awaited)
+        if count:
+            self._wake_idle()
+        return count
 
     def finish_within(self, outcome: Outcome, worker: str) -> bool:
         """Store one outcome in the transaction that is open on the caller's own connection; False if refused."""
         with connections[self.alias].cursor() as cursor:
-            refused, awaited = self.dialect.finish(cursor, [outcome], worker)
+            if outcome.linked:
+                refused, awaited, queues = self._workflows.finish(cursor, [outcome], worker)
+                if queues:
+                    self.wake()
+            else:
+                refused, awaited = self.dialect.finish(cursor, [outcome], worker)
+            if outcome.tagged and not outcome.keep and not refused:
+                cursor.execute(f"DELETE FROM {TAG} WHERE task_id = {self.dialect.uuid}", [self._key(outcome.id)])
         if awaited:
             self._tell_on_commit(awaited)
         return not refused
@@ -163,7 +303,12 @@ class DatabaseBroker(Broker):
         refused: set[str] = set()
         cancelled: list[Return] = []
         for one in returns:
-            sets = [_FREE, "state = %s"]
+            if one.replacement is not None:
+                if not self._replace(one):
+                    cancelled.append(one)
+                continue
+            again = _HELD_OR if one.state == states.RETRY else "%s"  # the next attempt is let through like the first
+            sets = [_FREE, f"state = {again}"]
             params: list[Any] = [one.state]
             if one.eta is not None:
                 sets.append("due_at = %s")
@@ -187,27 +332,42 @@ class DatabaseBroker(Broker):
                 if not self.engine.execute(f"{sql} AND revoked_at IS NULL", [*params, self._key(one.id), one.attempt]):
                     cancelled.append(one)
             except UNSTORABLE as error:
-                failed = _unstorable(one, error)
-                _, not_mine, awaited = self._dialect_step([failed], holder, self._plan(Queues()), 0, ())
-                refused |= not_mine
-                self.dialect.tell(self.engine, DONE_CHANNEL, awaited)
+                refused |= self._finish_linked([_unstorable(one, error)], holder, None)
         for one in cancelled:  # asked to stop while it ran, or not ours any more
             if self.is_revoked(one.id, one.attempt):
-                _, not_mine, awaited = self._dialect_step(
-                    [_revoked(one.id, one.attempt)], holder, self._plan(Queues()), 0, ()
-                )
-                refused |= not_mine
-                self.dialect.tell(self.engine, DONE_CHANNEL, awaited)
+                refused |= self._finish_linked([_revoked(one.id, one.attempt)], holder, None)
             else:
                 refused.add(one.id)
         return refused
 
+    def _replace(self, one: Return) -> bool:
+        new = one.replacement
+        assert new is not None  # noqa: S101 - the caller asked
+        return self.engine.transaction(
+            lambda cursor: self._workflows.replace(
+                cursor, new.own, one.attempt, one.history or "[]", new.others, new.edges
+            )
+        )
+
+    def replace_within(self, one: Return) -> bool:
+        """Replace a running task in the transaction that is open on the caller's own connection; False if refused."""
+        new = one.replacement
+        assert new is not None  # noqa: S101 - the caller made it so
+        with connections[self.alias].cursor() as cursor:
+            done = self._workflows.replace(cursor, new.own, one.attempt, one.history or "[]", new.others, new.edges)
+        self.wake()
+        return done
+
     def survey(self, queues: Queues) -> Survey:
-        plan = self._plan(queues)
-        bands = plan.surveyed(self.dialect.bands(self.engine, plan.names))
+        bands = self._survey(self._plan(queues))
         later = [band.due_in for band in bands if band.due_in > 0]
+        pauses = self._rules.paused_queues().items()
+        later += [left for queue, left in pauses if left < math.inf and queues.includes(queue)]
         # The head of a priority hides nothing that is due earlier: a priority is in order of due time.
-        return Survey(any(band.due_in <= 0 for band in bands), min(later, default=None))
+        return Survey(any(band.due_in <= 0 for band in bands), min(later, default=None), self._limited)
+
+    def admit(self, queues: Queues, *, free: int = 1) -> Admission:
+        return self._gate.admit(queues, free)
 
     # Workers and leases
 
@@ -266,6 +426,9 @@ class DatabaseBroker(Broker):
             f" AND EXISTS (SELECT 1 FROM {TASK} t WHERE t.worker_id = {WORKER}.id)"
             f" OR {ran_out}"
         )
+        # It may even have slept until its row was deleted.
+        forgotten = self.engine.query(f"SELECT DISTINCT worker_id FROM {TASK} WHERE state = 'STARTED' AND {_FORGOTTEN}")
+        lost += [(worker, f"number {worker}, which is known no more,") for (worker,) in forgotten]
         count = 0
         for worker, name in lost:
             # From here on its heartbeat fails, and so it stops whatever it still runs.
@@ -323,8 +486,8 @@ class DatabaseBroker(Broker):
             return 0
         marks = ", ".join(["%s"] * len(known))
         return self.engine.execute(
-            f"UPDATE {TASK} SET state = 'PENDING' WHERE state = 'UNROUTABLE' AND name IN ({marks})",
-            known,
+            f"UPDATE {TASK} SET state = {_HELD_OR} WHERE state = 'UNROUTABLE' AND name IN ({marks})",
+            [states.PENDING, *known],
         )
 
     # One task
@@ -359,44 +522,84 @@ class DatabaseBroker(Broker):
         )
         return not rows or bool(rows[0][0])
 
-    def revoke(self, task_ids: Sequence[str]) -> int:
+    def to_stop(self, worker: int) -> list[ToStop]:
+        rows = self.engine.query(
+            f"SELECT id, attempt, slot, terminate FROM {TASK} WHERE worker_id = %s AND state = 'STARTED'"
+            " AND revoked_at IS NOT NULL",
+            [worker],
+        )
+        return [ToStop(dashed(row[0]), *row[1:]) for row in rows]
+
+    def revoke(self, task_ids: Sequence[str], *, terminate: str | None = None) -> int:
         """As promised; in the caller's transaction, so that what was sent in it can be revoked in it."""
         try:
-            return sum(self._revoke(task_id) for task_id in task_ids)
+            return sum(self._revoke(task_id, terminate) for task_id in task_ids)
         except (DatabaseOperationalError, InterfaceError) as error:
             raise exceptions.OperationalError(f"The database {self.alias!r} cannot be reached: {error}") from error
 
-    def _revoke(self, task_id: str) -> int:
+    def _revoke(self, task_id: str, terminate: str | None) -> int:
         take = (
             f"UPDATE {TASK} SET revoked_at = {self.dialect.now}, state = 'STARTED', attempt = attempt + 1"
             f" WHERE id = {self.dialect.uuid} AND state <> 'STARTED'"
         )
-        mark = f"UPDATE {TASK} SET revoked_at = coalesce(revoked_at, {self.dialect.now}) WHERE id = {self.dialect.uuid}"
+        mark = (
+            f"UPDATE {TASK} SET revoked_at = coalesce(revoked_at, {self.dialect.now}),"
+            f" terminate = coalesce(%s, terminate) WHERE id = {self.dialect.uuid}"
+        )
         attempt = f"SELECT attempt FROM {TASK} WHERE id = {self.dialect.uuid}"
         key = self._key(task_id)
         with transaction.atomic(using=self.alias), connections[self.alias].cursor() as cursor:
             # Taken as a worker would, so that no worker can, and ended in the same transaction.
             cursor.execute(take, [key])
             if not cursor.rowcount:
-                cursor.execute(mark, [key])
+                cursor.execute(mark, [terminate, key])
                 return int(cursor.rowcount)
             cursor.execute(attempt, [key])
-            _, awaited = self.dialect.finish(cursor, [_revoked(task_id, cursor.fetchone()[0])], "")
-            if awaited:
-                self._tell_on_commit(awaited)
+            told = self._workflows.finish(cursor, [_revoked(task_id, cursor.fetchone()[0])], "")
+            if told.awaited:
+                self._tell_on_commit(told.awaited)
+            if told.queues:
+                self.wake()
             return 1
 
     def _tell_on_commit(self, awaited: list[str]) -> None:
         transaction.on_commit(lambda: self.dialect.tell(self.engine, DONE_CHANNEL, awaited), using=self.alias)
 
+    def find(
+        self, *, name: str | None = None, queue: str | None = None, tag: str | None = None, after: str = "", limit: int
+    ) -> list[str]:
+        where, params = ["revoked_at IS NULL"], []
+        for column, value in (("name", name), ("queue", queue)):
+            if value is not None:
+                where.append(f"{column} = %s")
+                params.append(value)
+        if tag is not None:
+            where.append(f"id IN (SELECT task_id FROM {TAG} WHERE tag = %s)")
+            params.append(tag)
+        if after:
+            where.append(f"id > {self.dialect.uuid}")
+            params.append(self._key(after))
+        sql = f"SELECT id FROM {TASK} WHERE {' AND '.join(where)} ORDER BY id LIMIT {limit:d}"
+        try:
+            with connections[self.alias].cursor() as cursor:
+                cursor.execute(sql, params)
+                return [dashed(row[0]) for row in cursor.fetchall()]
+        except (DatabaseOperationalError, InterfaceError) as error:
+            raise exceptions.OperationalError(f"The database {self.alias!r} cannot be reached: {error}") from error
+
     def purge(self, queues: Queues) -> int:
-        where, params = [CLAIMABLE], list(queues.names)
+        where, params = "", list(queues.names)
         if queues.names:
-            where.append(f"queue IN ({', '.join(['%s'] * len(queues.names))})")
+            where += f" AND queue IN ({', '.join(['%s'] * len(queues.names))})"
         if queues.excluded:
-            where.append(f"queue NOT IN ({', '.join(['%s'] * len(queues.excluded))})")
+            where += f" AND queue NOT IN ({', '.join(['%s'] * len(queues.excluded))})"
             params += sorted(queues.excluded)
-        return self._delete(TASK, f"{' AND '.join(where)} ORDER BY queue, priority DESC, due_at", params)
+        count = 0
+        # Each kind has an index of its own.
+        kinds = {CLAIMABLE: "queue, priority DESC, due_at", "state = 'UNROUTABLE'": "name", HELD_BACK: "limit_key"}
+        for kind, order in kinds.items():
+            count += self._delete(TASK, f"{kind}{where} ORDER BY {order}", params, guard=f" AND {kind}")
+        return count
 
     # House-keeping
 
@@ -404,11 +607,14 @@ class DatabaseBroker(Broker):
         self, expires: Mapping[str, timedelta | None], *, batch: int = 1_000, deadline: float = float("inf")
     ) -> int:
         count = 0
+        needed = ""
+        if self.engine.query(f"SELECT 1 FROM {EDGE} LIMIT 1"):  # what something that is not done takes in
+            needed = f" AND NOT EXISTS (SELECT 1 FROM {EDGE} e WHERE e.before_id = {RESULT}.id)"
         for state, age in expires.items():
             if age is not None:
                 count += self._delete(
                     RESULT,
-                    f"state = %s AND finished_at < {self.dialect.later} ORDER BY finished_at",
+                    f"state = %s AND finished_at < {self.dialect.later}{needed} ORDER BY finished_at",
                     [state, -age.total_seconds()],
                     batch=batch,
                     deadline=deadline,
@@ -418,18 +624,24 @@ class DatabaseBroker(Broker):
             f" AND NOT EXISTS (SELECT 1 FROM {TASK} t WHERE t.worker_id = {WORKER}.id)",
             [-FORGET_WORKERS],
         )
+        self.engine.execute(f"DELETE FROM {PERIOD} WHERE until_at < {self.dialect.now}")
+        if (kept := expires.get(states.SUCCESS)) is not None:
+            self.engine.execute(f"DELETE FROM {GROUP} WHERE created_at < {self.dialect.later}", [-kept.total_seconds()])
+        self.engine.execute(
+            f"DELETE FROM {STATE} WHERE moment < {self.dialect.epoch(self.dialect.now)} - %s", [FORGET_STATES]
+        )
         return count
 
     def waker(self) -> Waker:
         if wakers.can_listen(self.alias):
             return wakers.Listener(Engine(self.alias, self.dialect))
-        return wakers.local_waker(self.alias)
+        return wakers.local_waker(self.alias, Engine(self.alias, self.dialect))
 
     def result_waker(self, task_id: str) -> ResultWaker:
         if wakers.can_listen(self.alias):
             mark = f"UPDATE {TASK} SET awaited = true WHERE id = {self.dialect.uuid}"
             return wakers.ListeningCaller(Engine(self.alias, self.dialect), self._key(task_id), mark)
-        return wakers.LookingCaller(wakers.local_waker(self.alias))
+        return wakers.LookingCaller(wakers.local_waker(self.alias, Engine(self.alias, self.dialect)))
 
     def now(self) -> datetime:
         seconds = self.engine.query(f"SELECT {self.dialect.epoch(self.dialect.now)}")[0][0]
@@ -439,6 +651,11 @@ class DatabaseBroker(Broker):
         self.engine.close()
 
     # Inside
+
+    def _survey(self, plan: Plan) -> list[Band]:
+        look = self.dialect.look(self.engine, plan.names)
+        self._rules, self._limited = look.rules, look.limited
+        return plan.surveyed(look.bands, self._rules.paused_queues())
 
     def _plan(self, queues: Queues) -> Plan:
         plan = self._plans.get(queues)
@@ -463,7 +680,7 @@ class DatabaseBroker(Broker):
             params.append(slot)
         if ended_only:  # its lease may have been renewed in the last moment
             ended = "(w.lost_at IS NOT NULL OR w.stopped_at IS NOT NULL)"
-            where += f" AND EXISTS (SELECT 1 FROM {WORKER} w WHERE w.id = worker_id AND {ended})"
+            where += f" AND (EXISTS (SELECT 1 FROM {WORKER} w WHERE w.id = worker_id AND {ended}) OR {_FORGOTTEN})"
         return self.engine.query(f"SELECT {_HELD} FROM {TASK} WHERE {where}", params)
 
     def _end(
@@ -488,25 +705,50 @@ class DatabaseBroker(Broker):
         else:
             entry = {"attempt": attempt, "outcome": "LOST", "worker": holder.name, "error": reason}
             earlier = json.loads(history) if history else []
-            log = json.dumps([*earlier, entry]) if charged else None
+            log = json.dumps([*earlier, entry]) if charged or begun else None
             done = Return(task_id, attempt, states.PENDING, lost=charged, history=log)
         return 0 if task_id in self.step([done], holder=holder).refused else 1
 
     def _delete(
-        self, table: str, where: str, params: Sequence[Any], *, batch: int = 1_000, deadline: float = float("inf")
+        self,
+        table: str,
+        where: str,
+        params: Sequence[Any],
+        *,
+        guard: str = "",
+        batch: int = 1_000,
+        deadline: float = float("inf"),
     ) -> int:
-        """Delete by primary key in bounded batches: no statement is long, no gap is locked."""
+        """Delete by primary key in bounded batches: no statement is long, no gap is locked.
+
+        ``guard`` is asked again when a row is deleted: it may have moved on since it was found.
+        """
         count = 0
+        tagged: bool | None = None
         while True:
             keys = sorted(
-                row[0] for row in self.engine.query(f"SELECT id FROM {table} WHERE {where} LIMIT {batch:d}", params)
+                row[0]
+                for row in self.engine.query(f"SELECT id FROM {table} WHERE {where} LIMIT {batch:d}", params)
             )
             if keys:
                 marks = ", ".join([self.dialect.uuid] * len(keys))
-                extra = f" AND {CLAIMABLE}" if table == TASK else ""
-                count += self.engine.execute(f"DELETE FROM {table} WHERE id IN ({marks}){extra}", keys)
+                count += self.engine.execute(f"DELETE FROM {table} WHERE id IN ({marks}){guard}", keys)
+                if tagged is None:
+                    tagged = bool(self.engine.query(f"SELECT 1 FROM {TAG} LIMIT 1"))
+                if tagged:
+                    self._forget_tags(keys, f" AND NOT EXISTS (SELECT 1 FROM {table} t WHERE t.id = task_id)")
             if len(keys) < batch or time.monotonic() > deadline:
                 return count
+
+    def _forget_tags_of(self, outcomes: Sequence[Outcome], refused: Collection[str]) -> None:
+        """Delete the tags of what leaves no line in the ledger."""
+        gone = [self._key(one.id) for one in outcomes if one.tagged and not one.keep and one.id not in refused]
+        if gone:
+            self._forget_tags(gone)
+
+    def _forget_tags(self, keys: Sequence[Any], condition: str = "") -> None:
+        marks = ", ".join([self.dialect.uuid] * len(keys))
+        self.engine.execute(f"DELETE FROM {TAG} WHERE task_id IN ({marks}){condition}", keys)
 
 
 def _revoked(task_id: str, attempt: int) -> Outcome:
@@ -530,4 +772,5 @@ def _failure(
         result_encoding=encoding,
         exception=f"{type(error).__name__}: {error}"[:255],
         runtime=runtime,
+        linked=True,
     )

@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from typing import Any, TypeVar
 
@@ -22,6 +22,7 @@ from django.db.utils import load_backend
 
 from ... import exceptions
 from .dialect import Dialect
+from .turns import Turn
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class Engine:
         self.dialect = dialect
         self._lock = threading.RLock()
         self._connection: BaseDatabaseWrapper | None = None
+        self._turn = Turn()
         #: Grows with every new connection: a caller that sees it change must ask what it holds.
         self.generation = 0
 
@@ -67,7 +69,7 @@ class Engine:
         """
         begin = self.dialect.begin
         for attempt in range(1, ATTEMPTS + 1):
-            with self.session() as connection, connection.cursor() as cursor:
+            with self.session() as connection, self._turn.taken(), connection.cursor() as cursor:
                 try:
                     cursor.execute(begin)
                     value = work(cursor)
@@ -87,7 +89,7 @@ class Engine:
             cursor.execute(sql, params)
             return int(cursor.rowcount)
 
-        return self._retry(work)
+        return self._retry(work, writes=True)
 
     def query(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run one query; return its rows."""
@@ -107,10 +109,15 @@ class Engine:
                     connection.close()
                 except Exception:
                     logger.debug("Closing a broken connection failed", exc_info=True)
+            self._turn.close()
 
-    def _retry(self, work: Callable[[Any], T]) -> T:
+    def _retry(self, work: Callable[[Any], T], *, writes: bool = False) -> T:
         for attempt in range(1, ATTEMPTS + 1):
-            with self.session() as connection, connection.cursor() as cursor:
+            with (
+                self.session() as connection,
+                self._turn.taken() if writes else nullcontext(),
+                connection.cursor() as cursor,
+            ):
                 try:
                     return work(cursor)
                 except OperationalError as error:
@@ -129,6 +136,7 @@ class Engine:
             wrapper.inc_thread_sharing()
             wrapper.ensure_connection()  # which translates the driver's errors
             self.dialect.prepare_session(wrapper)
+            self._turn = self.dialect.turn(wrapper)
             self._connection = wrapper
             self.generation += 1
         return self._connection

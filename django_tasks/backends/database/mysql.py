@@ -6,13 +6,13 @@ There are no partial indexes: the claim index holds running rows, too, and ``SKI
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ...exceptions import EncodeError
 from ...ids import dashed
 from ..message import Delivery, Holder, Outcome
-from .dialect import CLAIMABLE, CLAIMED, COPIED, RESULT, TASK, delivery, dump, outcome_rows
+from .dialect import CLAIMABLE, CLAIMED, COPIED, RESULT, TASK, dump, outcome_rows
 from .walking import Walking, marks
 
 INSERT = f"""
@@ -70,6 +70,8 @@ class MySQL(Walking):
 
     now = "UTC_TIMESTAMP(6)"
     later = "(UTC_TIMESTAMP(6) + INTERVAL %s SECOND)"
+    searches_by_other_rows = False
+    by_limit = " FORCE INDEX (djt_task_limited)"  # the claim index holds them here, too, among all others
     insert = INSERT
     next_band = NEXT_BAND
     next_queue = NEXT_QUEUE
@@ -85,10 +87,41 @@ class MySQL(Walking):
     def epoch(self, column: str) -> str:
         return f"(TIMESTAMPDIFF(MICROSECOND, '1970-01-01', {column}) / 1e6)"
 
+    def partner(self, column: str) -> str:
+        return f"CASE WHEN {column} LIKE '+%%' THEN substr({column}, 2) ELSE concat('+', {column}) END"
+
+    def since(self, column: str) -> str:
+        return f"({column} + INTERVAL %s SECOND)"
+
+    def unless_there(self, table: str, column: str) -> str:
+        return f"ON DUPLICATE KEY UPDATE {column} = {table}.{column}"
+
+    def upsert(self, table: str, columns: Sequence[str], key: Sequence[str]) -> str:
+        rest = ", ".join(f"{name} = VALUES({name})" for name in columns if name not in key)
+        return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks(columns)}) ON DUPLICATE KEY UPDATE {rest}"
+
+    def close_edges(self, cursor: Any, table: str, where: str, params: Sequence[Any], outcome: str) -> list[Any]:
+        cursor.execute(f"SELECT id, after_id FROM {table} WHERE {where} ORDER BY id", params)
+        rows = cursor.fetchall()
+        if rows:
+            keys = [row[0] for row in rows]
+            cursor.execute(f"UPDATE {table} SET outcome = %s WHERE id IN ({marks(keys)})", [outcome, *keys])
+        return [row[1] for row in rows]
+
+    def delete_edges(self, cursor: Any, table: str, where: str, params: Sequence[Any]) -> None:
+        cursor.execute(f"SELECT id FROM {table} WHERE {where} ORDER BY id", params)
+        keys = [row[0] for row in cursor.fetchall()]
+        if keys:
+            cursor.execute(f"DELETE FROM {table} WHERE id IN ({marks(keys)})", keys)
+
     def is_transient(self, error: Exception) -> bool:
         return bool(error.args) and error.args[0] in (1205, 1213)
 
-    def finish(self, cursor: Any, outcomes: Sequence[Outcome], worker: str) -> tuple[set[str], list[str]]:
+    def finishing(self, outcomes: Sequence[Outcome], worker: str) -> Callable[[Any], set[str]]:
+        # The ages of the outcomes are counted from the server's clock, so they are taken beside it.
+        return lambda cursor: self._finish(cursor, outcomes, worker)
+
+    def _finish(self, cursor: Any, outcomes: Sequence[Outcome], worker: str) -> set[str]:
         rows = outcome_rows(outcomes, self.key)
         keys = sorted(row[0] for row in rows)
         cursor.execute(LOCK_OWNED.format(ids=marks(keys)), keys)
@@ -103,11 +136,11 @@ class MySQL(Walking):
         if mine:
             keys = sorted(row[0] for row in mine)
             cursor.execute(DROP.format(ids=marks(keys)), keys)
-        return {one.id for one in outcomes if (one.id, one.attempt) not in owned}, []
+        return {one.id for one in outcomes if (one.id, one.attempt) not in owned}
 
     def claim_band(
         self, cursor: Any, holder: Holder, queue: str, priority: int, limit: int, unknown: Sequence[str]
-    ) -> list[Delivery]:
+    ) -> list[Any]:
         known = f"AND name NOT IN ({marks(unknown)})" if unknown else ""
         cursor.execute(LOCK_DUE.format(known=known), (queue, priority, *unknown, limit))
         keys = sorted(row[0] for row in cursor.fetchall())
@@ -115,11 +148,13 @@ class MySQL(Walking):
             return []
         cursor.execute(TAKE.format(ids=marks(keys)), (holder.worker, holder.slot, *keys))
         cursor.execute(TAKEN.format(ids=marks(keys)), keys)
-        taken = [delivery(row, dashed) for row in cursor.fetchall()]
-        for one in taken:
-            one.due = float(one.due)
-            one.expires_in = None if one.expires_in is None else float(one.expires_in)
-        return taken
+        return list(cursor.fetchall())
+
+    def delivery(self, row: Any) -> Delivery:
+        one = super().delivery(row)
+        one.due = float(one.due)
+        one.expires_in = None if one.expires_in is None else float(one.expires_in)
+        return one
 
 
 def _parts(rows: list[list[Any]]) -> Iterator[list[list[Any]]]:

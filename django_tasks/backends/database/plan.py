@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from ..base import Queues
@@ -28,7 +28,8 @@ class Plan:
     """One process's memory of its queues.
 
     A *mark* bounds a priority from below. Where a foreign transaction keeps deleted rows from being cleaned away, a
-    claim would walk over all that were claimed since; with the mark it walks over some seconds' worth.
+    claim would walk over all that were claimed since; with the mark it walks over some seconds' worth. What a limit let
+    through may have become due long ago, so there is no mark where that happens.
     """
 
     def __init__(self, queues: Queues) -> None:
@@ -36,6 +37,9 @@ class Plan:
         self._bands: dict[tuple[str, int], float] = {}
         self._seen: dict[tuple[str, int], float] = {}
         self._order: list[str] = [name for name in queues.names if name not in queues.excluded]
+        self._paused: Collection[str] = ()
+        #: Where limits let tasks through, which may have waited for long: when that was seen last.
+        self._late: dict[tuple[str, int], float] = {}
         self._turn = 0
         self._surveyed = float("-inf")
         self._unbound = time.monotonic()
@@ -50,15 +54,17 @@ class Plan:
         """Is it time to survey again?"""
         return time.monotonic() - self._surveyed >= SURVEY_EVERY
 
-    def surveyed(self, bands: Sequence[Band]) -> list[Band]:
-        """Take a survey in; return the bands that are ours."""
+    def surveyed(self, bands: Sequence[Band], paused: Collection[str] = ()) -> list[Band]:
+        """Take a survey in, and which queues are paused; return the bands that are ours."""
+        self._paused = paused
         now = self._surveyed = time.monotonic()
-        mine = [band for band in bands if band.queue not in self._wanted.excluded]
+        mine = [band for band in bands if band.queue not in self._wanted.excluded and band.queue not in paused]
         for band in mine:
             self._seen[band.queue, band.priority] = now
             self._bands.setdefault((band.queue, band.priority), 0.0)
         for key in [key for key, seen in self._seen.items() if now - seen > REMEMBER]:
             del self._seen[key], self._bands[key]
+        self._late = {key: seen for key, seen in self._late.items() if now - seen <= REMEMBER}
         if not self._wanted.names:
             self._order = sorted({queue for queue, _ in self._bands})
         return mine
@@ -71,10 +77,11 @@ class Plan:
     def queues(self) -> list[str]:
         """Return the queues in the order of the next claim; each call is a turn."""
         self._turn += 1
-        if len(self._order) < 2 or self._turn % ROTATION:
-            return self._order
-        start = (self._turn // ROTATION) % len(self._order)
-        return self._order[start:] + self._order[:start]
+        order = [name for name in self._order if name not in self._paused] if self._paused else self._order
+        if len(order) < 2 or self._turn % ROTATION:
+            return order
+        start = (self._turn // ROTATION) % len(order)
+        return order[start:] + order[:start]
 
     def ranges(self) -> list[dict[str, Any]]:
         """Return the next claim as ranges of priority, best first: each known priority with its mark, and the gaps
@@ -88,7 +95,7 @@ class Plan:
             for priority in sorted((p for q, p in self._bands if q == queue), reverse=True):
                 if top > priority:
                     found.append({"q": queue, "hi": top, "lo": priority + 1, "mark": 0})
-                mark = self._bands[queue, priority] if bounded else 0
+                mark = self._bands[queue, priority] if bounded and (queue, priority) not in self._late else 0
                 found.append({"q": queue, "hi": priority, "lo": priority, "mark": mark})
                 top = priority - 1
             found.append({"q": queue, "hi": top, "lo": _LOWEST, "mark": 0})
@@ -102,6 +109,8 @@ class Plan:
         for one in deliveries:
             key = (one.queue, one.priority)
             self._seen[key] = now
+            if one.limit_key is not None:
+                self._late[key] = now
             if one.due - SLACK > self._bands.get(key, 0.0):
                 self._bands[key] = one.due - SLACK
         if len(deliveries) < 2:

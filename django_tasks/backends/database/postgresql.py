@@ -7,29 +7,38 @@ unknown ``LIMIT`` is otherwise planned as a walk over the whole table.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ...ids import dashed
-from ..message import Delivery, Holder, Message, Outcome
+from ..message import JOIN_TASK, Delivery, Edge, Holder, Message, Outcome
+from ..rules import Rule, Rules
 from .dialect import (
     CLAIMABLE,
     CLAIMED,
     COPIED,
+    LIMITED,
     RESULT,
     TASK,
     WORKER,
     Band,
     Dialect,
+    Look,
     delivery,
     dump,
     outcome_rows,
 )
 
+if TYPE_CHECKING:
+    from .prepared import Statement
+
 #: Workers listen here for "something was enqueued"; the payload is the queue.
 WAKE_CHANNEL = "django_tasks_wake"
 #: Waiting callers listen here for "this task is done"; the payload is the id.
 DONE_CHANNEL = "django_tasks_done"
+#: Who sent a command listens here for replies; the payload is the command's id.
+REPLY_CHANNEL = "django_tasks_reply"
 
 INSERT_ONE = f"""
 INSERT INTO {TASK} (id, custom_id, name, queue, priority, created_at, due_at, expires_at, body, encoding, options,
@@ -50,6 +59,30 @@ SELECT m.id, m.c, m.n, m.q, coalesce(m.p, 0), t.now, coalesce(m.eta, t.now + coa
 FROM (SELECT statement_timestamp() AS now) t, json_to_recordset(%s::json) AS m(id uuid, c text, n text, q text, p int,
     eta timestamptz, d float8, x timestamptz, xi float8, b text, e text, o text, amo bool, r uuid, pa uuid)
 ON CONFLICT (id) DO NOTHING
+"""
+
+#: The same for tasks that wait for others.
+INSERT_WAITING = INSERT_MANY.replace("'PENDING'", "'WAITING'")
+
+INSERT_EDGES = """
+INSERT INTO django_tasks_edge (before_id, after_id, kind)
+SELECT e.b, e.a, e.k FROM json_to_recordset(%s::json) AS e(b uuid, a uuid, k text)
+"""
+
+#: An edge that is not of a chord is the last one of its task to be closed, or those behind it are not begun; so nobody
+#: else closes one at the same time, and no lock is needed. The others are left to those who lock.
+FOLLOW = """
+WITH forgotten AS (DELETE FROM django_tasks_edge WHERE after_id = ANY(ARRAY[{keys}]::uuid[])),
+closed AS (UPDATE django_tasks_edge SET outcome = 'ok' WHERE before_id = ANY(ARRAY[{keys}]::uuid[])
+    AND outcome IS NULL RETURNING id, after_id, kind),
+released AS (UPDATE {task} t SET state = CASE WHEN limit_key IS NULL THEN 'PENDING' ELSE 'LIMITED' END,
+        due_at = statement_timestamp()
+    FROM closed c WHERE t.id = c.after_id AND c.kind <> 'chord' AND t.state = 'WAITING' AND t.name <> '{join}'
+    AND t.due_at <= t.created_at AND t.expires_at IS NULL
+    AND NOT EXISTS (SELECT 1 FROM django_tasks_edge e WHERE e.after_id = t.id AND e.id <> c.id
+        AND (e.outcome IS NULL OR e.outcome <> 'ok'))
+    RETURNING t.id, t.queue)
+SELECT c.after_id, r.queue FROM closed c LEFT JOIN released r ON r.id = c.after_id
 """
 
 #: Nobody is told when nobody listens: NOTIFY takes a lock that all committing transactions share.
@@ -128,7 +161,7 @@ claimed AS (UPDATE {TASK} SET state = 'STARTED', attempt = attempt + 1, worker_i
 _CLAIMED_ROWS = f"SELECT 0 AS kind, id, due, expires_in, {', '.join(CLAIMED)} FROM claimed"
 _NULLS = (
     ", NULL::float8, NULL::float8, NULL::int, NULL, NULL, NULL::smallint, NULL, NULL, NULL, NULL, NULL::int,"
-    " NULL::smallint, NULL, NULL::bool, NULL::timestamptz, NULL::uuid, NULL::uuid"
+    " NULL::smallint, NULL, NULL::bool, NULL::timestamptz, NULL::uuid, NULL::uuid, NULL"
 )
 
 #: A claim alone need not reach the disk before the task begins: if the server crashes, the row is simply waiting again.
@@ -164,6 +197,17 @@ class PostgreSQL(Dialect):
     now = "statement_timestamp()"
     later = "(statement_timestamp() + %s * interval '1 s')"
     uuid = "%s::uuid"
+    is_typed = True
+
+    def __init__(self) -> None:
+        # Django's backend is loaded, with the driver it found.
+        from django.db.backends.postgresql.psycopg_any import is_psycopg3
+
+        self._inserts: Mapping[bool, Statement] = {}
+        if is_psycopg3:
+            from .prepared import Statement
+
+            self._inserts = {True: Statement(INSERT_ONE_AND_NOTIFY), False: Statement(INSERT_ONE)}
 
     def connection_options(self, options: dict[str, Any]) -> dict[str, Any]:
         # A dead peer is found out within seconds; a pool would share what must be ours.
@@ -188,35 +232,33 @@ class PostgreSQL(Dialect):
     def epoch(self, column: str) -> str:
         return f"date_part('epoch', {column})"
 
+    def since(self, column: str) -> str:
+        return f"({column} + %s * interval '1 s')"
+
     def is_transient(self, error: Exception) -> bool:
         return getattr(error.__cause__, "sqlstate", None) in ("40001", "40P01", "55P03")
 
+    def publish_prepared(self, connection: Any, message: Message, notify: bool, transaction: object) -> bool:
+        insert = self._inserts.get(notify)
+        return insert is not None and insert.run(connection, _as_parameters(message), transaction=transaction)
+
     def publish(self, cursor: Any, messages: Sequence[Message], notify: bool) -> None:
-        if len(messages) == 1:
-            one = messages[0]
-            cursor.execute(
-                INSERT_ONE_AND_NOTIFY if notify else INSERT_ONE,
-                (
-                    one.id,
-                    one.custom_id,
-                    one.name,
-                    one.queue,
-                    one.priority,
-                    one.eta,
-                    one.delay,
-                    one.expires_at,
-                    one.expires_in,
-                    one.body,
-                    one.encoding,
-                    one.options,
-                    one.at_most_once,
-                    one.root_id,
-                    one.parent_id,
-                ),
-            )
+        if messages[0].waiting:
+            cursor.execute(INSERT_WAITING, (dump([_as_record(one) for one in messages]),))
+        elif len(messages) == 1:
+            cursor.execute(INSERT_ONE_AND_NOTIFY if notify else INSERT_ONE, _as_parameters(messages[0]))
         else:
             records = dump([_as_record(one) for one in messages])
             cursor.execute(INSERT_MANY_AND_NOTIFY if notify else INSERT_MANY, (records,))
+
+    def follow(self, cursor: Any, edge: str, keys: Sequence[Any]) -> list[tuple[Any, str | None]]:
+        marks = ", ".join(["%s"] * len(keys))
+        cursor.execute(FOLLOW.format(keys=marks, task=TASK, join=JOIN_TASK), [*keys, *keys])
+        return list(cursor.fetchall())
+
+    def publish_edges(self, cursor: Any, edges: Sequence[Edge]) -> None:
+        rows = [{"b": one.before, "a": one.after, "k": one.kind} for one in edges]
+        cursor.execute(INSERT_EDGES, (dump(rows),))
 
     def step(
         self,
@@ -256,6 +298,20 @@ class PostgreSQL(Dialect):
             rows = _run(connection, BANDS, [])
         return [Band(*row) for row in rows if queues is None or row[0] in queues]
 
+    def look(self, engine: Any, queues: Sequence[str] | None) -> Look:
+        # In one statement: an idle worker sends few.
+        rules = f"SELECT coalesce(json_agg(r)::text, '[]') FROM ({self.rules_sql()}) r"
+        sql = (
+            f"{BANDS} UNION ALL SELECT ({rules}), NULL, NULL"
+            f" UNION ALL SELECT NULL, NULL, NULL WHERE EXISTS ({LIMITED})"
+        )
+        with engine.session() as connection:
+            rows = _run(connection, sql, [])
+        told = [row for row in rows if row[1] is None]
+        found = next((row[0] for row in told if row[0] is not None), "[]")
+        bands = [Band(*row) for row in rows if row[1] is not None and (queues is None or row[0] in queues)]
+        return Look(bands, Rules(map(Rule.read, json.loads(found))), any(row[0] is None for row in told))
+
     def tell(self, engine: Any, channel: str, payloads: Iterable[str]) -> None:
         with engine.session() as connection:
             for payload in payloads:
@@ -280,6 +336,27 @@ _OUTCOME_KEYS = ("i", "a", "s", "ago", "rt", "v", "ve", "ex", "tb", "h", "k")
 
 def _as_outcomes(outcomes: Sequence[Outcome]) -> str:
     return dump([dict(zip(_OUTCOME_KEYS, row, strict=True)) for row in outcome_rows(outcomes, str)])
+
+
+def _as_parameters(one: Message) -> tuple[Any, ...]:
+    """Return the parameters of :data:`INSERT_ONE`."""
+    return (
+        one.id,
+        one.custom_id,
+        one.name,
+        one.queue,
+        one.priority,
+        one.eta,
+        one.delay,
+        one.expires_at,
+        one.expires_in,
+        one.body,
+        one.encoding,
+        one.options,
+        one.at_most_once,
+        one.root_id,
+        one.parent_id,
+    )
 
 
 def _as_record(one: Message) -> dict[str, Any]:

@@ -5,12 +5,15 @@ Deleted rows leave the index at once, so a claim needs no marks; it walks a queu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from ... import states
 from ...ids import dashed
-from ..message import Delivery, Holder, Outcome
-from .dialect import CLAIMABLE, CLAIMED, COPIED, RESULT, TASK, delivery, dump, outcome_rows
+from ..message import Holder, Outcome
+from .dialect import CLAIMABLE, CLAIMED, COPIED, RESULT, TASK, dump
+from .turns import Turn
 from .walking import Walking, marks
 
 NOW = "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')"
@@ -26,23 +29,25 @@ ON CONFLICT (id) DO NOTHING
 
 _FIELD = "json_extract(j.value, '$[{}]')".format
 
-#: Write the ledger from what these attempts still own. CROSS JOIN: SQLite then looks each outcome up, not each task.
-KEEP = f"""
-INSERT OR REPLACE INTO {RESULT} ({", ".join(COPIED)}, history, state, started_at, finished_at, runtime, worker, result,
-    result_encoding, exception, traceback)
-SELECT {", ".join("t." + name for name in COPIED)}, coalesce({_FIELD(9)}, t.history), {_FIELD(2)},
-    strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', (-{_FIELD(3)} - {_FIELD(4)}) || ' seconds'),
-    strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', -{_FIELD(3)} || ' seconds'),
-    {_FIELD(4)}, %s, {_FIELD(5)}, {_FIELD(6)}, {_FIELD(7)}, {_FIELD(8)}
-FROM json_each(%s) j CROSS JOIN {TASK} t
+#: What these attempts still own. CROSS JOIN: SQLite then looks each outcome up, not each task.
+_OWNED = f"""FROM json_each(%s) j CROSS JOIN {TASK} t
 WHERE t.id = {_FIELD(0)} AND t.attempt = {_FIELD(1)} AND t.state = 'STARTED'
 """
-DROP = f"""
-DELETE FROM {TASK} WHERE rowid IN (
-    SELECT t.rowid FROM json_each(%s) j CROSS JOIN {TASK} t
-    WHERE t.id = {_FIELD(0)} AND t.attempt = {_FIELD(1)} AND t.state = 'STARTED')
-"""
-DROP_ONE = f"DELETE FROM {TASK} WHERE id = %s AND attempt = %s AND state = 'STARTED'"
+_LEDGER = f"""
+INSERT OR REPLACE INTO {RESULT} ({", ".join(COPIED)}, history, state, started_at, finished_at, runtime, worker, result,
+    result_encoding, exception, traceback)
+SELECT {", ".join("t." + name for name in COPIED)},"""
+#: Start, end and run time. The first parameter is how long ago the ages were taken.
+_AGO = f"strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', %s, {_FIELD('{}')})".format
+_TIMES = f"{_AGO(2)}, {_AGO(3)}, {_FIELD(4)}"
+#: Write the ledger from it. For a plain success less is to be told, and each field that is read costs.
+KEEP_SUCCESS = f"""{_LEDGER} t.history, 'SUCCESS', {_TIMES}, %s, {_FIELD(5)}, {_FIELD(6)}, '', NULL {_OWNED}"""
+KEEP = f"""{_LEDGER} coalesce({_FIELD(7)}, t.history), {_FIELD(8)}, {_TIMES}, %s, {_FIELD(5)}, {_FIELD(6)},
+    {_FIELD(9)}, {_FIELD(10)} {_OWNED}"""
+#: Delete what is kept; this transaction has just seen that it is owned.
+DROP = f"DELETE FROM {TASK} WHERE id IN (SELECT value FROM json_each(%s) j)"
+#: Delete what leaves no line in the ledger.
+DROP_OWNED = f"DELETE FROM {TASK} WHERE rowid IN (SELECT t.rowid {_OWNED}) RETURNING id"
 OWNED = f"SELECT 1 FROM {TASK} WHERE id = %s AND attempt = %s AND state = 'STARTED'"
 
 #: The head of the best priority of a queue below another one.
@@ -67,7 +72,9 @@ class SQLite(Walking):
 
     now = NOW
     later = LATER
-    begin = "BEGIN IMMEDIATE"
+    begin = "BEGIN IMMEDIATE"  # which locks all there is
+    skip_locked = ""
+    lock = ""
     insert = INSERT
     next_band = NEXT_BAND
     next_queue = NEXT_QUEUE
@@ -87,37 +94,72 @@ class SQLite(Walking):
     def epoch(self, column: str) -> str:
         return f"((julianday({column}) - 2440587.5) * 86400.0)"
 
+    def since(self, column: str) -> str:
+        return f"strftime('%%Y-%%m-%%d %%H:%%M:%%f', {column}, %s || ' seconds')"
+
     def is_transient(self, error: Exception) -> bool:
         return "locked" in str(error) or "busy" in str(error)
 
-    def finish(self, cursor: Any, outcomes: Sequence[Outcome], worker: str) -> tuple[set[str], list[str]]:
-        rows = outcome_rows(outcomes, self.key)
-        kept = [row for row in rows if row[-1]]
-        refused: set[str] = set()
-        if kept:
-            outcomes_json = dump(kept)
-            cursor.execute(KEEP, (worker, outcomes_json))
-            if cursor.rowcount != len(kept):
-                refused = self._refused(cursor, kept)
-            cursor.execute(DROP, (outcomes_json,))
-        for row in rows:
-            if not row[-1]:
-                cursor.execute(DROP_ONE, row[:2])
-                if not cursor.rowcount:
-                    refused.add(dashed(row[0]))
-        return refused, []
+    def turn(self, connection: Any) -> Turn:
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA database_list")  # the file's name as SQLite resolved it; '' in memory
+            return Turn(next(path for _, name, path in cursor.fetchall() if name == "main"))
+
+    def finishing(self, outcomes: Sequence[Outcome], worker: str) -> Callable[[Any], set[str]]:
+        kept = [one for one in outcomes if one.keep]
+        dropped = [one for one in outcomes if not one.keep]
+        successes = [one for one in kept if one.state == states.SUCCESS and one.history is None]
+        others = [one for one in kept if one.state != states.SUCCESS or one.history is not None]
+        taken = time.monotonic()
+        writing = [
+            (sql, some, dump([self._row(one, taken) for one in some]))
+            for sql, some in ((KEEP_SUCCESS, successes), (KEEP, others))
+            if some
+        ]
+        keys = dump([self.key(one.id) for one in kept])
+        ignored = dump([[self.key(one.id), one.attempt] for one in dropped])
+
+        def finish(cursor: Any) -> set[str]:
+            refused: set[str] = set()
+            since = _ago(time.monotonic() - taken)
+            for sql, some, rows in writing:
+                cursor.execute(sql, (since, since, worker, rows))
+                if cursor.rowcount != len(some):
+                    refused |= self._refused(cursor, some)
+            if kept:
+                mine = dump([self.key(one.id) for one in kept if one.id not in refused]) if refused else keys
+                cursor.execute(DROP, (mine,))
+            if dropped:
+                cursor.execute(DROP_OWNED, (ignored,))
+                refused |= {one.id for one in dropped} - {dashed(id_) for (id_,) in cursor.fetchall()}
+            return refused
+
+        return finish
+
+    def _row(self, one: Outcome, taken: float) -> list[Any]:
+        """Return the fields of :data:`KEEP`, or of :data:`KEEP_SUCCESS`, which are the first of them."""
+        age = taken - one.ended
+        began = None if one.runtime is None else _ago(age + one.runtime)
+        row = [self.key(one.id), one.attempt, began, _ago(age), one.runtime, one.result, one.result_encoding]
+        if one.state != states.SUCCESS or one.history is not None:
+            row += [one.history, one.state, one.exception, one.traceback]
+        return row
 
     def claim_band(
         self, cursor: Any, holder: Holder, queue: str, priority: int, limit: int, unknown: Sequence[str]
-    ) -> list[Delivery]:
+    ) -> list[Any]:
         sql = CLAIM.format(known=f"AND name NOT IN ({marks(unknown)})" if unknown else "")
         cursor.execute(sql, (holder.worker, holder.slot, queue, priority, *unknown, limit))
-        return [delivery(row, dashed) for row in cursor.fetchall()]
+        return list(cursor.fetchall())
 
-    def _refused(self, cursor: Any, rows: list[list[Any]]) -> set[str]:
+    def _refused(self, cursor: Any, outcomes: Sequence[Outcome]) -> set[str]:
         refused = set()
-        for id_, attempt, *_ in rows:
-            cursor.execute(OWNED, (id_, attempt))
+        for one in outcomes:
+            cursor.execute(OWNED, (self.key(one.id), one.attempt))
             if cursor.fetchone() is None:
-                refused.add(dashed(id_))
+                refused.add(one.id)
         return refused
+
+
+def _ago(seconds: float) -> str:
+    return f"{-seconds:.6f} seconds"

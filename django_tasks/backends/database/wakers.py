@@ -7,7 +7,7 @@ import os
 import random
 import select
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db import DatabaseError, connections
 
@@ -16,11 +16,14 @@ from .engine import Engine
 from .postgresql import DONE_CHANNEL, WAKE_CHANNEL
 
 #: Seconds between looks, fresh and after :data:`CALM` idle seconds.
-LOOK, LOOK_CALM = 0.002, 0.02
+LOOK, LOOK_CALM = 0.001, 0.02
 CALM = 10.0
-#: Seconds after a change at which it is hinted at again: a commit is seen a moment after its first bytes are written,
-#: and its last ones may change neither the log's size nor, within one tick of the kernel's clock, its time.
-ECHOES = (0.004, 0.012, 0.04)
+#: Seconds for which a change of the log is followed closely, and between the first looks; the later, the rarer they
+#: are. A commit is seen only when the disk has it, a moment after its bytes are written, and its last ones may change
+#: neither the log's size nor, within one tick of the kernel's clock, its time.
+FOLLOW, FOLLOW_LOOK = 0.5, 0.0003
+#: The payload of a wake-up for a command.
+COMMANDED = "command"
 #: Where nothing tells, an idle worker asks every so many seconds at most.
 POLL_MOST = 0.5
 #: The net below notifications, seconds.
@@ -30,8 +33,11 @@ NET = 5.0
 class Listener(Waker):
     """PostgreSQL: LISTEN on a connection of its own."""
 
+    tells_commands: ClassVar[bool] = True
+
     def __init__(self, engine: Engine, channel: str = WAKE_CHANNEL) -> None:
         self._engine = engine
+        self._commanded = False
         with engine.session() as connection:
             self._raw: Any = connection.connection
             self._raw.execute(f"LISTEN {channel}")
@@ -45,39 +51,51 @@ class Listener(Waker):
     def woken(self) -> bool:
         """Raises :class:`~django_tasks.exceptions.OperationalError` when the connection is gone: make a new waker."""
         with self._engine.session() as connection, connection.wrap_database_errors:
-            return bool(list(self._raw.notifies(timeout=0)))
+            payloads = [each.payload for each in self._raw.notifies(timeout=0)]
+        self._commanded |= COMMANDED in payloads
+        return any(payload != COMMANDED for payload in payloads)
+
+    def commanded(self) -> bool:
+        commanded, self._commanded = self._commanded, False
+        return commanded
 
     def close(self) -> None:
         self._engine.close()
 
 
 class FileWatcher(Waker):
-    """SQLite: every commit changes the write-ahead log, and a look at the file costs microseconds."""
+    """SQLite: every commit changes the write-ahead log, and a look at the file costs microseconds.
 
-    def __init__(self, path: str) -> None:
+    What has changed is followed until SQLite itself says that there was a commit: whoever looked before that would find
+    nothing.
+    """
+
+    def __init__(self, path: str, engine: Engine) -> None:
         self._path = f"{path}-wal"
-        self._echoes: list[float] = []
-        self._last = self._look()
+        self._engine = engine
+        self._changed = float("-inf")
+        self._file = self._look()
+        self._version = self._ask()
 
     def fileno(self) -> int | None:
         return None
 
     def interval(self, idle_for: float) -> float:
-        return LOOK if idle_for < CALM else LOOK_CALM
+        look = LOOK if idle_for < CALM else LOOK_CALM
+        since = time.monotonic() - self._changed
+        return min(look, max(FOLLOW_LOOK, since / 4)) if since < FOLLOW else look
 
     def woken(self) -> bool:
         found, now = self._look(), time.monotonic()
-        if found != self._last:
-            self._last = found
-            self._echoes = [now + delay for delay in ECHOES]
-            return True
-        if self._echoes and now >= self._echoes[0]:
-            self._echoes.pop(0)
-            return True
-        return False
+        if found != self._file:
+            self._file, self._changed = found, now
+        if now - self._changed >= FOLLOW:
+            return False
+        version, self._version = self._version, self._ask()
+        return version != self._version
 
     def close(self) -> None:
-        pass
+        self._engine.close()
 
     def _look(self) -> tuple[int, int] | None:
         try:
@@ -85,6 +103,13 @@ class FileWatcher(Waker):
         except OSError:
             return None
         return status.st_mtime_ns, status.st_size
+
+    def _ask(self) -> int:
+        """Return a number that every commit of another connection changes.
+
+        https://www.sqlite.org/pragma.html#pragma_data_version
+        """
+        return int(self._engine.query("PRAGMA data_version")[0][0])
 
 
 class Poller(Waker):
@@ -156,9 +181,9 @@ def can_listen(alias: str) -> bool:
     return False
 
 
-def local_waker(alias: str) -> Waker:
-    """Return the waker of a database without notifications."""
+def local_waker(alias: str, engine: Engine) -> Waker:
+    """Return the waker of a database without notifications; ``engine`` is its own from now on."""
     connection = connections[alias]
     if connection.vendor == "sqlite" and not connection.is_in_memory_db():  # type: ignore[attr-defined]
-        return FileWatcher(str(connection.settings_dict["NAME"]))
+        return FileWatcher(str(connection.settings_dict["NAME"]), engine)
     return Poller()

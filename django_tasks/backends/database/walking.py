@@ -6,12 +6,13 @@ PostgreSQL does both in one statement (:mod:`.postgresql`).
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from ..message import Delivery, Holder, Message, Outcome
-from .dialect import Band, Dialect
+from ...ids import dashed
+from ..message import Delivery, Edge, Holder, Message, Outcome
+from .dialect import Band, Dialect, delivery
 
 _TOP = 32_767  # above every priority
 
@@ -50,10 +51,17 @@ class Walking(Dialect):
             )
             for one in messages
         ]
+        insert = self.insert.replace("'PENDING'", "'WAITING'") if messages[0].waiting else self.insert
         if len(rows) == 1:
-            cursor.execute(self.insert, rows[0])
+            cursor.execute(insert, rows[0])
         else:
-            cursor.executemany(self.insert, rows)
+            cursor.executemany(insert, rows)
+
+    def publish_edges(self, cursor: Any, edges: Sequence[Edge]) -> None:
+        cursor.executemany(
+            "INSERT INTO django_tasks_edge (before_id, after_id, kind) VALUES (%s, %s, %s)",
+            [(self.key(one.before), self.key(one.after), one.kind) for one in edges],
+        )
 
     def step(
         self,
@@ -65,11 +73,17 @@ class Walking(Dialect):
         limit: int,
         unknown: Sequence[str],
     ) -> tuple[list[Delivery], set[str], list[str]]:
-        def work(cursor: Any) -> tuple[list[Delivery], set[str], list[str]]:
-            refused, awaited = self.finish(cursor, outcomes, holder.name) if outcomes else (set(), [])
-            return self._claim(cursor, holder, plan.queues() if limit else [], limit, unknown), refused, awaited
+        finish = self.finishing(outcomes, holder.name)
 
-        return engine.transaction(work)  # type: ignore[no-any-return]
+        def work(cursor: Any) -> tuple[list[Any], set[str]]:
+            refused = finish(cursor) if outcomes else set()
+            return self._claim(cursor, holder, plan.queues() if limit else [], limit, unknown), refused
+
+        rows, refused = engine.transaction(work)
+        return [self.delivery(row) for row in rows], refused, []
+
+    def finish(self, cursor: Any, outcomes: Sequence[Outcome], worker: str) -> tuple[set[str], list[str]]:
+        return self.finishing(outcomes, worker)(cursor), []
 
     def bands(self, engine: Any, queues: Sequence[str] | None) -> list[Band]:
         with engine.session() as connection, connection.cursor() as cursor:
@@ -85,15 +99,26 @@ class Walking(Dialect):
         """Nobody listens: callers that wait look for themselves."""
 
     @abstractmethod
+    def finishing(self, outcomes: Sequence[Outcome], worker: str) -> Callable[[Any], set[str]]:
+        """Return what moves these outcomes to the ledger, given a cursor, and returns the refused ids.
+
+        What needs no transaction is done by now: others wait for each moment of it.
+        """
+
+    @abstractmethod
     def claim_band(
         self, cursor: Any, holder: Holder, queue: str, priority: int, limit: int, unknown: Sequence[str]
-    ) -> list[Delivery]:
-        """Claim up to ``limit`` due tasks of one priority of one queue."""
+    ) -> list[Any]:
+        """Claim up to ``limit`` due tasks of one priority of one queue; return their rows for :meth:`delivery`."""
+
+    def delivery(self, row: Any) -> Delivery:
+        """Make a delivery of a claimed row, after the transaction."""
+        return delivery(row, dashed)
 
     def _claim(
         self, cursor: Any, holder: Holder, queues: Sequence[str], limit: int, unknown: Sequence[str]
-    ) -> list[Delivery]:
-        taken: list[Delivery] = []
+    ) -> list[Any]:
+        taken: list[Any] = []
         for queue in queues:
             priority = _TOP
             while len(taken) < limit and (row := _one(cursor, self.next_band, (queue, priority))):

@@ -23,17 +23,25 @@ class Command(BaseCommand):
         add = parser.add_argument
         add("-Q", "--queues", nargs="+", metavar="QUEUE", help="Queues to consume, in order (default: all).")
         add("-X", "--exclude-queues", nargs="+", metavar="QUEUE", help="Queues not to consume.")
-        add("-c", "--concurrency", type=int, metavar="N", help="Child processes (default: number of CPUs).")
-        add("-P", "--pool", choices=("prefork", "solo"), help="How tasks run: in child processes, or in this one.")
+        add("-c", "--concurrency", type=int, metavar="N", help="Tasks at the same time (default: number of CPUs).")
+        pool = "How tasks run: prefork, threads, asyncio or solo; KIND:QUEUE,…=N, repeated, for several pools."
+        add("-P", "--pool", action="append", metavar="POOL", help=pool)
+        autoscale = "Between MIN (default: 1) and MAX child processes, as many as there is work for."
+        add("--autoscale", metavar="MAX,MIN", help=autoscale)
         add("-n", "--hostname", metavar="NAME", help="Node name; %%h host, %%n name, %%d domain, %%p process id.")
         add("-l", "--loglevel", default="INFO", metavar="LEVEL", help="DEBUG, INFO, WARNING, ERROR or CRITICAL.")
         add("-f", "--logfile", metavar="FILE", help="Log to this file instead of the terminal.")
         add("--pidfile", metavar="FILE", help="Write the process id here; refuse to start if a live one is there.")
         add("--burst", action="store_true", help="Run what is due, then exit.")
+        add("-B", "--beat", action="store_true", help="Send periodic tasks, too, as runbeat does.")
         add("--shutdown-timeout", type=float, metavar="SECONDS", help="How long SIGTERM waits for running tasks.")
+        add("--time-limit", type=float, metavar="SECONDS", help="End a task that takes longer, as FAILURE.")
+        add("--soft-time-limit", type=float, metavar="SECONDS", help="Raise SoftTimeLimitExceeded in it after that.")
         add("--max-tasks-per-child", type=int, metavar="N", help="Replace a child after so many tasks.")
         add("--max-memory-per-child", type=int, metavar="KIB", help="Replace a child that holds more memory.")
         add("--prefetch-multiplier", type=int, metavar="N", help="Most tasks a child claims at a time.")
+        add("--health-file", metavar="FILE", help="Touch this file every second, as long as the worker's loops turn.")
+        add("--probe-port", metavar="[HOST:]PORT", help="Serve /livez and /readyz there.")
         add("--autoreload", "--reload", action="store_true", help="Restart when code changes (development).")
 
     def handle(self, *args: object, **options: Any) -> None:

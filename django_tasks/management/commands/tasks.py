@@ -20,10 +20,13 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
-from django_tasks import dashboard, display, doctor, ids, operations, paging, states  # noqa: E402
+from django_tasks import client, dashboard, display, doctor, ids, operations, paging, states  # noqa: E402
 from django_tasks.conf import settings  # noqa: E402
 from django_tasks.exceptions import NotRegistered, OperationalError, TaskError  # noqa: E402
-from django_tasks.models import Call, Task, TaskResult  # noqa: E402
+from django_tasks.management.limits import LimitVerbs  # noqa: E402
+from django_tasks.management.remote import RemoteVerbs  # noqa: E402
+from django_tasks.management.schedules import ScheduleVerbs  # noqa: E402
+from django_tasks.models import Call, Task, TaskResult, TaskTag  # noqa: E402
 from django_tasks.registry import tasks  # noqa: E402
 from django_tasks.routing import validate_queue  # noqa: E402
 from django_tasks.task import send_task  # noqa: E402
@@ -35,15 +38,15 @@ PROBLEM, USAGE = 1, 2
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-class Command(BaseCommand):
+class Command(LimitVerbs, ScheduleVerbs, RemoteVerbs, BaseCommand):
     help = "Look at background tasks and act on them. Exit codes: 0 well, 1 a problem was found, 2 wrong usage."
     requires_system_checks = ()  # the doctor tells what they find, and must come that far
 
     def add_arguments(self, parser: CommandParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-        def add(name: str, text: str) -> CommandParser:
-            verb: CommandParser = verbs.add_parser(name, help=text, description=text)
+        def add(name: str, text: str, *aliases: str) -> CommandParser:
+            verb: CommandParser = verbs.add_parser(name, aliases=aliases, help=text, description=text)
             verb.add_argument("--json", action="store_true", help="Print one JSON document.")
             return verb
 
@@ -54,12 +57,13 @@ class Command(BaseCommand):
         verb.add_argument("--state", type=_state(every), metavar="STATE", help="Only those in this state.")
         verb.add_argument("--queue", type=_queue, metavar="QUEUE", help="Only those of this queue.")
         verb.add_argument("--name", metavar="NAME", help="Only those of this task.")
+        verb.add_argument("--tag", metavar="TAG", help="Only those with this tag.")
         verb.add_argument("--limit", type=_positive, default=20, metavar="N", help="Most rows (default: 20).")
 
         verb = add("show", "Show everything about a task.")
         verb.add_argument("id", metavar="ID", help="The task's id, also one of your own.")
 
-        verb = add("enqueue", "Send a task.")
+        verb = add("enqueue", "Send a task.", "call")
         verb.add_argument("name", metavar="NAME", help="The task's registered name.")
         verb.add_argument(
             "--args",
@@ -85,8 +89,11 @@ class Command(BaseCommand):
         verb = add("revoke", "Cancel tasks: what waits never runs, what runs is asked to stop.")
         verb.add_argument("ids", nargs="*", metavar="ID", help="Ids of tasks that are not done.")
         verb.add_argument("--unroutable", metavar="NAME", help="All tasks of this name that no worker knows.")
+        verb.add_argument("--name", metavar="NAME", help="All tasks of this name.")
+        verb.add_argument("--queue", type=_queue, metavar="QUEUE", help="All tasks of this queue.")
+        verb.add_argument("--tag", metavar="TAG", help="All tasks with this tag; all that is given must fit.")
 
-        verb = add("purge", "Delete everything that waits in queues, without a trace.")
+        verb = add("purge", "Delete what waits in queues, also for a worker that knows it, without a trace.")
         verb.add_argument(
             "-Q", "--queues", nargs="+", type=_queue, required=True, metavar="QUEUE", help="The queues to empty."
         )
@@ -99,12 +106,15 @@ class Command(BaseCommand):
         )
         verb.add_argument("--older-than", type=_age, metavar="AGE", help="30m, 2h, 7d: instead of RESULT_EXPIRES.")
 
+        self.add_limit_verbs(add)
+        self.add_schedule_verbs(add)
+        self.add_remote_verbs(add)
         add("stats", "Tell what waits, runs and ended in the last hour, and who is at work.")
 
     def handle(self, *args: object, verb: str, **options: Any) -> None:
         given = Namespace(**options)
         try:
-            code = getattr(self, f"do_{verb}")(given)
+            code = getattr(self, f"do_{verb.replace('-', '_')}")(given)
         except ImproperlyConfigured as error:
             raise CommandError(str(error), returncode=PROBLEM) from error
         except (DatabaseError, OperationalError) as error:
@@ -130,6 +140,8 @@ class Command(BaseCommand):
     def do_list(self, given: Namespace) -> int:
         rows: list[Task | TaskResult] = []
         where = {key: value for key in ("queue", "name", "state") if (value := getattr(given, key)) is not None}
+        if given.tag is not None:
+            where["pk__in"] = TaskTag.objects.using(settings.DATABASE).filter(tag=given.tag).values("task_id")
         heavy = ("body", "options", "history")
         if given.state in {None, *states.UNFINISHED}:
             to_do = Task.objects.using(settings.DATABASE).filter(**where).defer(*heavy, "meta")
@@ -137,7 +149,7 @@ class Command(BaseCommand):
         if given.state in {None, *states.FINISHED}:
             done = TaskResult.objects.using(settings.DATABASE).filter(**where).defer(*heavy, "result", "traceback")
             walks = None
-            if given.state is None and given.name is None:
+            if given.state is None and given.name is None and given.tag is None:
                 walks = [done.filter(state=state) for state in sorted(states.FINISHED)]
             rows += paging.page(done, ("finished_at", "id"), branches=walks, size=given.limit + 1).rows
         more = len(rows) > given.limit
@@ -193,6 +205,8 @@ class Command(BaseCommand):
             self.stdout.write(result.id)
         return 0
 
+    do_call = do_enqueue  # Celery's name
+
     def do_retry(self, given: Namespace) -> int:
         if bool(given.ids) == given.failed:
             raise CommandError("Name the tasks by their ids, or take all failures with --failed.", returncode=USAGE)
@@ -213,8 +227,14 @@ class Command(BaseCommand):
         return PROBLEM if done.unknown or done.unfinished else 0
 
     def do_revoke(self, given: Namespace) -> int:
-        if bool(given.ids) == bool(given.unroutable):
-            raise CommandError("Name the tasks by their ids, or give --unroutable NAME.", returncode=USAGE)
+        where = {key: value for key in ("name", "queue", "tag") if (value := getattr(given, key))}
+        if [bool(given.ids), bool(given.unroutable), bool(where)].count(True) != 1:
+            ways = "by their ids, or with --name, --queue and --tag, or with --unroutable NAME"
+            raise CommandError(f"Name the tasks {ways}.", returncode=USAGE)
+        if where:
+            count = client.revoke_where(**where)
+            self.say(given, {**where, "found": count}, f"{count:,} cancelled, or running and asked to stop.")
+            return 0
         chosen: Iterable[str] = given.ids
         if given.unroutable:
             unroutable = Task.objects.using(settings.DATABASE).unroutable().filter(name=given.unroutable)
@@ -250,7 +270,8 @@ class Command(BaseCommand):
             return 0
         queues = [asdict(queue) for queue in stats.queues]
         self.stdout.write(self.style.MIGRATE_HEADING("Queues"))
-        self.table(("name", "waiting", "scheduled", "running", "unroutable", "oldest_wait", "workers"), queues)
+        numbers = ("waiting", "scheduled", "limited", "running", "unroutable", "oldest_wait", "workers")
+        self.table(("name", *numbers), queues)
         self.stdout.write(self.style.MIGRATE_HEADING("Workers"))
         workers = [asdict(worker) for worker in stats.workers]
         self.table(("name", "status", "queues", "concurrency", "processed", "silent_for"), workers)
@@ -362,6 +383,7 @@ def _everything(row: Task | TaskResult) -> dict[str, Any]:
         "parent_id": row.parent_id,
         "retry_of": display.options_of(call).get(operations.RETRY_OF),
         "retried_as": [],
+        "tags": list(display.options_of(call).get("tags", ())),
         "options": display.plain(display.options_of(call)),
         "encoding": row.encoding,
         "arguments": [asdict(argument) for argument in display.arguments(call, full=True)],

@@ -11,7 +11,7 @@ import time_machine
 
 from django_tasks import states
 from django_tasks.backends.base import Broker, Queues
-from django_tasks.backends.message import Holder, Outcome
+from django_tasks.backends.message import Holder, Outcome, Return
 from tests.backends.bench import Bench
 from tests.backends.calls import ALL, a_message, a_worker, claim, claim_one, finish, ids, send, success
 from tests.eventually import eventually
@@ -58,6 +58,24 @@ class Claiming:
         assert ids(claim(broker, holder, "nothing here")) == []
         assert ids(claim(broker, holder, "b")) == [b]
         assert ids(claim(broker, holder)) == [a, c]
+
+    def test_a_queue_in_capitals_is_another_one(self, broker: Broker, holder: Holder, bench: Bench) -> None:
+        large, small = send(broker, a_message(queue="A"), a_message(queue="a"))
+        assert ids(claim(broker, holder, "a")) == [small]
+        assert not broker.survey(Queues(("a",))).due
+        assert broker.survey(Queues(("A",))).due
+        assert broker.purge(Queues(("a",))) == 0
+        excluded = Queues((), frozenset({"a"}))
+        assert ids(broker.step([], holder=holder, queues=excluded, limit=10).deliveries) == [large]
+
+    def test_a_name_in_capitals_is_another_one(self, broker: Broker, holder: Holder) -> None:
+        large, small = send(broker, a_message("tests.Noop"), a_message("tests.noop"))
+        assert ids(claim(broker, holder, unknown=["tests.Noop"])) == [small]
+        [delivery] = claim(broker, holder)
+        assert delivery.id == large
+        finish(broker, holder, Return(large, delivery.attempt, states.UNROUTABLE))
+        assert broker.adopt(["tests.noop"]) == 0
+        assert broker.adopt(["tests.Noop"]) == 1
 
     @pytest.mark.parametrize(
         "queues",
@@ -111,7 +129,7 @@ class Claiming:
     def test_the_survey_tells_when_the_next_is_due(self, broker: Broker, holder: Holder) -> None:
         send(broker, a_message(queue="a", delay=500), a_message(queue="b", delay=100))
         send(broker, a_message(queue="b", delay=300, priority=9))
-        assert broker.survey(Queues(("nothing here",))) == (False, None)
+        assert broker.survey(Queues(("nothing here",))) == (False, None, False)
         assert broker.survey(ALL).next_due == pytest.approx(100, abs=30)
         assert broker.survey(Queues(("a",))).next_due == pytest.approx(500, abs=30)
         assert broker.survey(Queues((), frozenset({"b"}))).next_due == pytest.approx(500, abs=30)

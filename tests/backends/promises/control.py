@@ -119,6 +119,22 @@ class Cancelling:
         assert claim(others, a_worker(others)) == []
         assert bench.state(task_id) == states.REVOKED
 
+    def test_a_worker_is_told_what_of_its_own_to_stop(self, broker: Broker, holder: Holder, bench: Bench) -> None:
+        first, second, third = send(broker, *[a_message() for _ in range(3)])
+        claimed = claim(broker, holder)
+        other = a_worker(broker, name="other@test")
+        assert broker.to_stop(holder.worker) == []
+        broker.revoke([first])
+        broker.revoke([second], terminate="SIGKILL")
+        broker.revoke([second])  # asking again takes nothing back
+        found = {one.id: one for one in broker.to_stop(holder.worker)}
+        assert found.keys() == {first, second}
+        assert (found[first].attempt, found[first].slot, found[first].signal) == (1, holder.slot, None)
+        assert found[second].signal == "SIGKILL"
+        assert broker.to_stop(other.worker) == []
+        finish(broker, holder, *[success(one) for one in claimed if one.id != third])
+        assert broker.to_stop(holder.worker) == []
+
     def test_a_revoke_is_part_of_the_callers_transaction(self, broker: Broker, holder: Holder, bench: Bench) -> None:
         [task_id] = send(broker)
         with bench.rolled_back():
@@ -142,6 +158,14 @@ class Cancelling:
         assert broker.purge(ALL) == 1
         assert broker.purge(ALL) == 0
         assert bench.state(runs) == states.STARTED
+
+    def test_purge_deletes_what_was_set_aside(self, broker: Broker, holder: Holder, bench: Bench) -> None:
+        aside = unroutable(broker, holder)
+        assert broker.purge(Queues(("another",))) == 0
+        assert broker.purge(Queues((), frozenset({"default"}))) == 0
+        assert bench.state(aside) is not None
+        assert broker.purge(Queues(("default",))) == 1
+        assert bench.state(aside) is None
 
 
 class Tidying:

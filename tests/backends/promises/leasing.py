@@ -10,7 +10,7 @@ import pytest
 
 from django_tasks import states
 from django_tasks.backends.base import Broker
-from django_tasks.backends.message import Holder
+from django_tasks.backends.message import Holder, Return
 from tests.backends.bench import Bench
 from tests.backends.calls import ALL, LEASE, a_message, a_worker, claim, claim_one, finish, ids, send, success
 from tests.backends.promises.finishing import record_of
@@ -91,6 +91,24 @@ class Leasing:
         others = bench.new_broker()
         assert others.rescue(max_losses=MANY) == 1
         assert ids(claim(others, a_worker(others))) == [task_id]
+
+    def test_what_a_zombie_claims_when_it_is_forgotten_is_taken_back(
+        self, broker: Broker, bench: Bench, holder: Holder
+    ) -> None:
+        """R1: a machine may sleep for days."""
+        broker.unregister(holder.worker)
+        bench.let_pass(100_000)
+        broker.prune({})
+        assert bench.worker(holder.worker) is None
+        [task_id] = send(broker)
+        claim_one(broker, holder)
+        others = bench.new_broker()
+        online = a_worker(others)
+        assert others.rescue(max_losses=MANY) == 1
+        assert others.rescue(max_losses=MANY) == 0
+        [found] = claim(others, online)
+        assert (found.id, found.attempt, found.losses) == (task_id, 2, 1)
+        assert others.rescue(max_losses=MANY) == 0
 
     def test_many_rescuers_take_each_task_back_once(self, broker: Broker, bench: Bench) -> None:
         """R1: recovery may run in every worker at the same time."""
@@ -223,6 +241,18 @@ class Slots:
         found = claim(broker, holder)
         assert [(one.id, one.attempt, one.losses) for one in found] == [(sent[0], 2, 0), (sent[2], 2, 0)]
         assert [one.due for one in found] == pytest.approx([mine[0].due, mine[2].due], abs=0.001)
+
+    def test_a_claim_given_back_unstarted_is_no_redelivery(self, broker: Broker, bench: Bench, holder: Holder) -> None:
+        ran, runs, unstarted = send(broker, *(a_message(priority=3 - n) for n in range(3)))
+        assert [one.redelivered for one in claim(broker, holder)] == [False] * 3
+        broker.give_back(holder, [unstarted])
+        broker.lose(holder, [runs], begun=[ran, runs], max_losses=MANY, reason="Child 7 was killed")
+        found = claim(broker, holder)
+        assert [(one.id, one.redelivered) for one in found] == [(ran, True), (runs, True), (unstarted, False)]
+        assert [(one.attempt, one.losses) for one in found] == [(2, 0), (2, 1), (2, 0)]
+        again = Return(unstarted, 2, states.RETRY, delay=0, retries=1, history='[{"attempt":2,"outcome":"RETRY"}]')
+        finish(broker, holder, again)
+        assert [one.redelivered for one in claim(broker, holder)] == [False]
 
     def test_many_claims_are_given_back(self, broker: Broker, holder: Holder) -> None:
         sent = send(broker, *(a_message() for _ in range(1_001)))

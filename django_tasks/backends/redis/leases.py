@@ -1,0 +1,438 @@
+"""What Redis knows, in our words: who holds what, what waits, and which queues there are."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ... import states
+from ..base import Queues
+from ..message import Message
+from . import wire
+from .server import Server
+from .wire import Entry, Lease
+
+logger = logging.getLogger(__name__)
+
+#: Messages, or ids, per call of a script.
+MANY = 1_000
+#: Seconds after which the names of the queues are looked up again.
+FRESH = 1.0
+
+
+class Place(NamedTuple):
+    """Where a task is: what it is, who holds it (with which lease), or when it is due."""
+
+    queue: str
+    id: str
+    entry: Entry
+    worker: int | None
+    lease: Lease | None
+    due: float | None
+
+    @property
+    def durable(self) -> bool:
+        """Is there a row?"""
+        flags = self.lease.flags if self.lease is not None else self.entry.flags
+        return wire.DURABLE in flags
+
+    @property
+    def state(self) -> str:
+        """The state that it shows."""
+        if self.lease is not None:
+            return states.STARTED
+        return states.RETRY if wire.RETRIED in self.entry.flags else states.PENDING
+
+
+class Proof(NamedTuple):
+    """The end of an attempt, for Redis to hear; ``word``: ``1`` if the database says that the task is done for good,
+    ``v`` if there is no row, else ``0``."""
+
+    id: str
+    attempt: int
+    word: str
+
+
+class Taken(NamedTuple):
+    """A lease as a step gives it; moments by the server's clock."""
+
+    queue: str
+    id: str
+    entry: Entry
+    due: float
+    #: It must not start before the database was asked.
+    stopped: bool
+
+    @property
+    def attempt(self) -> int:
+        """The attempt that this lease is for."""
+        return self.entry.attempt + 1
+
+
+class Move(NamedTuple):
+    """How a lease ends without an end of its task; ``due`` and ``priority`` empty: as before."""
+
+    id: str
+    attempt: int
+    #: ``drop``, ``back`` or ``put``.
+    verb: str
+    priority: str = ""
+    due: str = ""
+    entry: bytes = b""
+
+
+class Leases:
+    """The scripts, by what they do. Every method raises ``OperationalError`` when the server cannot be reached."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self._names: list[str] = []
+        self._read = -math.inf
+
+    # Queues
+
+    def names(self, *, fresh: bool = False) -> list[str]:
+        """Return all queues there are, in order of their names."""
+        if fresh or self.age > FRESH:
+            self._learn([name.decode() for name in self.server.command("SMEMBERS", self.server.shared("queues"))])
+        return self._names
+
+    @property
+    def age(self) -> float:
+        """Seconds since the names of the queues were looked up."""
+        return time.monotonic() - self._read
+
+    def _learn(self, names: Sequence[str]) -> None:
+        self._names = sorted(names)
+        self._read = time.monotonic()
+
+    def of(self, queues: Queues, *, fresh: bool = False, known: bool = False) -> list[str]:
+        """Return those of these queues that there may be, in their order. ``known``: without asking."""
+        names = queues.names or (self._names if known else self.names(fresh=fresh))
+        return [name for name in names if name not in queues.excluded]
+
+    # Sending
+
+    def publish(self, messages: Iterable[tuple[Message, bytes, str]], mode: str, *, avoid: bool = False) -> int:
+        """Let tasks wait: each with its entry, and its due time as ``publish.lua`` reads it; return how many are new."""
+        by_queue: dict[str, list[tuple[Message, bytes, str]]] = {}
+        for each in messages:
+            by_queue.setdefault(each[0].queue, []).append(each)
+        count = 0
+        for queue, all_of_it in by_queue.items():
+            if queue not in self._names:
+                self._names = sorted([*self._names, queue])
+            keys = [self.server.queue(queue)]
+            if not self.server.is_cluster:
+                keys += [self.server.shared("queues"), self.server.shared("new")]
+            elif self.server.command("SADD", self.server.shared("queues"), queue):
+                self.server.command("RPUSH", self.server.shared("new"), b"1")
+            for start in range(0, len(all_of_it), MANY):
+                words: list[Any] = [queue, mode]
+                for message, entry, due in all_of_it[start : start + MANY]:
+                    words += (wire.key(message.id), message.priority, due, entry)
+                count += int(self.server.run("publish", keys, words, avoid=avoid))
+        return count
+
+    # The step
+
+    def step(
+        self,
+        proofs: Mapping[str, Sequence[Proof]],
+        queues: Sequence[str],
+        *,
+        worker: int,
+        slot: int,
+        limit: int,
+        unknown: Sequence[str],
+    ) -> tuple[float, list[Taken], list[str]]:
+        """Forget what ended, lease what is due; return the moment, the leases, and the ids of what was believed to have
+        no row, and has one."""
+        if not self.server.is_cluster:
+            return self._step(proofs, queues, worker, slot, limit, unknown)
+        now = 0.0
+        taken: list[Taken] = []
+        kept: list[str] = []
+        for queue, some in proofs.items():
+            now, _, more = self._step({queue: some}, [], worker, slot, 0, ())
+            kept += more
+        for queue in queues:
+            if len(taken) >= limit:
+                break
+            now, found, _ = self._step({}, [queue], worker, slot, limit - len(taken), unknown)
+            taken += found
+        return now, taken, kept
+
+    def _step(
+        self,
+        proofs: Mapping[str, Sequence[Proof]],
+        queues: Sequence[str],
+        worker: int,
+        slot: int,
+        limit: int,
+        unknown: Sequence[str],
+    ) -> tuple[float, list[Taken], list[str]]:
+        words: list[Any] = [worker, slot, limit, len(proofs)]
+        for some in proofs.values():
+            words.append(len(some))
+            for one in some:
+                words += (wire.key(one.id), one.attempt, one.word)
+        words += unknown
+        found = self.server.run("step", [self.server.queue(name) for name in (*proofs, *queues)], words)
+        now, kept = float(found[0]), int(found[1])
+        taken = []
+        broken: list[tuple[str, bytes, bytes]] = []
+        for at in range(2 + kept, len(found), 5):
+            queue, key, text = queues[found[at] - 1], found[at + 1], found[at + 2]
+            try:
+                entry = Entry.read(text)
+            except (ValueError, TypeError, AttributeError, IndexError):
+                broken.append((queue, key, text))
+                continue
+            taken.append(Taken(queue, wire.name_of(key), entry, float(found[at + 3]), found[at + 4] == 1))
+        for queue, key, text in broken:
+            self._put_broken_aside(queue, key, text, worker)
+        return now, taken, [wire.name_of(key) for key in found[2 : 2 + kept]]
+
+    def _put_broken_aside(self, queue: str, key: bytes, text: bytes, worker: int) -> None:
+        """Somebody else wrote this: keep some of it for a look, and let it be in nobody's way."""
+        logger.error("An entry of queue %s cannot be read and is put aside: %.200r", queue, text)
+        base, kept = self.server.queue(queue), self.server.shared("broken")
+        self.server.many(
+            [
+                ("HDEL", f"{base}:l:{worker}", key),
+                ("HDEL", f"{base}:m", key),
+                ("LPUSH", kept, text[:10_000]),
+                ("LTRIM", kept, 0, 99),
+            ]
+        )
+
+    def settle(self, queue: str, worker: int, moves: Sequence[Move]) -> set[str]:
+        """End leases of a worker; return the ids of those that were still the ones."""
+        done: set[str] = set()
+        for start in range(0, len(moves), MANY):
+            words: list[Any] = [worker]
+            for one in moves[start : start + MANY]:
+                words += (wire.key(one.id), one.attempt, one.verb, one.priority, one.due, one.entry)
+            done |= {wire.name_of(key) for key in self.server.run("settle", [self.server.queue(queue)], words)}
+        return done
+
+    def add_row(self, queue: str, worker: int, held: Mapping[str, int]) -> set[str]:
+        """Note that tasks have a row now; return the ids of those whose lease was still the one."""
+        words: list[Any] = [worker]
+        for task_id, attempt in held.items():
+            words += (wire.key(task_id), attempt)
+        return {wire.name_of(key) for key in self.server.run("promote", [self.server.queue(queue)], words)}
+
+    # Looking
+
+    def look(self, ids: Sequence[str], queues: Sequence[str] | None = None) -> dict[str, Place]:
+        """Return where tasks are; what Redis does not know is left out. ``queues``: where to look, else in all."""
+        found: dict[str, Place] = {}
+        for queue in self.names(fresh=True) if queues is None else dict.fromkeys(queues):
+            missing = [one for one in ids if one not in found]
+            for start in range(0, len(missing), MANY):
+                some = missing[start : start + MANY]
+                words = self.server.run("look", [self.server.queue(queue)], [wire.key(one) for one in some])
+                for at, task_id in enumerate(some):
+                    place = _place(queue, task_id, words[4 * at : 4 * at + 4])
+                    if place is not None:
+                        found[task_id] = place
+        return found
+
+    def missing(self, ids_by_queue: Mapping[str, Sequence[str]]) -> set[str]:
+        """Return which of these tasks are in none of these queues."""
+        pairs = [(queue, one) for queue, ids in ids_by_queue.items() for one in ids]
+        commands = []
+        parts: list[Sequence[str]] = []
+        for queue, ids in ids_by_queue.items():
+            for start in range(0, len(ids), MANY):
+                parts.append(ids[start : start + MANY])
+                # The length alone: the entries may be large.
+                commands += [("HSTRLEN", f"{self.server.queue(queue)}:m", wire.key(one)) for one in parts[-1]]
+        lengths = self.server.many(commands)
+        return {one for (_, one), length in zip(pairs, lengths, strict=True) if not length}
+
+    def held(self, worker: int, slot: int | None = None) -> list[tuple[str, str, Lease]]:
+        """Return what a worker holds: queue, id, lease."""
+        names = self.names(fresh=True)
+        answers = self.server.many([("HGETALL", f"{self.server.queue(name)}:l:{worker}") for name in names])
+        found = [
+            (name, wire.name_of(key), Lease.read(text))
+            for name, answer in zip(names, answers, strict=True)
+            for key, text in _pairs(answer)
+        ]
+        return [each for each in found if slot is None or each[2].slot == slot]
+
+    def leases(self, worker: int, ids_by_queue: Mapping[str, Sequence[str]]) -> dict[str, Lease]:
+        """Return the leases that a worker has on these tasks."""
+        commands = [
+            ("HMGET", f"{self.server.queue(queue)}:l:{worker}", *map(wire.key, ids))
+            for queue, ids in ids_by_queue.items()
+        ]
+        answers = self.server.many(commands) if len(commands) > 1 else [self.server.command(*one) for one in commands]
+        return {
+            task_id: Lease.read(text)
+            for ids, answer in zip(ids_by_queue.values(), answers, strict=True)
+            for task_id, text in zip(ids, answer, strict=True)
+            if text
+        }
+
+    def check(self, queue: str, worker: int, attempts: Mapping[str, int]) -> tuple[set[str], set[str]]:
+        """Return which of these leases a worker has lost, and the ids of what has been given a row."""
+        words: list[Any] = [worker]
+        for task_id, attempt in attempts.items():
+            words += (wire.key(task_id), attempt)
+        found = self.server.run("check", [self.server.queue(queue)], words)
+        if len(found) == 1:
+            return set(), set()
+        names = [wire.name_of(key) for key in found]
+        middle = names.index("----")
+        return set(names[:middle]), set(names[middle + 1 :])
+
+    def survey(self, queues: Queues, paused: Collection[str]) -> tuple[float | None, float | None]:
+        """Return in how many seconds the first task is due, and the first of those that are not due yet; of what is not
+        paused."""
+        if queues.names or self.server.is_cluster:
+            names = self.of(queues, fresh=True)
+            keys = [self.server.queue(name) for name in names]
+            parts = [[key] for key in keys] if self.server.is_cluster else [keys] if keys else []
+            words = [word for part in parts for word in self.server.run("survey", part)]
+        else:
+            around = self.server.queue("\n").split("\n")
+            words = self.server.run("survey", [self.server.shared("queues")], around)
+            names = [word.decode() for word in words[::3]]
+            self._learn(names)
+        looks = [
+            (first, later)
+            for name, first, later in zip(names, words[1::3], words[2::3], strict=True)
+            if name not in queues.excluded and name not in paused
+        ]
+        firsts = [float(first) for first, _ in looks if first]
+        laters = [float(later) for _, later in looks if later]
+        return min(firsts, default=None), min(laters, default=None)
+
+    def scheduled(self, names: Sequence[str], limit: int) -> list[Place]:
+        """Return what becomes due later in these queues, the next first of each."""
+        now = repr(self.now())
+        ids: dict[str, list[bytes]] = {}
+        for name in names:
+            base = self.server.queue(name)
+            priorities = self.server.command("ZRANGE", f"{base}:p", 0, -1)
+            answers = self.server.many(
+                [
+                    ("ZRANGE", f"{base}:r:{int(each)}", f"({now}", "+inf", "BYSCORE", "LIMIT", 0, limit)
+                    for each in priorities
+                ]
+            )
+            ids[name] = [key for answer in answers for key in answer]
+        found: list[Place] = []
+        for name, keys in ids.items():
+            found += self.look([wire.name_of(key) for key in keys], [name]).values()
+        return sorted(found, key=lambda place: place.due or 0.0)[:limit]
+
+    # Out of the queue
+
+    def stop(self, queue: str, ids: Sequence[str]) -> dict[str, tuple[int, Lease] | bool]:
+        """Let tasks not start unasked; return who holds each, else whether it is there."""
+        words = self.server.run("stop", [self.server.queue(queue)], [wire.key(one) for one in ids])
+        found: dict[str, tuple[int, Lease] | bool] = {}
+        for task_id, word in zip(ids, words, strict=True):
+            worker, space, lease = word.partition(b" ")
+            found[task_id] = (int(worker), Lease.read(lease)) if space else word == b"1"
+        return found
+
+    def remove(self, queue: str, ids: Sequence[str]) -> dict[str, int]:
+        """Take out what nobody holds; return for each 1 if it was removed, 2 if somebody holds it, 0 if it is not
+        there."""
+        found: dict[str, int] = {}
+        for start in range(0, len(ids), MANY):
+            some = ids[start : start + MANY]
+            words = self.server.run("remove", [self.server.queue(queue)], [wire.key(one) for one in some])
+            found.update(zip(some, map(int, words), strict=True))
+        return found
+
+    def empty(self, queue: str) -> Iterator[tuple[str, str]]:
+        """Take out all that waits; yield id and flags of each."""
+        while words := self.server.run("empty", [self.server.queue(queue)]):
+            yield from ((wire.name_of(words[at]), words[at + 1].decode()) for at in range(0, len(words), 2))
+
+    # Workers
+
+    def begin(self, worker: int, seconds: float, mark: str) -> str:
+        """Begin a worker's lease; return the mark of this life of the data, ``mark`` if it has none."""
+        return str(self._lease(worker, seconds, "begin", "", mark).decode())
+
+    def renew(self, worker: int, seconds: float, known: str, mark: str) -> str | None:
+        """Renew a worker's lease; return the mark, ``None`` if the lease was lost."""
+        found = self._lease(worker, seconds, "renew", known, mark)
+        return found.decode() if found else None
+
+    def _lease(self, worker: int, *words: Any) -> Any:
+        keys = [self.server.shared("workers"), self.server.shared("mark")]
+        return self.server.run("lease", keys, [worker, *words])
+
+    def end(self, worker: int) -> None:
+        """End a worker's lease."""
+        self.server.command("ZREM", self.server.shared("workers"), worker)
+
+    def dead(self) -> tuple[list[int], list[tuple[str, int]]]:
+        """End the leases that have run out; return whose, and which workers without a lease hold something, and in
+        which queue."""
+        names, workers = self.names(), self.server.shared("workers")
+        if self.server.is_cluster:
+            lost = [int(worker) for worker in self.server.run("expire", [workers])]
+            alive = {int(worker) for worker in self.server.command("ZRANGE", workers, 0, -1)}
+            held = self.server.many([("SMEMBERS", f"{self.server.queue(name)}:h") for name in names])
+            pairs = [(name, int(worker)) for name, answer in zip(names, held, strict=True) for worker in answer]
+            return lost, [each for each in pairs if each[1] not in alive]
+        found = self.server.run("dead", [workers, *map(self.server.queue, names)])
+        middle = found.index(b"")
+        rest = found[middle + 1 :]
+        lost = [int(worker) for worker in found[:middle]]
+        return lost, [(names[rest[at] - 1], int(rest[at + 1])) for at in range(0, len(rest), 2)]
+
+    def turn(self, who: str, seconds: int, mark: str) -> str | None:
+        """Take or keep the turn to sweep; return what tells one life of the data from the next, ``None`` if it is
+        another one's turn."""
+        found = self.server.run("turn", [self.server.shared("sweeper"), self.server.shared("mark")], [who, seconds, mark])
+        return found.decode() if found else None
+
+    def leave(self, queue: str, worker: int) -> None:
+        """Forget a worker that holds nothing in this queue."""
+        self.server.run("leave", [self.server.queue(queue)], [worker])
+
+    def now(self) -> float:
+        """Return the server's clock."""
+        command = ("TIME",)
+        if self.server.is_cluster:
+            client = self.server.client()
+            with self.server.telling():
+                seconds, micros = client.time(target_nodes=client.get_default_node())
+        else:
+            seconds, micros = self.server.command(*command)
+        return int(seconds) + int(micros) / 1e6
+
+
+def _place(queue: str, task_id: str, words: Sequence[bytes]) -> Place | None:
+    entry, worker, lease, due = words
+    if not entry:
+        return None
+    return Place(
+        queue,
+        task_id,
+        Entry.read(entry),
+        int(worker) if worker else None,
+        Lease.read(lease) if lease else None,
+        float(due) if due else None,
+    )
+
+
+def _pairs(answer: Any) -> Iterable[tuple[bytes, bytes]]:
+    """Return what HGETALL says, whichever way redis-py does."""
+    if isinstance(answer, Mapping):
+        return answer.items()
+    return list(zip(answer[::2], answer[1::2], strict=True))

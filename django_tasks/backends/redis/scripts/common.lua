@@ -1,0 +1,67 @@
+-- Read into every script, before its own text.
+--
+-- Every queue has one hash tag, so each script works on one slot of a cluster; a key "<queue>" is e.g. djt:{default}:
+--   <queue>:m       HASH  id -> entry: everything that is needed to run the task
+--   <queue>:p       ZSET  the priorities in use, highest first (score: the priority negated)
+--   <queue>:r:<p>   ZSET  what waits with priority p, by the moment when it is due; what is due comes first
+--   <queue>:l:<w>   HASH  id -> lease, what worker w holds
+--   <queue>:h       SET   the workers that hold something
+--   <queue>:k       LIST  a wake token, at most one
+--   <queue>:s       ZSET  ids that must not start unless the database agrees, until a moment
+--   <queue>:a       SET   ids whose end somebody waits for
+--
+-- An id is the 16 bytes of its UUID, a moment is seconds since 1970 by the server's clock.
+-- An entry is "<published> <flags> <attempt> <priority> <length of name> <name><the rest>", a lease is
+-- "<slot> <attempt> <priority> <due> <flags>". Flags: d: there is a row in the database, v: there is none, t: the row is
+-- asked before each start, s: a sweeper put it here, r: it waits for its
+-- next attempt.
+
+-- Before version 7 a server may replicate the script instead of what it did; it must not, as scripts read the clock.
+if redis.replicate_commands then redis.replicate_commands() end
+
+local clock = redis.call('TIME')
+local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
+
+-- A number as text, without loss.
+local function exact(number) return string.format('%.17g', number) end
+
+-- published, flags, attempt, priority, name of an entry.
+local function read(entry)
+  local _, till, published, flags, attempt, priority, length =
+    string.find(entry, '^(%S+) (%S+) (%d+) (%-?%d+) (%d+) ')
+  return published, flags, attempt, priority, string.sub(entry, till + 1, till + tonumber(length))
+end
+
+-- slot, attempt, priority, due, flags of a lease.
+local function terms(lease)
+  local _, _, slot, attempt, priority, due, flags = string.find(lease, '^(%S+) (%S+) (%S+) (%S+) (%S+)')
+  return slot, attempt, priority, due, flags
+end
+
+local function wait(queue, id, priority, due)
+  redis.call('ZADD', queue .. ':r:' .. priority, due, id)
+  redis.call('ZADD', queue .. ':p', -priority, priority)
+end
+
+-- One token is enough: who takes it looks for all there is, and hands another one on if that is much.
+local function wake(queue)
+  if redis.call('LLEN', queue .. ':k') == 0 then redis.call('RPUSH', queue .. ':k', '1') end
+end
+
+-- The worker that holds an id, and its lease.
+local function holder(queue, id)
+  for _, worker in ipairs(redis.call('SMEMBERS', queue .. ':h')) do
+    local lease = redis.call('HGET', queue .. ':l:' .. worker, id)
+    if lease then return worker, lease end
+  end
+end
+
+-- Take an id out that nobody holds; false if somebody does, nil if it is not there.
+local function remove(queue, id)
+  local entry = redis.call('HGET', queue .. ':m', id)
+  if not entry then return nil end
+  local _, _, _, priority = read(entry)
+  if redis.call('ZREM', queue .. ':r:' .. priority, id) == 0 and holder(queue, id) then return false end
+  redis.call('HDEL', queue .. ':m', id)
+  return true
+end

@@ -1,0 +1,12 @@
+-- Take ids out of a queue that nobody holds.
+--
+-- KEYS: the queue. ARGV: ids.
+-- Returns for each id: 1 if it was removed, 2 if somebody holds it, 0 if it was not there.
+local queue = KEYS[1]
+local found = {}
+for _, id in ipairs(ARGV) do
+  local removed = remove(queue, id)
+  found[#found + 1] = removed and 1 or removed == false and 2 or 0
+  if removed ~= false then redis.call('ZREM', queue .. ':s', id) end
+end
+return found

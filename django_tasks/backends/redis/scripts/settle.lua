@@ -1,0 +1,45 @@
+-- End leases without an end of their tasks: each goes back to its queue, or leaves it. Only the attempt that is named can
+-- lose its lease, so of many who take one back only one does.
+--
+-- KEYS: the queue.
+-- ARGV: worker; then for each lease: id, attempt, verb, priority, due, entry without its first word. Verbs:
+--   drop   it leaves the queue
+--   back   it waits again as before, its attempt counted
+--   put    it waits as priority, due and entry say; due is a moment, "+seconds" from now, or empty: as before
+-- Returns the ids whose lease was ended.
+local queue, worker = KEYS[1], ARGV[1]
+local leases = queue .. ':l:' .. worker
+local done, waiting = {}, false
+for i = 2, #ARGV, 6 do
+  local id, attempt, verb, priority, due, entry =
+    ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5]
+  local lease = redis.call('HGET', leases, id)
+  local _, held, old_priority, old_due
+  if lease then _, held, old_priority, old_due = terms(lease) end
+  if held == attempt then
+    local old = redis.call('HGET', queue .. ':m', id)
+    if verb == 'back' then
+      priority, due = old_priority, old_due
+      local _, flags = read(old)
+      local _, till = string.find(old, '^%S+ %S+ %d+ %-?%d+ ')
+      entry = flags .. ' ' .. attempt .. ' ' .. priority .. ' ' .. string.sub(old, till + 1)
+    end
+    if verb ~= 'drop' and old then
+      if due == '' then
+        due = old_due
+      elseif string.sub(due, 1, 1) == '+' then
+        due = exact(now + tonumber(string.sub(due, 2)))
+      end
+      local published = read(old)
+      redis.call('HSET', queue .. ':m', id, published .. ' ' .. entry)
+      wait(queue, id, priority, due)
+      waiting = true
+    else
+      redis.call('HDEL', queue .. ':m', id)
+    end
+    redis.call('HDEL', leases, id)
+    done[#done + 1] = id
+  end
+end
+if waiting then wake(queue) end
+return done

@@ -1,0 +1,270 @@
+"""The connection to Redis or Valkey: opening it, running scripts, and telling what went wrong in our own words.
+
+redis-py repeats nothing by itself here: whether a command may be repeated is for the caller to say, and its caller waits
+between tries, longer each time and never in step with others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ...addresses import Address
+from ...exceptions import ImproperlyConfigured, OperationalError
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: The oldest server whose commands the scripts know.
+OLDEST = (6, 2)
+#: Seconds without traffic after which a connection is tried before it is trusted.
+HEALTH_CHECK = 15
+#: Seconds for which a server that did not answer is not asked again by those who need not wait for it.
+AVOID = 1.0
+#: Scripts that may run when the server is full: they give memory back, or keep alive what does.
+_SPARING = frozenset(
+    {"step", "settle", "remove", "empty", "lease", "dead", "expire", "leave", "stop", "turn", "promote"}
+)
+#: The tag of the keys that belong to no queue; no queue can be called so.
+GLOBAL = "{~}"
+
+
+class Server:
+    """One process's connections to one server (or a cluster); usable from any thread. Connects at first use."""
+
+    def __init__(self, address: Address, timeout: float) -> None:
+        self.address = address
+        #: Seconds for which to wait for a connection, and for an answer.
+        self.timeout = timeout
+        #: Grows with every new set of connections, and whenever an answer did not come.
+        self.generation = 0
+        self._client: Any = None
+        self._lock = threading.Lock()
+        self._avoided_until = 0.0
+        self._version: tuple[int, ...] | None = None
+
+    @property
+    def is_cluster(self) -> bool:
+        """Are keys of different queues on different servers?"""
+        return self.address.kind == "cluster"
+
+    # Keys
+
+    def queue(self, name: str) -> str:
+        """Return the key of a queue, which begins those of all its parts."""
+        return f"{self.address.prefix}:{{{name}}}"
+
+    def shared(self, name: str) -> str:
+        """Return a key that belongs to no queue."""
+        return f"{self.address.prefix}:{GLOBAL}:{name}"
+
+    # Commands
+
+    def run(self, script: str, keys: Sequence[str], args: Sequence[Any] = (), *, avoid: bool = False) -> Any:
+        """Run a script and return what it returns. ``avoid``: fail at once if the server has just not answered.
+
+        Raises :class:`~django_tasks.exceptions.OperationalError`: whether it took effect is then unknown.
+        """
+        if avoid and time.monotonic() < self._avoided_until:
+            raise OperationalError(f"{self.name} did not answer a moment ago")
+        client = self.client()
+        with self._telling():
+            text, digest = self._script(script)
+            try:
+                return client.execute_command("EVALSHA", digest, len(keys), *keys, *args)
+            except _errors().NoScriptError:  # the server has been restarted, or is another one
+                return client.execute_command("EVAL", text, len(keys), *keys, *args)
+
+    def command(self, *words: Any) -> Any:
+        """Run one command. Raises as :meth:`run` does."""
+        client = self.client()
+        with self._telling():
+            return client.execute_command(*words)
+
+    def many(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Run commands in one round trip, not in one transaction. Raises as :meth:`run` does."""
+        if not commands:
+            return []
+        client = self.client()
+        with self._telling():
+            pipeline = client.pipeline() if self.is_cluster else client.pipeline(transaction=False)
+            for words in commands:
+                pipeline.execute_command(*words)
+            return list(pipeline.execute())
+
+    def client(self) -> Any:
+        """Return redis-py's client, made at first use."""
+        if self._client is None:
+            with self._lock:
+                if self._client is None:
+                    with self._telling():
+                        self._client = _client(self.address, self.timeout)
+                    self.generation += 1
+        return self._client
+
+    def connection(self) -> Any:
+        """Return a connection that is the caller's alone, open; to be disconnected by the caller."""
+        client = self.client()
+        with self._telling():
+            if self.is_cluster:
+                node = client.get_default_node()
+                pool = client.get_redis_connection(node).connection_pool
+            else:
+                pool = client.connection_pool
+            made = pool.connection_class(**pool.connection_kwargs)
+            made.connect()
+            return made
+
+    def version(self) -> tuple[int, ...]:
+        """Return the server's version; that of the Redis which a Valkey says it is like."""
+        if self._version is None:
+            found = str(self.info("server").get("redis_version", "0"))
+            self._version = tuple(int(part) for part in found.split(".")[:2] if part.isdigit())
+        return self._version
+
+    def info(self, section: str) -> dict[str, Any]:
+        """Return a section of ``INFO``."""
+        client = self.client()
+        with self._telling():
+            found = (
+                client.info(section, target_nodes=client.get_default_node())
+                if self.is_cluster
+                else client.info(section)
+            )
+            return dict(found)
+
+    @property
+    def name(self) -> str:
+        """The address without its password, for messages."""
+        return f"Redis at {self.address}"
+
+    def close(self) -> None:
+        """Close every connection; the next use makes new ones. Needed before a fork: none may cross it."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            try:
+                client.close()
+            except Exception:
+                logger.debug("Closing a broken connection failed", exc_info=True)
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Turn redis-py's errors into ours, for what uses a connection of its own."""
+        with self._telling():
+            yield
+
+    def _script(self, name: str) -> tuple[str, str]:
+        return script_text(name, sparing=name in _SPARING and self.version() >= (7, 0))
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        errors = _errors()
+        try:
+            yield
+        except errors.RedisError as error:
+            kind = type(error).__name__
+            if isinstance(error, (errors.ConnectionError, errors.TimeoutError, errors.ReadOnlyError)):
+                self.generation += 1
+                self._avoided_until = time.monotonic() + AVOID
+                if isinstance(error, errors.ReadOnlyError):  # it has become a replica: ask again who is not
+                    self.close()
+                reason = "cannot be reached"
+            elif isinstance(error, errors.OutOfMemoryError) or "OOM" in str(error)[:40]:
+                reason = "is full"
+            else:
+                reason = "refused"
+            raise OperationalError(f"{self.name} {reason}: {self._without_secrets(str(error) or kind)}") from error
+        except OSError as error:
+            self.generation += 1
+            self._avoided_until = time.monotonic() + AVOID
+            raise OperationalError(f"{self.name} cannot be reached: {error}") from error
+
+    def _without_secrets(self, text: str) -> str:
+        for secret in (self.address.password, self.address.sentinels.get("password")):
+            if secret:
+                text = text.replace(secret, "***")
+        return text
+
+
+@cache
+def script_text(name: str, *, sparing: bool = False) -> tuple[str, str]:
+    """Return a script's text and its SHA-1. ``sparing``: it may run when the server is full, which Redis 7 can be told.
+
+    https://redis.io/docs/latest/develop/programmability/lua-api/#script_flags
+    """
+    folder = Path(__file__).with_name("scripts")
+    text = (folder / "common.lua").read_text() + (folder / f"{name}.lua").read_text()
+    if sparing:
+        text = f"#!lua flags=allow-oom\n{text}"
+    return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+@cache
+def _errors() -> Any:
+    return _redis("redis.exceptions")
+
+
+def _redis(module: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImproperlyConfigured(
+            "DJANGO_TASKS['BROKER_URL'] names a Redis, and redis-py is missing: pip install 'django-workbeat[redis]'"
+        ) from error
+
+
+def _client(address: Address, timeout: float) -> Any:
+    options = _options(address, timeout)
+    if address.kind == "sentinel":
+        mine = {key: value for key, value in options.items() if key not in ("db", "username", "password")}
+        sentinel = _redis("redis.sentinel").Sentinel(
+            list(address.hosts), sentinel_kwargs={**mine, **address.sentinels}, **options
+        )
+        return sentinel.master_for(address.service)
+    if address.kind == "cluster":
+        cluster = _redis("redis.cluster")
+        nodes = [cluster.ClusterNode(host, port) for host, port in address.hosts]
+        options = {key: value for key, value in options.items() if key not in ("db", "retry")}
+        return cluster.RedisCluster(startup_nodes=nodes, **options)
+    if address.socket:
+        options = {key: value for key, value in options.items() if not key.startswith("socket_keepalive")}
+        return _redis("redis").Redis(unix_socket_path=address.socket, **options)
+    [(host, port)] = address.hosts
+    return _redis("redis").Redis(host=host, port=port, **options)
+
+
+def _options(address: Address, timeout: float) -> dict[str, Any]:
+    never: Callable[..., Any] = _redis("redis.retry").Retry
+    options: dict[str, Any] = {
+        "db": address.database,
+        "username": address.username,
+        "password": address.password,
+        "protocol": 2,
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "socket_keepalive": True,
+        "socket_keepalive_options": _keepalive(),
+        "health_check_interval": HEALTH_CHECK,
+        "retry": never(_redis("redis.backoff").NoBackoff(), 0),
+    }
+    if address.encrypted:
+        options |= {"ssl": True, **address.certificates}
+    return options
+
+
+def _keepalive() -> dict[int, int]:
+    """Return what finds out within half a minute that the other side is gone, where the system has it."""
+    wanted = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+    return {getattr(socket, name): value for name, value in wanted.items() if hasattr(socket, name)}

@@ -1,0 +1,194 @@
+"""How a worker, or a caller that waits, hears from Redis that something happened."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import time
+from collections.abc import Collection
+from typing import Any, ClassVar
+
+from ...exceptions import OperationalError
+from ..base import Queues, ResultWaker, Waker
+from ..control import Answer, Line, Node
+from . import wire
+from .leases import Leases
+
+#: Seconds for which one wait for a token lasts: an idle worker sends a handful of commands a minute.
+PATIENCE = 30
+#: Seconds for which a command's token is kept for a worker that does not listen.
+KEPT = 60
+#: Seconds after which a caller asks again, whatever it has heard; and until its queue is known.
+LOOK, UNKNOWN = 1.0, 0.05
+#: Seconds for which Redis remembers that somebody waits, if that one dies.
+AWAITED = 3_600
+
+
+class RedisWaker(Waker):
+    """Waits for a token on a connection of its own.
+
+    A token of a queue is for one worker: whoever takes it without being idle hands it on. A busy worker waits for the
+    tokens of commands alone.
+    """
+
+    tells_commands: ClassVar[bool] = True
+
+    def __init__(self, leases: Leases, worker: int, queues: Queues) -> None:
+        self._leases = leases
+        self._server = leases.server
+        self._wanted = queues
+        self._new = self._server.shared("new")
+        self._own = self._server.shared(f"command:{worker}")
+        self._idle = True
+        self._commanded = False
+        self._keys: list[str] = []
+        self._connection = self._server.connection()
+        with self._server.telling():
+            self._connection.send_command("CLIENT", "ID")
+            self._number = int(self._connection.read_response())
+        self._ask()
+
+    def fileno(self) -> int | None:
+        return int(self._connection._sock.fileno())
+
+    def interval(self, idle_for: float) -> float:
+        return PATIENCE / 2
+
+    def listen(self, idle: bool) -> None:
+        """Wait for tasks, too, or for commands alone."""
+        if idle != self._idle:
+            self._idle = idle
+            # Ends the wait that is under way; woken() begins another one.
+            with contextlib.suppress(OperationalError):
+                self._server.command("CLIENT", "UNBLOCK", self._number)
+
+    def woken(self) -> bool:
+        """Raises :class:`~django_tasks.exceptions.OperationalError` when the connection is gone: make a new waker."""
+        woken = False
+        while select.select([self._connection._sock], [], [], 0)[0]:
+            with self._server.telling():
+                answer = self._connection.read_response(disable_decoding=True)
+            queue = None
+            if answer is not None and answer[0] == self._own.encode():
+                self._commanded = True
+            elif answer is not None:
+                queue = answer[0].decode()
+                if queue == self._new:
+                    self._leases.names(fresh=True)
+            if queue is not None and not self._idle:
+                self._server.many([("RPUSH", queue, b"1"), ("LTRIM", queue, 0, 0)])  # for somebody who is
+            elif queue is not None:
+                woken = True
+            self._ask()
+        if self._idle and self._wanted_keys() != self._keys:  # there is a new queue
+            with contextlib.suppress(OperationalError):
+                self._server.command("CLIENT", "UNBLOCK", self._number)
+        return woken
+
+    def commanded(self) -> bool:
+        commanded, self._commanded = self._commanded, False
+        return commanded
+
+    def close(self) -> None:
+        self._connection.disconnect()
+
+    def _wanted_keys(self) -> list[str]:
+        if not self._idle:
+            return [self._own]
+        keys = [f"{self._server.queue(name)}:k" for name in self._leases.of(self._wanted, known=True)]
+        return [*keys, self._own] if self._wanted.names else [*keys, self._new, self._own]
+
+    def _ask(self) -> None:
+        self._keys = self._wanted_keys()
+        with self._server.telling():
+            self._connection.send_command("BLPOP", *self._keys, PATIENCE)
+
+
+class RedisCaller(ResultWaker):
+    """Hears when one task has ended; only while somebody waits is anything said of it."""
+
+    def __init__(self, leases: Leases, task_id: str) -> None:
+        self._leases = leases
+        self._server = leases.server
+        self._id = task_id
+        self._key = wire.key(task_id)
+        self._channel = ""
+        self._connection: Any = None
+        self._find()
+
+    def wait(self, timeout: float) -> None:
+        if not self._channel:
+            time.sleep(min(timeout, UNKNOWN))
+            self._find()
+            return
+        end = time.monotonic() + min(timeout, LOOK)
+        while (left := end - time.monotonic()) > 0:
+            if not select.select([self._connection._sock], [], [], left)[0]:
+                return
+            with self._server.telling():
+                answer = self._connection.read_response(disable_decoding=True)
+            if answer[0] == b"message" and answer[2] == self._key:
+                return
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.disconnect()
+        if self._channel:
+            with contextlib.suppress(OperationalError):
+                self._server.command("SREM", self._channel, self._key)
+
+    def _find(self) -> None:
+        """Say that somebody waits, once the task is in Redis; before that it is asked for again and again."""
+        place = self._leases.look([self._id]).get(self._id)
+        if place is None:
+            return
+        self._channel = f"{self._server.queue(place.queue)}:a"
+        self._connection = self._server.connection()
+        with self._server.telling():
+            self._connection.send_command("SUBSCRIBE", self._channel)
+            self._connection.read_response(disable_decoding=True)
+        self._server.many([("SADD", self._channel, self._key), ("EXPIRE", self._channel, AWAITED)])
+
+
+class RedisLine(Line):
+    """The database keeps commands and replies; Redis tells idle workers at once."""
+
+    def __init__(self, line: Line, leases: Leases) -> None:
+        self._line = line
+        self._leases = leases
+
+    def nodes(self) -> list[Node]:
+        return self._line.nodes()
+
+    def send(
+        self,
+        name: str,
+        arguments: str,
+        *,
+        destination: Collection[str] | None = None,
+        wants_replies: bool = False,
+        lifetime: float,
+    ) -> int:
+        command = self._line.send(
+            name, arguments, destination=destination, wants_replies=wants_replies, lifetime=lifetime
+        )
+        server = self._leases.server
+        keys = [
+            server.shared(f"command:{node.id}")
+            for node in self._line.nodes()
+            if destination is None or node.name in destination
+        ]
+        # Workers look for commands now and then anyway.
+        with contextlib.suppress(OperationalError):
+            for key in keys:
+                server.many([("RPUSH", key, b"1"), ("LTRIM", key, 0, 0), ("EXPIRE", key, KEPT)])
+        return command
+
+    def replies(self, command: int, known: Collection[int] = ()) -> list[Answer]:
+        return self._line.replies(command, known)
+
+    def wait(self, timeout: float) -> None:
+        self._line.wait(timeout)
+
+    def close(self) -> None:
+        self._line.close()

@@ -1,0 +1,58 @@
+"""What is known of beats: a row for each start of one, renewed as long as it works; and what is forgotten in time."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+from ..conf import settings
+from ..dashboard import database_now
+from ..models import Beat, PeriodicRun
+
+#: Seconds between two signs of life, and two rounds of tidying.
+SEEN_EVERY = 5.0
+TIDY_EVERY = 60.0
+#: After which time a beat that stopped, or was lost, is forgotten.
+FORGET_AFTER = timedelta(days=1)
+#: Rows deleted at a time, and seconds after which the rest waits for the next round.
+BATCH, TIDY_FOR = 1_000, 1.0
+
+
+class Presence:
+    """The row of this start of a beat."""
+
+    def __init__(self, name: str, hostname: str, pid: int, version: str) -> None:
+        self._about = {"name": name, "hostname": hostname, "pid": pid, "version": version}
+        self._key: int | None = None
+        self._seen = self._tidied = float("-inf")
+
+    def tell(self, *, sent: int, late: float) -> None:
+        """Give a sign of life, if it is time for one; ``late`` in seconds."""
+        if time.monotonic() - self._seen < SEEN_EVERY:
+            return
+        now = database_now()
+        changes = {"seen_at": now, "sent": sent, "late": late}
+        rows = Beat.objects.filter(pk=self._key)
+        if self._key is None or not rows.update(**changes):
+            self._key = Beat.objects.create(**self._about, started_at=now, **changes).pk
+        self._seen = time.monotonic()
+
+    def tidy(self) -> None:
+        """Forget old runs and old beats, if it is time to; a part of them if there are many."""
+        if time.monotonic() - self._tidied < TIDY_EVERY:
+            return
+        now, end = database_now(), time.monotonic() + TIDY_FOR
+        Beat.objects.filter(seen_at__lt=now - FORGET_AFTER).delete()
+        lifetime = settings.BEAT_RUNS_EXPIRE
+        while lifetime is not None and time.monotonic() < end:
+            old = PeriodicRun.objects.filter(created_at__lt=now - timedelta(seconds=lifetime)).order_by("created_at")
+            keys = list(old.values_list("pk", flat=True)[:BATCH])
+            PeriodicRun.objects.filter(pk__in=keys).delete()
+            if len(keys) < BATCH:
+                break
+        self._tidied = time.monotonic()
+
+    def leave(self) -> None:
+        """It stops, in order."""
+        if self._key is not None:
+            Beat.objects.filter(pk=self._key).update(stopped_at=database_now())

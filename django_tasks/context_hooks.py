@@ -1,0 +1,120 @@
+"""What a call takes along of the place where it is made: the language, the time zone, a tenant.
+
+It is captured when a task is sent, travels in the message's options, and is restored around each of its attempts and
+their handlers. Senders pay for it only where there is a hook that has something to say.
+"""
+
+from __future__ import annotations
+
+import datetime
+import zoneinfo
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from django.utils import timezone, translation
+
+from .conf import settings
+from .exceptions import ImproperlyConfigured
+
+__all__ = ["ContextHook", "register_context", "unregister_context"]
+
+T = TypeVar("T")
+
+#: The key under which it travels.
+OPTION = "context"
+
+
+class ContextHook(Protocol):
+    """What :func:`register_context` takes: an object, or a class that is made without arguments."""
+
+    def capture(self) -> Any:
+        """Return what a call takes along, a value that JSON can hold; ``None`` is nothing."""
+
+    def restore(self, value: Any, /) -> AbstractContextManager[object]:
+        """Return what makes it so for the time of a task, and undoes it afterwards."""
+
+
+class _Hook(NamedTuple):
+    capture: Callable[[], Any]
+    restore: Callable[[Any], AbstractContextManager[object]]
+
+
+def _capture_language() -> str | None:
+    return translation.get_language()
+
+
+def _capture_time_zone() -> str | int | None:
+    """Return what was activated: a zone by its name, or minutes east of UTC."""
+    # What nobody activated is the worker's business: its TIME_ZONE is the same setting.
+    active = getattr(timezone._active, "value", None)  # type: ignore[attr-defined]
+    if isinstance(active, zoneinfo.ZoneInfo):
+        return str(active.key)
+    offset = active.utcoffset(None) if isinstance(active, datetime.timezone) else None
+    return None if offset is None else int(offset.total_seconds() // 60)
+
+
+def _restore_time_zone(value: str | int) -> AbstractContextManager[object]:
+    return timezone.override(value if isinstance(value, str) else timezone.get_fixed_timezone(value))
+
+
+_BUILT_IN: Mapping[str, _Hook] = {
+    "language": _Hook(_capture_language, translation.override),
+    "timezone": _Hook(_capture_time_zone, _restore_time_zone),
+}
+_registered: dict[str, _Hook] = {}
+
+
+def register_context(name: str) -> Callable[[T], T]:
+    """Take something along with every call that is made from now on: ``@register_context("tenant")`` on a class.
+
+    The class, made once without arguments, or the object has ``capture()``, called by whoever sends a task, and
+    ``restore(value)``, a context manager around each attempt in the worker (:class:`ContextHook`). Senders and workers
+    have to import it both: in an app's ``tasks.py``, or its ``ready()``. A worker that does not know the name fails the
+    task rather than run it without.
+
+    Raises ``ImproperlyConfigured`` for a name that is taken, and for an object without these methods.
+    """
+
+    def register(hook: T) -> T:
+        made: Any = hook() if isinstance(hook, type) else hook
+        for method in ("capture", "restore"):
+            if not callable(getattr(made, method, None)):
+                raise ImproperlyConfigured(f"@register_context({name!r}): {hook!r} has no method {method}()")
+        if not name:
+            raise ImproperlyConfigured(f"@register_context({name!r}): its name must be a text")
+        if name in _BUILT_IN or name in _registered:
+            raise ImproperlyConfigured(f"@register_context({name!r}): the name is taken")
+        _registered[name] = _Hook(made.capture, made.restore)
+        return hook
+
+    return register
+
+
+def unregister_context(name: str) -> None:
+    """Forget a hook, as tests do. Raises ``KeyError`` when there is none."""
+    del _registered[name]
+
+
+def captured() -> dict[str, Any] | None:
+    """Return what a call that is made here takes along; ``None`` for nothing. Raises what a hook raises."""
+    if not _registered and not settings.TASK_CONTEXT:
+        return None
+    hooks = {**{name: _BUILT_IN[name] for name in settings.TASK_CONTEXT}, **_registered}
+    found = {name: value for name, hook in hooks.items() if (value := hook.capture()) is not None}
+    return found or None
+
+
+@contextmanager
+def restored(values: Mapping[str, Any]) -> Iterator[None]:
+    """Have things as they were for the sender. Raises ``ImproperlyConfigured`` for a hook that is not known here."""
+    with ExitStack() as stack:
+        for name, value in values.items():
+            hook = _BUILT_IN.get(name) or _registered.get(name)
+            if hook is None:
+                raise ImproperlyConfigured(
+                    f"The call carries the context {name!r}, for which this worker has no @register_context({name!r}); "
+                    "import it where the worker does, as in an app's tasks.py."
+                )
+            stack.enter_context(hook.restore(value))
+        yield

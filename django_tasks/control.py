@@ -1,0 +1,559 @@
+"""Remote control: ask running workers what they do, and tell them what to do, by Celery's names.
+
+``from django_tasks import control`` reads as Celery's ``app.control``: ``control.inspect().active()``,
+``control.revoke(task_id)``, ``control.broadcast("pool_grow", {"n": 2}, reply=True)``.
+https://docs.celeryq.dev/en/stable/userguide/workers.html
+
+Commands are rows, answered by rows: a busy worker obeys a little later, and none is lost.
+"""
+
+from __future__ import annotations
+
+import inspect as _inspect
+import json
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import Any, Final, Literal, TypeVar, overload
+from uuid import UUID
+
+from django.db import connections, transaction
+
+from . import client
+from .backends import get_broker
+from .backends.base import Queues
+from .backends.control import Line, Node
+from .conf import settings
+from .exceptions import WouldBlockForever
+from .registry import tasks
+from .result import signal_name
+
+F = TypeVar("F", bound=Callable[..., Any])
+Kind = Literal["control", "inspect"]
+#: ``{node name: answer}``, as Celery's ``inspect()`` gives.
+ByNode = dict[str, Any]
+
+#: Seconds for which a question outlives who asked it: until then its answers are kept.
+AFTERLIFE: Final = 5.0
+
+
+# Commands -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CommandInfo:
+    """A command that workers obey."""
+
+    name: str
+    function: Callable[..., Any]
+    #: ``inspect`` only looks, ``control`` changes something.
+    kind: Kind
+    #: Names and types of what the command line gives in order.
+    args: tuple[tuple[str, Callable[[str], Any]], ...] = ()
+    #: The name of the argument that takes the rest of the command line as a list.
+    variadic: str | None = None
+    #: The arguments as a help text shows them.
+    signature: str = ""
+    help: str = ""
+    #: Is it one of this package's own? These run in the steward's thread; others may take their time.
+    builtin: bool = False
+
+
+#: The commands that this process knows, by name.
+commands: dict[str, CommandInfo] = {}
+
+
+@overload
+def control_command(function: F) -> F: ...
+@overload
+def control_command(
+    *,
+    name: str | None = None,
+    args: Sequence[tuple[str, Callable[[str], Any]]] = (),
+    variadic: str | None = None,
+    signature: str = "",
+    help: str | None = None,
+) -> Callable[[F], F]: ...
+def control_command(function: Any = None, **options: Any) -> Any:
+    """Add a command that changes something in a worker; ``manage.py tasks control`` and ``broadcast()`` send it.
+
+    ``function(state, **arguments)`` runs in each worker that is asked, in the worker's main process, in a thread for
+    such commands (one at a time, ten seconds at most); what it returns, as JSON, is the reply. ``args`` are names and
+    types of arguments in the order of the command line, ``variadic`` names one that takes the rest, ``signature`` is
+    how help shows them, ``name`` is the function's own unless given. ``state`` is a
+    :class:`~django_tasks.worker.remote.State`. Workers know a command once its module is imported, so declare it where
+    tasks are. As Celery's decorator.
+
+    Raises ``ValueError`` if another function has the name.
+    """
+    return _adding(function, "control", options)
+
+
+@overload
+def inspect_command(function: F) -> F: ...
+@overload
+def inspect_command(
+    *,
+    name: str | None = None,
+    args: Sequence[tuple[str, Callable[[str], Any]]] = (),
+    variadic: str | None = None,
+    signature: str = "",
+    help: str | None = None,
+) -> Callable[[F], F]: ...
+def inspect_command(function: Any = None, **options: Any) -> Any:
+    """Add a command that only looks, as :func:`control_command` adds one that acts; ``manage.py tasks inspect`` sends
+    it."""
+    return _adding(function, "inspect", options)
+
+
+def _adding(function: Any, kind: Kind, options: Mapping[str, Any]) -> Any:
+    def add(function: F) -> F:
+        add_command(function, kind, **options)
+        return function
+
+    return add if function is None else add(function)
+
+
+def add_command(
+    function: Callable[..., Any],
+    kind: Kind,
+    *,
+    name: str | None = None,
+    args: Sequence[tuple[str, Callable[[str], Any]]] = (),
+    variadic: str | None = None,
+    signature: str = "",
+    help: str | None = None,
+    builtin: bool = False,
+) -> None:
+    """Add a command, as :func:`control_command` and :func:`inspect_command` do."""
+    name = name or function.__name__
+    there = commands.get(name)
+    if there is not None and _home(there.function) != _home(function):
+        raise ValueError(
+            f"The command {name!r} is taken: {_home(there.function)} has it, {_home(function)} asks for it."
+        )
+    text = help if help is not None else (_inspect.getdoc(function) or "").partition("\n\n")[0]
+    text = " ".join(text.split())
+    commands[name] = CommandInfo(name, function, kind, tuple(args), variadic, signature, text, builtin)
+
+
+def _home(function: Callable[..., Any]) -> str:
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+# The sender's side ----------------------------------------------------------------------------------------------------
+
+
+class Control:
+    """Tells workers what to do. Celery's ``app.control``.
+
+    Methods send one command to the workers named in ``destination`` (a list of node names; default: all that run), and
+    return ``None`` at once; with ``reply=True`` a list of ``{node name: reply}``, as soon as all of them have answered,
+    after ``timeout`` seconds at the latest. Other keywords are those of :meth:`broadcast`.
+
+    A command is sent at once, on a connection of its own: it is no part of the caller's transaction, except on SQLite.
+    Methods raise :class:`~django_tasks.exceptions.OperationalError` when the database cannot be reached.
+    """
+
+    def inspect(
+        self,
+        destination: Sequence[str] | None = None,
+        timeout: float = 1.0,
+        callback: Callable[[dict[str, Any]], object] | None = None,
+        *,
+        limit: int | None = None,
+        pattern: str | None = None,
+        matcher: str | None = None,
+    ) -> Inspect:
+        """Return an object whose methods ask workers about themselves."""
+        return Inspect(destination, timeout, callback, limit=limit, pattern=pattern, matcher=matcher, control=self)
+
+    def broadcast(
+        self,
+        command: str,
+        arguments: Mapping[str, Any] | None = None,
+        destination: Sequence[str] | None = None,
+        *,
+        reply: bool = False,
+        timeout: float = 1.0,
+        limit: int | None = None,
+        callback: Callable[[dict[str, Any]], object] | None = None,
+        pattern: str | None = None,
+        matcher: str | None = None,
+        expires: float | None = None,
+        **extra_arguments: Any,
+    ) -> list[ByNode] | None:
+        """Send a command to workers; with ``reply``, return ``[{node name: reply}, …]``.
+
+        It goes to those that run now and are named in ``destination`` or match ``pattern`` (``matcher``: ``glob``, the
+        default, or ``pcre``); one that starts later does not obey. Waiting ends when each of them has answered, after
+        ``limit`` replies, or after ``timeout`` seconds; ``callback`` is called with each ``{node name: reply}``. A
+        failed command answers ``{"error": "…"}``. A worker that did not see it within ``expires`` seconds (default:
+        ``CONTROL_QUEUE_TTL``) never obeys it. Further keywords are arguments of the command.
+
+        Raises ``TypeError`` or ``ValueError`` for what cannot be sent, and on SQLite
+        :class:`~django_tasks.exceptions.WouldBlockForever` for replies that are wanted inside of a transaction.
+        """
+        text = _as_json(command, {**(arguments or {}), **extra_arguments})
+        chosen = _chooser(destination, pattern, matcher)
+        _check_wait(timeout, limit, expires)
+        lifetime = max(settings.CONTROL_QUEUE_TTL if expires is None else expires, timeout + AFTERLIFE * reply)
+        with get_broker().line() as line:
+            nodes = [node for node in line.nodes() if chosen(node)]
+            if not nodes:
+                return [] if reply else None
+            command_id = line.send(
+                command,
+                text,
+                destination=None if destination is None and pattern is None else {node.name for node in nodes},
+                wants_replies=reply,
+                lifetime=lifetime,
+            )
+            return _collect(line, command_id, nodes, timeout, limit, callback) if reply else None
+
+    # Tasks
+
+    def revoke(
+        self,
+        task_id: str | UUID | Iterable[str],
+        destination: Sequence[str] | None = None,
+        terminate: bool = False,
+        signal: str = "SIGTERM",
+        *,
+        reply: bool = False,
+        **options: Any,
+    ) -> list[ByNode] | None:
+        """Cancel tasks by id or ids: what waits never runs, what runs is asked to stop; ``terminate`` ends it.
+
+        That a task is revoked, or to be ended, stands in its row, in the caller's transaction, whether a worker runs or
+        not; workers are told once the transaction commits. ``destination`` only says who answers, and who
+        ends it. Celery keeps it in the memory of the workers.
+        """
+        ids = [str(task_id)] if isinstance(task_id, str | UUID) else [str(each) for each in task_id]
+        signal = signal_name(signal)
+        outside = connections[get_broker().alias]
+        if reply and outside.in_atomic_block:
+            raise WouldBlockForever(
+                "revoke(reply=True) inside of a transaction would wait for what workers see only after it. "
+                "Revoke without reply, or outside of it."
+            )
+        client.revoke(ids, terminate=signal if terminate else None)
+        if not terminate and not reply:
+            return None
+        told = {"task_id": ids, "terminate": terminate, "signal": signal}
+        tell = partial(self.broadcast, "revoke", told, destination, reply=reply, **options)
+        if outside.in_atomic_block:
+            transaction.on_commit(tell, using=outside.alias)
+            return None
+        return tell()
+
+    def terminate(
+        self,
+        task_id: str | UUID | Iterable[str],
+        destination: Sequence[str] | None = None,
+        signal: str = "SIGTERM",
+        **options: Any,
+    ) -> list[ByNode] | None:
+        """Cancel tasks, and end those that run: :meth:`revoke` with ``terminate=True``."""
+        return self.revoke(task_id, destination, terminate=True, signal=signal, **options)
+
+    def revoke_by_stamped_headers(self, headers: Mapping[str, Any], *args: Any, **options: Any) -> None:
+        """Refused: no task has stamps before there are workflows."""
+        raise NotImplementedError(
+            "revoke_by_stamped_headers() needs the stamps of workflows, which this version has not. Revoke by id, or "
+            "by name, queue or tag: manage.py tasks revoke --help"
+        )
+
+    def purge(self) -> int:
+        """Delete everything that waits in all queues, without a trace; return how many tasks. What runs goes on."""
+        return get_broker().purge(Queues())
+
+    def rate_limit(
+        self, task_name: str, rate_limit: float | str | None, destination: Sequence[str] | None = None, **options: Any
+    ) -> list[ByNode] | None:
+        """Let so many of a task start in a time: ``"10/s"``, ``"100/m"``, ``"5/h"``, a number per second; 0: any.
+
+        It holds for all workers together and lasts, which is not so in Celery; ``destination`` only says who answers.
+        If this process knows the task, the limit is stored in the caller's transaction, whether a worker runs or not;
+        else by workers that know it. Raises ``TypeError`` or ``ValueError`` for what is no rate.
+        """
+        from .limits import change  # which needs models, and commands may be declared before there are any
+
+        stored = task_name in tasks
+        if stored:
+            change("task", task_name, rate=rate_limit)
+        arguments = {"task_name": task_name, "rate_limit": rate_limit, "stored": stored}
+        return self.broadcast("rate_limit", arguments, destination, **options)
+
+    def time_limit(
+        self,
+        task_name: str,
+        soft: float | None = None,
+        hard: float | None = None,
+        destination: Sequence[str] | None = None,
+        **options: Any,
+    ) -> list[ByNode] | None:
+        """Give a task other time limits in these workers, in seconds, until they end; ``None`` is no limit."""
+        arguments = {"task_name": task_name, "soft": soft, "hard": hard}
+        return self.broadcast("time_limit", arguments, destination, **options)
+
+    # Workers
+
+    def ping(self, destination: Sequence[str] | None = None, timeout: float = 1.0, **options: Any) -> list[ByNode]:
+        """Ask who is there: ``[{node name: {"ok": "pong"}}, …]``."""
+        return self.broadcast("ping", {}, destination, **{**options, "reply": True, "timeout": timeout}) or []
+
+    def shutdown(self, destination: Sequence[str] | None = None, **options: Any) -> list[ByNode] | None:
+        """Stop workers as SIGTERM does: running tasks are finished, the rest goes back.
+
+        They answer that they do, which Celery's do not.
+        """
+        return self.broadcast("shutdown", {}, destination, **options)
+
+    def pool_grow(self, n: int = 1, destination: Sequence[str] | None = None, **options: Any) -> list[ByNode] | None:
+        """Have ``n`` more processes in each worker."""
+        return self.broadcast("pool_grow", {"n": n}, destination, **options)
+
+    def pool_shrink(self, n: int = 1, destination: Sequence[str] | None = None, **options: Any) -> list[ByNode] | None:
+        """Have ``n`` processes less in each worker."""
+        return self.broadcast("pool_shrink", {"n": n}, destination, **options)
+
+    def pool_restart(
+        self,
+        modules: Sequence[str] | None = None,
+        reload: bool = False,
+        reloader: Any = None,
+        destination: Sequence[str] | None = None,
+        **options: Any,
+    ) -> list[ByNode] | None:
+        """Replace the processes of workers, each after its task. ``modules`` and ``reload`` are refused: new code needs
+        a new worker."""
+        if modules or reload or reloader:
+            raise NotImplementedError(
+                "pool_restart(modules=…, reload=…, reloader=…): processes are forked from one that has the code loaded "
+                "already. Start the worker anew, or use runworker --autoreload."
+            )
+        return self.broadcast("pool_restart", {}, destination, **options)
+
+    def autoscale(
+        self, max: int, min: int = 1, destination: Sequence[str] | None = None, **options: Any
+    ) -> list[ByNode] | None:
+        """Let workers have between ``min`` and ``max`` processes, as their work demands."""
+        return self.broadcast("autoscale", {"max": max, "min": min}, destination, **options)
+
+    def add_consumer(
+        self, queue: str, exchange: Any = None, destination: Sequence[str] | None = None, **options: Any
+    ) -> list[ByNode] | None:
+        """Have workers consume another queue. ``exchange`` is Celery's, and means nothing here."""
+        return self.broadcast("add_consumer", {"queue": queue}, destination, **options)
+
+    def cancel_consumer(self, queue: str, destination: Sequence[str] | None = None, **options: Any) -> Any:
+        """Have workers take nothing from a queue any more."""
+        return self.broadcast("cancel_consumer", {"queue": queue}, destination, **options)
+
+    def heartbeat(self, destination: Sequence[str] | None = None, **options: Any) -> list[ByNode] | None:
+        """Have workers renew their lease now."""
+        return self.broadcast("heartbeat", {}, destination, **options)
+
+    def enable_events(self, *args: Any, **options: Any) -> None:
+        """Refused: there are no event messages; what they tell stands in the tables."""
+        raise NotImplementedError(_NO_EVENTS.format("enable_events"))
+
+    def disable_events(self, *args: Any, **options: Any) -> None:
+        """Refused, as :meth:`enable_events`."""
+        raise NotImplementedError(_NO_EVENTS.format("disable_events"))
+
+
+_NO_EVENTS: Final = (
+    "{}(): there are no event messages to switch on or off. Every task and its state is a row (models Task, TaskResult "
+    "and Worker), and the task_… signals tell of each in the worker."
+)
+
+
+class Inspect:
+    """Asks workers about themselves. Celery's ``app.control.inspect()``.
+
+    Each method returns ``{node name: answer}``, or ``None`` if nobody answered; the answers have Celery's shapes.
+    Arguments are those of :meth:`Control.broadcast`.
+    """
+
+    def __init__(
+        self,
+        destination: Sequence[str] | None = None,
+        timeout: float = 1.0,
+        callback: Callable[[dict[str, Any]], object] | None = None,
+        *,
+        limit: int | None = None,
+        pattern: str | None = None,
+        matcher: str | None = None,
+        control: Control | None = None,
+    ) -> None:
+        self._control = control or Control()
+        self._options: dict[str, Any] = {
+            "destination": destination,
+            "timeout": timeout,
+            "callback": callback,
+            "limit": limit,
+            "pattern": pattern,
+            "matcher": matcher,
+        }
+
+    def ask(self, command: str, **arguments: Any) -> ByNode | None:
+        """Ask by the name of any command, such as one of your own."""
+        # Nobody is there any more for an answer that comes later.
+        replies = self._control.broadcast(command, arguments, reply=True, expires=0, **self._options)
+        return {name: answer for one in replies or () for name, answer in one.items()} or None
+
+    def active(self, safe: bool | None = None) -> ByNode | None:
+        """Tell what runs: a list of tasks for each worker. ``safe`` is Celery's, and means nothing here."""
+        return self.ask("active")
+
+    def scheduled(self, safe: bool | None = None) -> ByNode | None:
+        """Tell what waits for its ETA or its next attempt: lists of ``{"eta", "priority", "request"}``.
+
+        Such tasks belong to no worker here; each is told by the worker that runs longest among those that consume its
+        queue. At most the next thousand for each worker.
+        """
+        return self.ask("scheduled")
+
+    def reserved(self, safe: bool | None = None) -> ByNode | None:
+        """Tell what workers have taken and not begun: a list of tasks for each."""
+        return self.ask("reserved")
+
+    def registered(self, *taskinfoitems: str) -> ByNode | None:
+        """Tell the names of the tasks that workers know, with these attributes: ``"shop.mail [rate_limit=5/m]"``."""
+        return self.ask("registered", taskinfoitems=list(taskinfoitems))
+
+    def stats(self) -> ByNode | None:
+        """Tell numbers and facts of each worker."""
+        return self.ask("stats")
+
+    def ping(self, destination: Sequence[str] | None = None) -> ByNode | None:
+        """Ask who is there: ``{node name: {"ok": "pong"}}``."""
+        if destination is None:
+            return self.ask("ping")
+        return Inspect(**{**self._options, "destination": destination}, control=self._control).ask("ping")
+
+    def report(self) -> ByNode | None:
+        """Tell versions and settings as a text: ``{"ok": "…"}``."""
+        return self.ask("report")
+
+    def conf(self, with_defaults: bool = False) -> ByNode | None:
+        """Tell the settings in ``DJANGO_TASKS``, secrets hidden; ``with_defaults``: also those that nobody set."""
+        return self.ask("conf", with_defaults=with_defaults)
+
+    def query_task(self, *ids: str | Iterable[str]) -> ByNode | None:
+        """Tell what workers know of these tasks: ``{id: [state, task]}``, the state being ``active``, ``reserved`` or
+        ``scheduled``."""
+        given = [each for one in ids for each in ([one] if isinstance(one, str) else one)]
+        return self.ask("query_task", ids=[str(each) for each in given])
+
+    def active_queues(self) -> ByNode | None:
+        """Tell which queues workers consume. One that consumes all tells of those in which something waits."""
+        return self.ask("active_queues")
+
+    def revoked(self) -> ByNode | None:
+        """Tell the ids of revoked tasks: what is asked to stop, and the last thousand that ended so."""
+        return self.ask("revoked")
+
+    def clock(self) -> ByNode | None:
+        """Tell ``{"clock": n}``; here the number of the command itself, which grows as Celery's logical clock does."""
+        return self.ask("clock")
+
+    def hello(self, from_node: str, revoked: Any = None) -> ByNode | None:
+        """Greet as workers of Celery's greet each other: ``{"clock": n, "revoked": […]}``."""
+        return self.ask("hello", from_node=from_node)
+
+
+def nodes() -> list[str]:
+    """Return the node names of the workers that are online, by their leases; nobody is asked."""
+    with get_broker().line() as line:
+        return [node.name for node in line.nodes()]
+
+
+#: Celery's ``app.control``.
+control: Final = Control()
+inspect = control.inspect
+broadcast = control.broadcast
+revoke = control.revoke
+terminate = control.terminate
+revoke_by_stamped_headers = control.revoke_by_stamped_headers
+purge = control.purge
+rate_limit = control.rate_limit
+time_limit = control.time_limit
+ping = control.ping
+shutdown = control.shutdown
+pool_grow = control.pool_grow
+pool_shrink = control.pool_shrink
+pool_restart = control.pool_restart
+autoscale = control.autoscale
+add_consumer = control.add_consumer
+cancel_consumer = control.cancel_consumer
+heartbeat = control.heartbeat
+enable_events = control.enable_events
+disable_events = control.disable_events
+
+
+# Inside --------------------------------------------------------------------------------------------------------------
+
+
+def _collect(
+    line: Line,
+    command: int,
+    nodes: Sequence[Node],
+    timeout: float,
+    limit: int | None,
+    callback: Callable[[dict[str, Any]], object] | None,
+) -> list[ByNode]:
+    end = time.monotonic() + timeout
+    missing = {node.id for node in nodes}
+    known: set[int] = set()
+    found: list[ByNode] = []
+    while True:
+        left = end - time.monotonic()
+        for answer in line.replies(command, known):
+            known.add(answer.node)
+            found.append({answer.name: json.loads(answer.body)})
+            if callback is not None:
+                callback(found[-1])
+            if limit is not None and len(found) >= limit:
+                return found
+        if missing <= known or left <= 0:
+            return found
+        line.wait(left)
+
+
+def _chooser(destination: Any, pattern: str | None, matcher: str | None) -> Callable[[Node], bool]:
+    if destination is not None and not isinstance(destination, list | tuple | set | frozenset):
+        raise ValueError(f"destination must be a list of node names, not {destination!r}")
+    if matcher not in (None, "glob", "pcre"):
+        raise ValueError(f"matcher={matcher!r}: allowed are 'glob' and 'pcre'")
+    if pattern is None:
+        return lambda node: destination is None or node.name in destination
+    if matcher == "pcre":
+        try:
+            expression = re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"pattern={pattern!r} is no regular expression: {error}") from error
+        return lambda node: (destination is None or node.name in destination) and bool(expression.match(node.name))
+    return lambda node: (destination is None or node.name in destination) and fnmatchcase(node.name, pattern)
+
+
+def _as_json(command: Any, arguments: Mapping[str, Any]) -> str:
+    if not isinstance(command, str) or not 0 < len(command) <= 255:
+        raise ValueError(f"A command is a name of 1 to 255 characters, not {command!r}")
+    try:
+        return json.dumps(arguments, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"The arguments of {command!r} are no JSON: {error}") from error
+
+
+def _check_wait(timeout: Any, limit: Any, expires: Any) -> None:
+    for name, value in (("timeout", timeout), ("expires", 0 if expires is None else expires)):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+            raise ValueError(f"{name} must be a number of seconds from 0, not {value!r}")
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        raise ValueError(f"limit must be a whole number from 1, or None, not {limit!r}")

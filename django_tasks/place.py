@@ -1,0 +1,199 @@
+"""A task's place in a workflow, as its options tell: what it takes in, what its errbacks are, what follows it."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from .backends import get_results
+from .backends.message import Replacement
+from .backends.relations import Input, Row
+from .backends.results import Record
+from .conf import settings
+from .exceptions import Ignore, UnknownResult
+from .request import Context
+from .serialization import exception_from_data, loads
+from .states import SUCCESS
+
+
+class Replaced(Ignore):
+    """Raised in a task by ``self.replace()``: others take its place."""
+
+    def __init__(self, replacement: Replacement) -> None:
+        super().__init__("Replaced by new task")
+        self.replacement = replacement
+
+
+def received(place: Mapping[str, Any], task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Sequence[Any]:
+    """Return the positional arguments of a task with what it takes in before its own.
+
+    Raises :class:`~django_tasks.exceptions.UnknownResult` when the ledger does not have that any more.
+    """
+    if "failed" in place:
+        if place.get("immutable"):
+            return args
+        return [*of_failure(task, args, kwargs, place["failed"]), *args]
+    return [take(place["in"]), *args] if place.get("takes") else args
+
+
+# What others returned
+
+
+def take(value: Any) -> Any:
+    """Return what a value stands for: what the task of this id returned, or a list of such."""
+    inputs: dict[str, Input] = {}
+    missing = set(flat(value))
+    while missing:
+        found = get_results().inputs(sorted(missing))
+        lost = missing - found.keys()
+        lost |= {key for key, one in found.items() if one.state != SUCCESS}
+        if lost:
+            raise UnknownResult(f"This takes in what {min(lost)} returned, which is not in the ledger any more")
+        inputs |= found
+        through = {key for one in found.values() if one.stands_for is not None for key in flat(one.stands_for)}
+        missing = through - inputs.keys()
+    return _loaded(value, inputs)
+
+
+def flat(value: Any) -> Iterator[str]:
+    """Yield the ids in a value."""
+    if isinstance(value, str):
+        yield value
+    else:
+        for one in value:
+            yield from flat(one)
+
+
+def _loaded(value: Any, inputs: Mapping[str, Input]) -> Any:
+    if not isinstance(value, str):
+        return [_loaded(one, inputs) for one in value]
+    one = inputs[value]
+    if one.stands_for is not None:
+        return _loaded(one.stands_for, inputs)
+    return None if one.result is None else loads(one.result, one.encoding, settings.ACCEPT_CONTENT)
+
+
+# Errbacks
+
+
+def of_failure(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any], failed: str) -> list[Any]:
+    """Return what an errback is told: ``(request, exc, traceback)`` if it takes so much, else the id alone."""
+    if not takes_request(task, args, kwargs):
+        return [failed]
+    record = get_results().read_ended(failed)
+    if record is None:
+        raise UnknownResult(f"This is told why {failed} failed, which is not in the ledger any more")
+    data = loads(record.result or "null", record.result_encoding, settings.ACCEPT_CONTENT)
+    error = exception_from_data(data) if isinstance(data, dict) else UnknownResult(f"{failed} kept no exception")
+    return [request_of_record(record), error, record.traceback]
+
+
+def takes_request(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Does an errback take more than an id, beside the arguments that it was linked with?
+
+    As in Celery, one that is bound takes the id.
+    """
+    function = getattr(task, "__wrapped__", None)
+    if function is None or getattr(task, "_bound", False):
+        return False
+    spec = inspect.getfullargspec(inspect.unwrap(function))
+    left = [name for name in spec.args[: len(spec.args)] if name not in kwargs]
+    return bool(spec.varargs) or len(left) - len(args) > 1
+
+
+def request_of_record(record: Record) -> Context:
+    """Return the request of a task that is done."""
+    args, kwargs = loads(record.body, record.encoding, settings.ACCEPT_CONTENT)
+    options = json.loads(record.options) if record.options else {}
+    return Context(
+        id=record.task_id,
+        task=record.name,
+        args=args,
+        kwargs=kwargs,
+        retries=record.retries,
+        attempt=record.attempt,
+        called_directly=False,
+        hostname=record.worker,
+        root_id=record.root_id or record.task_id,
+        parent_id=record.parent_id,
+        correlation_id=record.task_id,
+        headers=options.get("headers"),
+        delivery_info={"exchange": "", "routing_key": record.queue, "queue": record.queue},
+        **fields(options, record.task_id),
+    )
+
+
+# The request
+
+
+def fields(options: Mapping[str, Any], task_id: str) -> dict[str, Any]:
+    """Return what a request tells of a place and of stamps."""
+    told: dict[str, Any] = {}
+    if "group" in options:
+        told["group"], told["group_index"] = options["group"]
+    if "stamps" in options:
+        told["stamps"], told["stamped_headers"] = options["stamps"], list(options["stamps"])
+    if "replaced_task_nesting" in options:
+        told["replaced_task_nesting"] = options["replaced_task_nesting"]
+    place = options.get("node")
+    if place:
+        told["chord"] = place.get("chord")
+        if place.get("errbacks"):
+            told["errbacks"] = [as_signature(one) for one in place["errbacks"]]
+        if place.get("out"):
+            told["_feeds"] = True
+            links = place.get("links", ())
+            told["callbacks"] = Following(task_id, links, chain=False) if links else None
+            told["chain"] = Following(task_id, links, chain=True)
+    return told
+
+
+def as_signature(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a stored call as the dict of a signature."""
+    args, kwargs = loads(record["body"], record.get("encoding", ""), settings.ACCEPT_CONTENT)
+    options = {key: record[key] for key in ("queue", "priority", "task_id") if record.get(key)}
+    kind = {"subtask_type": None, "immutable": bool(record.get("immutable"))}
+    return {"task": record["name"], "args": args, "kwargs": kwargs, "options": options, **kind}
+
+
+class Following(Sequence[dict[str, Any]]):
+    """What follows a running task in its workflow, as dicts of signatures; looked up when first asked for.
+
+    Of a chain, the next one is the last, as in Celery.
+    """
+
+    def __init__(self, task_id: str, links: Iterable[str], *, chain: bool) -> None:
+        self._task_id = task_id
+        self._links = frozenset(links)
+        self._chain = chain
+        self._found: list[dict[str, Any]] | None = None
+
+    def _rows(self) -> list[dict[str, Any]]:
+        if self._found is None:
+            if self._chain:
+                rows, seen = [], {self._task_id}
+                at = self._task_id
+                while (step := self._next(at)) is not None and step.key not in seen:
+                    rows.append(step)
+                    seen.add(step.key)
+                    at = step.key
+                rows.reverse()
+            else:
+                rows = [one for one in get_results().following(self._task_id) if one.key in self._links]
+            self._found = [as_signature(one.record) for one in rows]
+        return self._found
+
+    def _next(self, key: str) -> Row | None:
+        after = [one for one in get_results().following(key) if one.key not in self._links]
+        return after[0] if len(after) == 1 else None
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._rows()[index]
+
+    def __len__(self) -> int:
+        return len(self._rows())
+
+    def __repr__(self) -> str:
+        return repr(self._rows())

@@ -1,0 +1,46 @@
+"""``runworker --beat``: a beat in a thread of the worker, for development and for sites with one process."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+from django.db import connections
+
+from ..beat import Service
+
+#: Seconds that the worker waits for the beat's last turn.
+PATIENCE = 10.0
+
+
+class EmbeddedService(Service):
+    """A beat that works only while the worker does not fork, and leaves no connection open that a fork would share."""
+
+    def __init__(self, name: str, gate: threading.Lock) -> None:
+        super().__init__(name=name)
+        self._gate = gate
+
+    def turn(self) -> float:
+        with self._gate:
+            try:
+                return super().turn()
+            finally:
+                connections.close_all()
+
+    def close(self) -> None:
+        with self._gate:
+            super().close()
+
+
+@contextlib.contextmanager
+def embedded_beat(name: str, gate: threading.Lock) -> Iterator[None]:
+    """Let a beat run beside what is done within. ``gate`` is held by whoever forks."""
+    service = EmbeddedService(name, gate)
+    thread = threading.Thread(target=service.start, args=(True,), name="beat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        service.stop()
+        thread.join(PATIENCE)

@@ -1,0 +1,84 @@
+"""Limits in the admin: changed, paused and resumed by those who may."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.test import Client
+from django.urls import reverse
+
+from django_tasks import limits
+from django_tasks.models import Limit, TaskTag
+from tests.admin.conftest import Browser
+from tests.admin.pages import ids_in, list_url, page_url, read
+from tests.databases import TestDatabase
+from tests.integration import limited_jobs
+from tests.rows import finished, saved, waiting
+
+
+def values(**changes: str) -> dict[str, str]:
+    """Return what the form sends."""
+    return {"kind": "queue", "name": "mail", "rate": "", "concurrency": "", **changes}
+
+
+def test_a_limit_is_added_changed_and_deleted(database: TestDatabase, root: Client) -> None:
+    add = reverse("admin:django_tasks_limit_add")
+    assert root.post(add, values(rate="5/m", concurrency="3")).status_code == 302
+    limit = Limit.objects.get()
+    assert (limit.rate, limit.concurrency, limit.overridden) == ("5/m", 3, True)
+    change = reverse("admin:django_tasks_limit_change", args=(limit.pk,))
+    assert root.post(change, values(concurrency="4", per_key="on")).status_code == 302
+    limit = Limit.objects.get()
+    assert (limit.name, limit.rate, limit.concurrency, limit.per_key) == ("mail", "", 4, True)
+    assert root.post(reverse("admin:django_tasks_limit_delete", args=(limit.pk,)), {"post": "yes"}).status_code == 302
+    assert not Limit.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"rate": "often"}, "rate_limit is &#x27;often&#x27;"), ({"concurrency": "0"}, "concurrency is 0; allowed")],
+)
+def test_a_limit_that_nothing_could_keep_is_refused(
+    database: TestDatabase, root: Client, changes: dict[str, str], said: str
+) -> None:
+    response = root.post(reverse("admin:django_tasks_limit_add"), values(**changes))
+    assert said in response.content.decode()
+    assert not Limit.objects.exists()
+
+
+def test_what_the_code_declares_is_overridden_but_not_deleted(database: TestDatabase, root: Client) -> None:
+    limits.declare([limited_jobs.two_at_a_time])
+    limit = Limit.objects.get()
+    url = page_url("limit", limit.pk)
+    assert root.post(url, {"rate": "", "concurrency": "9"}).status_code == 302
+    limits.declare([limited_jobs.two_at_a_time])
+    limit = Limit.objects.get()
+    assert (limit.concurrency, limit.overridden) == (9, True)
+    assert root.post(reverse("admin:django_tasks_limit_delete", args=(limit.pk,)), {"post": "yes"}).status_code == 403
+
+
+def test_those_who_may_pause_and_resume(database: TestDatabase, browser: Browser) -> None:
+    limits.change(Limit.QUEUE, "mail", concurrency=1)
+    limit = Limit.objects.get()
+    chosen = {"action": "pause_selected", "_selected_action": [str(limit.pk)]}
+    browser("view_limit", "change_limit").post(list_url("limit"), chosen, follow=True)
+    assert Limit.objects.get().paused_at is None
+    person = browser("view_limit", "pause_limit")
+    page = person.post(list_url("limit"), chosen, follow=True).content.decode()
+    assert "1 paused." in page
+    limit = Limit.objects.get()
+    assert limit.paused_at is not None
+    assert limit.paused_by == "view_limit-pause_limit"
+    chosen["action"] = "resume_selected"
+    assert "1 resumed." in person.post(list_url("limit"), chosen, follow=True).content.decode()
+    assert Limit.objects.get().paused_at is None
+    assert [entry.change_message for entry in LogEntry.objects.order_by("pk")] == ["Paused.", "Resumed."]
+
+
+def test_a_search_for_a_tag_finds_what_waits_and_what_is_done(database: TestDatabase, root: Client) -> None:
+    waits = limited_jobs.two_at_a_time.apply_async((0.0,), tags=["vip"])
+    saved([waiting()])
+    [done, _] = saved([finished(), finished()])
+    TaskTag.objects.create(tag="vip", task_id=done.pk)
+    found = {model: ids_in(read(root, f"{list_url(model)}?q=tag:vip")) for model in ("task", "taskresult")}
+    assert found == {"task": [waits.id], "taskresult": [str(done.pk)]}

@@ -1,0 +1,308 @@
+"""Periodic tasks in the admin: one page to make, check, preview and run them."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.test import Client
+from django.urls import reverse
+
+from django_tasks.beat.engine import run_now
+from django_tasks.dashboard import database_now
+from django_tasks.models import Beat, CrontabSchedule, PeriodicRun, PeriodicTask, Task
+from django_tasks.schedules import cron, crontab, schedule
+from tests.admin.conftest import Browser
+from tests.admin.pages import Tags, list_url, page_url, read, text_of
+from tests.databases import TestDatabase
+from tests.inprocess import Worker
+
+pytestmark = pytest.mark.databases("sqlite")
+
+ADD = "/admin/django_tasks/periodictask/add/"
+FORM = {
+    "name": "Sweep", "task": "tests.app.tasks.add", "enabled": "on", "args": "[1]", "kwargs": '{"y": 2}',
+    "kind": "interval", "every": "10", "period": "minutes", "minute": "*", "hour": "*", "day_of_month": "*",
+    "month_of_year": "*", "day_of_week": "*", "zone": "Europe/Berlin", "missed": "once", "missed_limit": "10",
+    "overlap": "skip", "jitter": "0", "headers": "{}", "_save": "Save",
+}  # fmt: skip
+
+
+def row(given: Any = 60, **columns: Any) -> PeriodicTask:
+    found = PeriodicTask(**{"name": "Sweep", "task": "tests.app.tasks.add", "args": "[1]", **columns})
+    found.set_schedule(given)
+    found.save()
+    return found
+
+
+def form_of(found: PeriodicTask, client: Client) -> dict[str, Any]:
+    """Return what the page's form would send as it stands."""
+    fields = client.get(page_url("periodictask", found.pk)).context["adminform"].form
+    values: dict[str, Any] = {}
+    for bound in fields:
+        value = bound.value()
+        widgets = bound.subwidgets if bound.name in ("clocked_time", "start_time", "end_time", "expires") else []
+        if widgets:
+            continue
+        if value is not None and value is not False:
+            values[bound.html_name] = "on" if value is True else value
+    return {**values, "_save": "Save"}
+
+
+def errors(response: Any) -> dict[str, str]:
+    """Return what is wrong with which field."""
+    assert response.status_code == 200
+    return {name: " ".join(texts) for name, texts in response.context["adminform"].form.errors.items()}
+
+
+@pytest.mark.parametrize(
+    ("fields", "wanted"),
+    [
+        ({}, schedule(600)),
+        ({"relative": "on"}, schedule(600, relative=True)),
+        ({"kind": "crontab", "minute": "30", "hour": "2"}, crontab(30, 2, tz="Europe/Berlin")),
+        ({"kind": "cron", "line": "0 0 L * *"}, cron("0 0 L * *", tz="Europe/Berlin")),
+        ({"kind": "clocked", "clocked_time_0": "2040-01-01", "clocked_time_1": "12:00:00"}, None),
+        ({"kind": "solar", "event": "sunset", "latitude": "52.52", "longitude": "13.405"}, None),
+    ],
+)
+def test_a_row_is_made_on_one_page_with_each_kind_of_schedule(
+    root: Client, fields: dict[str, str], wanted: Any
+) -> None:
+    response = root.post(ADD, {**FORM, **fields})
+    assert response.status_code == 302, errors(response)
+    found = PeriodicTask.objects.get()
+    assert (found.name, found.arguments(), found.overlap, found.origin) == ("Sweep", ([1], {"y": 2}), "skip", "admin")
+    assert found.next_run_at is not None
+    if wanted is not None:
+        moment = database_now()
+        assert found.schedule.next_after(moment) == wanted.next_after(moment)
+
+
+def test_a_row_is_changed_on_the_same_page(root: Client) -> None:
+    found = row(crontab(0, 3, tz="Asia/Tokyo"), queue="slow", start_time=database_now())
+    form = form_of(found, root)
+    assert (form["kind"], form["hour"], form["zone"], form["queue"]) == ("crontab", "3", "Asia/Tokyo", "slow")
+    response = root.post(page_url("periodictask", found.pk), {**form, "hour": "4"})
+    assert response.status_code == 302, errors(response)
+    found.refresh_from_db()
+    assert str(found.schedule) == "0 4 * * * (Asia/Tokyo)"
+    assert CrontabSchedule.objects.count() == 2  # others may share the first one
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "words"),
+    [
+        ({"kind": "crontab", "day_of_month": "31", "month_of_year": "2"}, "day_of_month", "there is no such day"),
+        ({"kind": "crontab", "minute": "*/0"}, "minute", "*/0"),
+        ({"kind": "cron", "line": "every day"}, "line", "fields in it: 2"),
+        ({"kind": "crontab", "zone": "Mars/Olympus"}, "zone", "Mars/Olympus"),
+        ({"every": "-5"}, "every", "every is -5; allowed: a whole number from 1"),
+        ({"every": ""}, "every", "required"),
+        ({"task": "tests.app.tasks.nop"}, "task", "tests.app.tasks.nop is no task that this site knows."),
+        ({"args": "[1,\n 2"}, "args", "args is no JSON, line 2, column 3"),
+        ({"args": '{"x": 1}'}, "args", "allowed: a JSON list"),
+        ({"args": "[1, 2, 3]", "kwargs": "{}"}, "args", "too many positional arguments"),
+        ({"kwargs": '{"z": 1}'}, "kwargs", "unexpected keyword argument 'z'"),
+        ({"headers": "[]"}, "headers", "allowed: a JSON object"),
+        ({"queue": "no such"}, "queue", "no such"),
+        ({"time_limit": "1", "soft_time_limit": "2"}, "soft_time_limit", "at most time_limit"),
+        ({"kind": "clocked"}, "clocked_time", "required"),
+        ({"priority": "1000"}, "priority", "100"),
+        ({"expire_seconds": "5", "expires_0": "2040-01-01", "expires_1": "12:00"}, "__all__", "Only one can be set"),
+    ],
+)
+def test_what_cannot_be_kept_is_told_in_one_sentence_and_stores_nothing(
+    root: Client, fields: dict[str, str], field: str, words: str
+) -> None:
+    found = errors(root.post(ADD, {**FORM, **fields}))
+    assert set(found) == {field}
+    assert words in found[field]
+    assert not PeriodicTask.objects.exists()
+
+
+def test_a_preview_tells_what_would_run_and_stores_nothing(root: Client) -> None:
+    form = {**FORM, "kind": "crontab", "minute": "30", "hour": "2", "_preview": "1"}
+    del form["_save"]
+    response = root.post(ADD, form)
+    assert response.status_code == 200
+    assert not PeriodicTask.objects.exists()
+    preview = response.context["preview"]
+    assert preview.words == "At 02:30 (Europe/Berlin)"
+    assert len(preview.runs) == 10
+    assert all(there.endswith(("02:30:00", "03:00:00")) for there, _, _ in preview.runs)
+    assert preview.signature == "tests.app.tasks.add(x: int, y: int = 0) -> int"
+    text = text_of(response.content.decode())
+    assert "02:30 does not exist in Europe/Berlin, where clocks change: it runs at 03:00." in text
+    assert "02:30 occurs twice in Europe/Berlin, where clocks change: it runs once, the first time." in text
+    assert 'value="Sweep"' in response.content.decode()  # what was typed stays
+
+
+def test_a_preview_of_what_is_wrong_tells_what_is_wrong(root: Client) -> None:
+    assert "line" in errors(root.post(ADD, {**FORM, "kind": "cron", "line": "x", "_preview": "1"}))
+
+
+def test_a_schedule_that_is_over_is_a_warning(root: Client) -> None:
+    form = {**FORM, "end_time_0": "2020-01-01", "end_time_1": "00:00", "_preview": "1"}
+    assert "It never runs again as it stands." in root.post(ADD, form).context["preview"].warnings
+
+
+def test_the_page_of_a_row_shows_its_next_runs_and_what_became_of_the_last(root: Client) -> None:
+    found = row(crontab("*/5", tz="UTC"), task="tests.app.tasks.fail", args="[]")
+    run_now(found)
+    Worker().drain()
+    PeriodicRun.objects.create(
+        periodic_task=found, scheduled_for=database_now(), created_at=database_now(), skipped="overlap"
+    )
+    page = read(root, page_url("periodictask", found.pk))
+    text = text_of(page)
+    assert "Every 5 minutes (UTC)" in text
+    assert "FAILURE" in text
+    assert "(by hand)" in text
+    assert "skipped: an earlier run was not done" in text
+    result = PeriodicRun.objects.exclude(task_id=None).get().task_id
+    assert page_url("taskresult", result) in page
+
+
+def test_a_row_that_cannot_be_sent_says_so_in_list_and_page(root: Client) -> None:
+    found = row()
+    PeriodicTask.objects.update(last_error="ValueError: args is no JSON", next_run_at=None)
+    assert "ValueError: args is no JSON" in read(root, list_url("periodictask"))
+    assert "args is no JSON" in text_of(read(root, page_url("periodictask", found.pk)))
+
+
+def test_the_list_tells_schedule_times_and_outcomes_at_a_fixed_cost(
+    root: Client, django_assert_num_queries: Any
+) -> None:
+    for number in range(3):
+        run_now(row(crontab(30, 2, tz="Europe/Berlin"), name=f"Row {number}"))
+    Worker().drain()
+    row(60, name="Lost", task="shop.gone")
+    read(root, list_url("periodictask"))
+    with django_assert_num_queries(11):
+        text = text_of(read(root, list_url("periodictask")))
+    for number in range(3, 30):
+        run_now(row(crontab(30, 2, tz="Europe/Berlin"), name=f"Row {number}"))
+    with django_assert_num_queries(11):
+        read(root, list_url("periodictask"))
+    assert "At 02:30 (Europe/Berlin)" in text
+    assert "✔" in text
+    assert "unknown to this site" in text
+
+
+def test_the_list_tells_whether_a_beat_runs(root: Client) -> None:
+    row()
+    assert "No beat is online: 1 periodic task will not run." in text_of(read(root, list_url("periodictask")))
+    now = database_now()
+    about = {"name": "beat@h", "hostname": "h", "pid": 1, "version": "1", "started_at": now}
+    Beat.objects.create(**about, seen_at=now - timedelta(seconds=3))
+    text = text_of(read(root, list_url("periodictask")))
+    assert "No beat is online" not in text
+    assert "beat@h" in text
+    PeriodicTask.objects.update(next_run_at=now - timedelta(hours=1))
+    assert "1 periodic task is overdue." in text_of(read(root, list_url("periodictask")))
+
+
+def test_drift_from_the_code_is_shown(root: Client) -> None:
+    from tests.beat.test_sync import declared, sync
+
+    with declared(Sweep={"schedule": 60, "options": {"queue": "fast"}}):
+        sync()
+        PeriodicTask.objects.update(queue="slow")
+    assert "code, changed" in text_of(read(root, list_url("periodictask")))
+    text = text_of(read(root, page_url("periodictask", PeriodicTask.objects.get().pk)))
+    assert re.search(r"queue\s+fast\s+slow", text)
+    with declared():
+        sync()
+    assert "gone from the code" in text_of(read(root, list_url("periodictask")))
+
+
+# Actions
+
+
+def act(client: Client, action: str, *rows: PeriodicTask) -> None:
+    client.post(list_url("periodictask"), {"action": action, "_selected_action": [one.pk for one in rows]})
+
+
+def test_actions_do_what_they_say_and_are_written_down(root: Client) -> None:
+    found = row()
+    act(root, "disable_selected", found)
+    found.refresh_from_db()
+    assert (found.enabled, found.next_run_at) == (False, None)
+    act(root, "enable_selected", found)
+    found.refresh_from_db()
+    assert found.enabled
+    planned = found.next_run_at
+    assert planned is not None
+    act(root, "run_selected", found)
+    assert Task.objects.get().name == "tests.app.tasks.add"
+    found.refresh_from_db()
+    assert found.next_run_at == planned
+    act(root, "duplicate_selected", found)
+    copy = PeriodicTask.objects.get(name="Sweep (2)")
+    assert (copy.enabled, copy.args, copy.interval, copy.total_run_count) == (False, "[1]", found.interval, 0)
+    assert [entry.get_change_message() for entry in LogEntry.objects.order_by("pk")][:2] == ["Disabled", "Enabled"]
+
+
+def test_save_and_run_now_does_both(root: Client) -> None:
+    form = {key: value for key, value in FORM.items() if key != "_save"}
+    assert root.post(ADD, {**form, "_run": "1"}).status_code == 302
+    assert PeriodicTask.objects.count() == Task.objects.count() == 1
+
+
+def test_a_row_that_cannot_be_run_says_why(root: Client) -> None:
+    found = row()
+    PeriodicTask.objects.update(args="[1, 2, 3]")
+    response = root.post(
+        list_url("periodictask"), {"action": "run_selected", "_selected_action": [found.pk]}, follow=True
+    )
+    assert "Sweep cannot be sent" in text_of(response.content.decode())
+    assert not Task.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("permissions", "may"),
+    [
+        (("view_periodictask",), set()),
+        (("view_periodictask", "run_periodictask"), {"run"}),
+        (("view_periodictask", "change_periodictask"), {"change"}),
+        (("view_periodictask", "add_periodictask"), {"add"}),
+        (("view_task",), None),
+    ],
+)
+def test_each_action_has_its_permission(
+    database: TestDatabase, browser: Browser, permissions: tuple[str, ...], may: set[str] | None
+) -> None:
+    client, found = browser(*permissions), row()
+    if may is None:
+        assert client.get(list_url("periodictask")).status_code == 403
+        return
+    before = list(PeriodicTask.objects.values())
+    act(client, "run_selected", found)
+    assert Task.objects.exists() is ("run" in may)
+    act(client, "disable_selected", found)
+    act(client, "duplicate_selected", found)
+    changed = PeriodicTask.objects.filter(pk=found.pk).values().get() != before[0]
+    assert (changed, PeriodicTask.objects.count() == 2) == ("change" in may, "add" in may)
+    response = client.post(page_url("periodictask", found.pk), {**FORM, "name": "Other", "_run": "1"})
+    assert (response.status_code == 302) is ("change" in may)
+    assert Task.objects.exists() is ("run" in may)
+    text = text_of(read(client, page_url("periodictask", found.pk)))
+    assert ("[1]" in text) is ("change" in may)  # arguments are for those who may see payloads, or change them
+
+
+def test_the_pages_need_no_script_and_no_style_of_their_own(root: Client) -> None:
+    found = row(crontab(30, 2))
+    for url in (list_url("periodictask"), page_url("periodictask", found.pk), ADD):
+        page = Tags(read(root, url))
+        for tag, attributes in page.seen:
+            assert "style" not in attributes, (url, tag)
+            assert not [name for name in attributes if name.startswith("on")], (url, tag)
+            assert tag != "script" or attributes.get("src") or attributes.get("type") == "application/json", url
+
+
+def test_a_second_site_has_the_pages_too(root: Client) -> None:
+    assert reverse("admin:django_tasks_periodictask_add") == ADD

@@ -1,0 +1,137 @@
+"""What can be said of remote control without any worker: arguments, refusals, declarations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from django_tasks import control
+from django_tasks.backends import get_broker
+from django_tasks.control import Control, control_command, inspect, inspect_command
+from django_tasks.models import Command
+from tests.backends.calls import a_worker
+from tests.databases import TestDatabase
+
+SQLITE = pytest.mark.databases("sqlite")
+
+
+@pytest.fixture
+def declared() -> Iterator[dict[str, control.CommandInfo]]:
+    """Give the registry with a worker's own commands; it is as it was after the test."""
+    import django_tasks.worker.commands  # noqa: F401
+
+    before = dict(control.commands)
+    yield control.commands
+    control.commands.clear()
+    control.commands.update(before)
+
+
+def test_the_module_reads_as_celerys_app_control() -> None:
+    methods = {name for name in vars(Control) if not name.startswith("_")}
+    assert methods == {
+        "inspect", "broadcast", "revoke", "terminate", "revoke_by_stamped_headers", "purge", "rate_limit", "time_limit",
+        "ping", "shutdown", "pool_grow", "pool_shrink", "pool_restart", "autoscale", "add_consumer", "cancel_consumer",
+        "heartbeat", "enable_events", "disable_events",
+    }  # fmt: skip
+    for name in methods:
+        assert getattr(control, name) == getattr(control.control, name)
+    assert inspect == control.control.inspect
+
+
+@SQLITE
+def test_nobody_answers_where_nobody_is(database: TestDatabase) -> None:
+    assert control.ping(timeout=60) == []
+    assert control.inspect(timeout=60).ping() is None
+    assert control.inspect(timeout=60).active() is None
+    assert control.broadcast("ping", reply=True, timeout=60) == []
+    assert control.shutdown() is None
+    assert control.nodes() == []
+    assert not Command.objects.exists()
+
+
+@SQLITE
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"destination": "w1@h"}, "destination must be a list of node names, not 'w1@h'"),
+        ({"timeout": -1}, "timeout must be a number of seconds from 0, not -1"),
+        ({"timeout": None}, "timeout must be a number of seconds"),
+        ({"limit": 0}, "limit must be a whole number from 1, or None, not 0"),
+        ({"matcher": "sql", "pattern": "a"}, "matcher='sql': allowed are 'glob' and 'pcre'"),
+        ({"matcher": "pcre", "pattern": "("}, "is no regular expression"),
+        ({"expires": "soon"}, "expires must be a number of seconds"),
+    ],
+)
+def test_a_wrong_option_is_named(database: TestDatabase, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message.replace("(", r"\(")):
+        control.broadcast("ping", reply=True, **options)
+
+
+@SQLITE
+def test_what_is_no_json_is_not_sent(database: TestDatabase) -> None:
+    with pytest.raises(TypeError, match="The arguments of 'x' are no JSON"):
+        control.broadcast("x", {"when": object()})
+    with pytest.raises(ValueError, match="A command is a name of 1 to 255 characters, not ''"):
+        control.broadcast("")
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: control.enable_events(), "no event messages"),
+        (lambda: control.disable_events(destination=["w"]), "no event messages"),
+        (lambda: control.revoke_by_stamped_headers({"a": "b"}), "stamps of workflows"),
+        (lambda: control.pool_restart(reload=True), "runworker --autoreload"),
+        (lambda: control.pool_restart(["shop.tasks"]), "runworker --autoreload"),
+    ],
+)
+def test_what_can_mean_nothing_here_is_refused(call: Any, words: str) -> None:
+    with pytest.raises(NotImplementedError, match=words):
+        call()
+
+
+@SQLITE
+def test_a_command_waits_for_a_worker_that_is_slow(database: TestDatabase) -> None:
+    """It is stored for CONTROL_QUEUE_TTL; a question lives hardly longer than who asks."""
+    holder = a_worker(get_broker(), name="w1@h")
+    control.shutdown(["w1@h"])
+    assert control.inspect(["w1@h"], timeout=0).ping() is None
+    order, question = get_broker().commands(holder.worker)
+    assert (order.name, question.name) == ("shutdown", "ping")
+    assert 290 < order.expires_in < 301
+    assert 0 < question.expires_in < 6
+    control.pool_grow(2, pattern="w1*", expires=10)
+    grown = get_broker().commands(holder.worker)[-1]
+    assert (grown.arguments, 0 < grown.expires_in < 11) == ({"n": 2}, True)
+
+
+def test_commands_are_declared_with_and_without_arguments(declared: dict[str, control.CommandInfo]) -> None:
+    @control_command(args=[("n", int)], signature="[N=1]")
+    def grow_beard(state: Any, n: int = 1) -> None:
+        """Let it grow.
+
+        Slowly.
+        """
+
+    @inspect_command
+    def look(state: Any) -> None: ...
+
+    @inspect_command(name="gaze", variadic="ids", help="Look long.")
+    def look_long(state: Any, ids: list[str]) -> None: ...
+
+    grown = declared["grow_beard"]
+    assert (grown.kind, grown.args, grown.signature, grown.help) == ("control", (("n", int),), "[N=1]", "Let it grow.")
+    assert (declared["look"].kind, declared["look"].builtin) == ("inspect", False)
+    assert (declared["gaze"].variadic, declared["gaze"].help) == ("ids", "Look long.")
+    assert grown.function is grow_beard
+
+
+def test_a_name_belongs_to_one_command(declared: dict[str, control.CommandInfo]) -> None:
+    from django_tasks.worker import commands
+
+    with pytest.raises(ValueError, match=f"The command 'ping' is taken: {commands.__name__}.ping has it"):
+
+        @inspect_command(name="ping")
+        def mine(state: Any) -> None: ...

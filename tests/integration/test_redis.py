@@ -1,0 +1,315 @@
+"""What becomes of tasks that Redis carries when processes, connections and Redis itself fail."""
+
+from __future__ import annotations
+
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import transaction
+
+from django_tasks import states
+from django_tasks.exceptions import OperationalError
+from django_tasks.models import Task, TaskResult
+from tests.conftest import do_without
+from tests.databases import TestDatabase
+from tests.eventually import eventually
+from tests.integration.jobs import echo, repeat, wait_at_gate, work
+from tests.integration.load import Load
+from tests.integration.proxy import Proxy
+from tests.integration.redis_site import RedisSite
+from tests.integration.site import ROOT, SHORT_LEASE, Worker
+from tests.integration.test_crashes import kill_a_child, kill_all_children
+from tests.servers import ServerMissing
+
+#: A task that faults hit again and again is no poison here.
+MANY_LOSSES = {**SHORT_LEASE, "TASK_MAX_WORKER_LOSSES": 50}
+#: Seconds that a machine with other things to do may add.
+SLACK = 1.5
+#: Seconds within which tasks run again once Redis is back.
+BACK_AT_WORK = 10.0
+#: Keeps what it has answered, whatever happens to the process.
+DURABLY = {"appendonly": "yes", "appendfsync": "no"}
+
+durabilities = pytest.mark.parametrize("durable", [True, False], ids=["durable", "without rows"])
+
+
+@pytest.fixture
+def site(database: TestDatabase, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[RedisSite]:
+    """Give a site without workers, and a Redis of its own; ``@pytest.mark.redis(option="value")`` sets it up."""
+    marker = request.node.get_closest_marker("redis")
+    try:
+        site = RedisSite(database, tmp_path, **(marker.kwargs if marker else {}))
+    except ServerMissing as missing:
+        do_without("redis", missing)
+    yield site
+    site.close()
+
+
+@pytest.mark.databases("sqlite", "postgresql")
+def test_what_is_sent_is_run_and_leaves_nothing_behind(site: RedisSite) -> None:
+    """R9, too: never before its time."""
+    worker = site.start()
+    sent = [work.delay(), *work.enqueue_many([()] * 50), work.apply_async(durable=False)]
+    began = time.monotonic()
+    later = [work.apply_async(countdown=0.6, durable=durable) for durable in (True, False)]
+    assert echo.apply_async(("x",), durable=False).get(timeout=30) == "x"
+    for result in [*sent, *later]:
+        assert result.get(timeout=30) == 1
+    for result in later:
+        assert 0.6 <= site.wait_for_start(result).at - began <= 0.6 + SLACK
+    assert Task.objects.count() == 0
+    assert worker.stop() == 0
+    assert site.parts() <= {"queues", "mark", "sweeper", "new", "k"}
+
+
+@durabilities
+@pytest.mark.timeout(240)
+@pytest.mark.databases("sqlite", "postgresql")
+def test_a_process_killed_at_any_instant_loses_no_task(site: RedisSite, durable: bool) -> None:
+    """R1, R2: kill -9 of children, supervisors and whole workers under load; reruns stay within 4 per fault."""
+    site.configure(TASK_DURABLE=durable)
+    workers = [site.start(**MANY_LOSSES) for _ in range(2)]
+    sent = []
+    faults: list[tuple[Callable[[Worker], None], bool]] = [  # what is done to a worker, and does it end the worker?
+        (kill_a_child, False),
+        (Worker.kill, True),
+        (kill_all_children, False),
+        (kill_a_child, False),
+        (Worker.kill_tree, True),
+        (kill_all_children, False),
+        (Worker.kill_tree, True),
+    ]
+    for number, (fault, ends) in enumerate(faults):
+        at = number % 2
+        begun = len(site.journal("start"))
+        sent += work.enqueue_many([(0.03,)] * 30)
+        site.wait_for_entries(begun + 10, "start")
+        fault(workers[at])
+        if ends:
+            workers[at] = site.start(**MANY_LOSSES)
+    account = site.account_without_rows(sent)
+    assert set(account.fates.values()) == {states.SUCCESS}
+    assert account.reruns <= 4 * len(faults)
+    assert account.duplicates <= 4 * len(faults)
+    assert Task.objects.count() == 0
+
+
+@durabilities
+@pytest.mark.databases("sqlite")
+def test_nothing_runs_twice_while_workers_come_and_go_in_order(site: RedisSite, durable: bool) -> None:
+    """R2: no rerun without a fault, none on a graceful stop."""
+    site.configure(TASK_DURABLE=durable)
+    first, second = site.start(), site.start()
+    sent = work.enqueue_many([(0.001 * (number % 40),) for number in range(200)])
+    site.wait_for_entries(40, "start")
+    assert first.stop() == 0
+    site.start()
+    begun = len(site.journal("start"))
+    sent += [work.delay(0.01) for _ in range(50)]
+    site.wait_for_entries(begun + 20, "start")
+    assert second.stop() == 0
+    account = site.account_without_rows(sent)
+    assert set(account.fates.values()) == {states.SUCCESS}
+    assert (account.reruns, account.duplicates) == (0, 0)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.databases("sqlite", "postgresql")
+def test_a_redis_that_loses_everything_loses_no_task(site: RedisSite) -> None:
+    """FLUSHALL under load: rows are published again, and what ran meanwhile is finished once."""
+    workers = [site.start(**MANY_LOSSES) for _ in range(2)]
+    later = work.apply_async(countdown=20)
+    long = wait_at_gate.delay(str(site.gates))
+    begun = site.wait_for_start(long)
+    site.wait_for(lambda: Task.objects.get(pk=long.id).state == states.STARTED)
+    with Load(seconds=0.02, pause=0.005) as load, site.redis.client() as client:
+        for _ in range(4):
+            site.wait_for_entries(len(site.journal("start")) + 40, "start")
+            client.flushall()
+        site.wait_for_entries(len(site.journal("start")) + 40, "start")
+    site.open_gate(begun)
+    assert long.get(timeout=30) == 1, "what was seen to run is left alone"
+    account = site.account([*load.accepted, later, long], unknown=load.unknown)
+    assert set(account.fates.values()) == {states.SUCCESS}
+    assert account.reruns <= 4 * 500  # what a batch has, at most, for each time
+    assert [worker.stop() for worker in workers] == [0, 0]
+
+
+@durabilities
+@pytest.mark.timeout(300)
+@pytest.mark.databases("sqlite")
+@pytest.mark.redis(**DURABLY)
+def test_workers_outlive_restarts_of_redis(site: RedisSite, durable: bool) -> None:
+    """R19: restarts, crashes and pauses, some a second apart: no process dies, nothing is lost, work goes on."""
+    site.configure(TASK_DURABLE=durable)
+    worker = site.start()  # whose lease is longer than any of these faults
+    processes = worker.tree()
+    redis = site.redis
+    with Load(seconds=0.01, pause=0.02) as load:
+        for number in range(8):
+            site.wait_for_entries(len(site.journal("start")) + 5, "start")
+            if number % 3 == 2:
+                redis.pause()
+                time.sleep(3.0)  # longer than anybody waits for an answer: that is the fault
+                redis.resume()
+            elif number % 3 == 1:
+                redis.kill()
+                redis.start()
+            else:
+                redis.restart()
+            before = len(site.journal("start"))
+            eventually(
+                lambda before=before: len(site.journal("start")) > before,  # type: ignore[misc]
+                timeout=BACK_AT_WORK,
+                message=f"no task runs after fault {number}",
+            )
+    account = site.account_without_rows(load.accepted)
+    assert set(account.fates.values()) == {states.SUCCESS}
+    assert account.reruns <= 4 * 8
+    assert worker.tree() == processes
+    assert worker.stop() == 0
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.databases("sqlite")
+def test_connections_that_are_cut_or_lead_nowhere_lose_nothing(site: RedisSite) -> None:
+    """R20: cuts within a message, and a network that swallows what is sent without a word."""
+    with Proxy(site.redis.url) as proxy:
+        site.configure(BROKER_URL=proxy.url)
+        worker = site.start()
+        processes = worker.tree()
+        with Load(seconds=0.005, pause=0.01) as load:
+            for number in range(6):
+                site.wait_for_entries(len(site.journal("start")) + 10, "start")
+                proxy.cut_after(random.randint(0, 20_000))
+                eventually(lambda number=number: proxy.cuts > number, timeout=60)  # type: ignore[misc]
+            proxy.swallowing = True
+            time.sleep(3.0)  # that is the fault
+            proxy.swallowing = False
+            site.wait_for_entries(len(site.journal("start")) + 10, "start")
+        account = site.account(load.accepted, unknown=load.unknown)
+        assert set(account.fates.values()) == {states.SUCCESS}
+        assert account.duplicates <= 4 * 7
+        assert worker.tree() == processes
+        assert worker.stop() == 0
+
+
+@durabilities
+@pytest.mark.databases("sqlite")
+def test_a_task_may_run_for_longer_than_a_lease(site: RedisSite, durable: bool) -> None:
+    """A1 of the pains: no timeout is tied to how long a task runs or waits for its time."""
+    site.configure(TASK_DURABLE=durable)
+    for _ in range(2):
+        site.start(**SHORT_LEASE)
+    sent = [work.delay(7.0), work.apply_async((0.0,), countdown=7.0), work.apply_async((3.0,), countdown=4.0)]
+    site.wait_for(lambda: sent[0].state == states.STARTED)
+    site.wait_for(lambda: Task.objects.filter(pk=sent[0].id, started_at__isnull=False).exists())
+    account = site.account_without_rows(sent)
+    assert set(account.fates.values()) == {states.SUCCESS}
+    assert (account.reruns, len(account.starts)) == (0, 3)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.databases("sqlite", "postgresql")
+def test_a_sender_that_dies_between_commit_and_publication_loses_nothing(site: RedisSite) -> None:
+    """R21"""
+    file = site.directory / "accepted"
+    command = [sys.executable, "-m", "tests.integration.producer", str(file), "--die-after-commit"]
+    process = subprocess.run(command, cwd=ROOT, env=site.environ(), check=False)
+    assert process.returncode == -signal.SIGKILL
+    [task_id] = [str(key) for key in Task.objects.values_list("pk", flat=True)]
+    assert "m" not in {part for part in site.parts()}
+    site.start()
+    site.wait_for(lambda: TaskResult.objects.filter(pk=task_id, state=states.SUCCESS).exists())
+
+
+@pytest.mark.databases("sqlite")
+def test_what_is_rolled_back_is_not_published(site: RedisSite) -> None:
+    """R21"""
+    for durable in (True, False):
+        with transaction.atomic():
+            work.apply_async(durable=durable)
+            transaction.set_rollback(True)
+        with transaction.atomic():
+            assert not site.parts() & {"m"}
+            work.apply_async(durable=durable)
+            assert not site.parts() & {"m"}
+        assert "m" in site.parts()
+        with site.redis.client() as client:
+            client.flushall()
+
+
+def refused(site: RedisSite) -> Iterator[str]:
+    """A port on which nobody listens."""
+    site.redis.kill()
+    yield site.redis.url
+    site.redis.start()
+
+
+def black_hole(site: RedisSite) -> Iterator[str]:
+    """A port whose queue of connections is full: what is sent to it gets no answer."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listening:
+        port = listening.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)), socket.socket() as second:
+            second.setblocking(False)
+            second.connect_ex(("127.0.0.1", port))
+            yield f"redis://127.0.0.1:{port}/"
+
+
+def paused(site: RedisSite) -> Iterator[str]:
+    """A server that stands still: it lets everybody connect and answers nobody."""
+    site.redis.pause()
+    yield site.redis.url
+    site.redis.resume()
+
+
+@pytest.mark.databases("sqlite")
+@pytest.mark.parametrize("fault", [refused, black_hole, paused])
+def test_sending_takes_no_longer_than_it_may_when_redis_does_not_answer(
+    site: RedisSite, fault: Callable[[RedisSite], Iterator[str]]
+) -> None:
+    """K1 of the pains: with a row it succeeds, and is published later; without one it is an error."""
+    for url in fault(site):
+        site.configure(BROKER_URL=url, BROKER_CONNECTION_TIMEOUT=2.0)
+        began = time.monotonic()
+        sent = [work.delay() for _ in range(20)]
+        assert time.monotonic() - began < 2.0 + SLACK, "one of them waits for Redis, and the others know by then"
+        began = time.monotonic()
+        with pytest.raises(OperationalError, match=r"Redis at redis://127\.0\.0\.1"):
+            work.apply_async(durable=False)
+        assert time.monotonic() - began < 5.0
+        assert sent[0].state == states.PENDING
+    site.configure(BROKER_URL=site.redis.url)
+    site.start()
+    account = site.account(sent)
+    assert set(account.fates.values()) == {states.SUCCESS}
+    assert account.reruns == 0
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.databases("sqlite")
+@pytest.mark.redis(maxmemory="6mb", **{"maxmemory-policy": "noeviction"})
+def test_a_full_redis_refuses_and_what_it_accepted_runs(site: RedisSite) -> None:
+    """R22"""
+    size = 20_000
+    accepted = []
+    with pytest.raises(OperationalError, match="is full"):
+        for _ in range(1_000):
+            accepted.append(repeat.apply_async(("x" * size, 1), durable=False))
+    assert len(accepted) > 20
+    kept = [repeat.delay("y" * size, 1) for _ in range(5)]
+    assert all(result.state == states.PENDING for result in kept)
+    worker = site.start()
+    processes = worker.tree()
+    account = site.account_without_rows([*accepted, *kept])
+    assert set(account.fates.values()) == {states.SUCCESS}
+    assert worker.tree() == processes
+    assert worker.stop() == 0
