@@ -101,8 +101,12 @@ def budgets(subject: str, broker: str, ours: str, results: Results) -> Iterable[
     celery = results.get("celery", {})
     if subject in ("throughput", "limit"):
         if rate := ratio(mine["tasks/s"], celery.get("tasks/s")):
-            yield Budget("tasks/s against Celery + Redis", rate, {"sqlite": 35.0, "redis": 40.0}.get(broker, 30.0), at_least=True)
-        yield Budget("CPU µs per task, worker and server", mine["total µs"], {"sqlite": 90.0, "redis": 80.0}.get(broker, 120.0))
+            yield Budget(
+                "tasks/s against Celery + Redis", rate, {"sqlite": 35.0, "redis": 40.0}.get(broker, 30.0), at_least=True
+            )
+        yield Budget(
+            "CPU µs per task, worker and server", mine["total µs"], {"sqlite": 90.0, "redis": 80.0}.get(broker, 120.0)
+        )
         if share := ratio(mine["total µs"], bare.get("total µs")):
             yield Budget("CPU against the bare loop", share, 2.0)
     elif subject == "enqueue" and broker == "postgresql":

@@ -12,8 +12,8 @@ from urllib.parse import parse_qsl, quote, unquote
 #: The broker that needs no server of its own: the database.
 DATABASE: Final = "database://"
 
-#: What each scheme means: how the servers work together, and whether the connection is encrypted. Valkey speaks the same
-#: protocol.
+#: What each scheme means: how the servers work together, and whether the connection is encrypted. Valkey speaks the
+#: same protocol.
 _SCHEMES: Final = {
     "redis": ("single", False),
     "rediss": ("single", True),

@@ -36,7 +36,8 @@ _NEW_NAMES: Final[Mapping[str, str]] = {
     "WORKER_SOFT_SHUTDOWN_TIMEOUT": "WORKER_SHUTDOWN_TIMEOUT",
 }
 _NO_BROKER: Final = "Tasks are carried by the database, which has no such option; leave it out."
-_NO_STORE: Final = "Results are always kept in the database named by DATABASE; leave it out."
+_NO_STORE: Final = "Results are kept in the database named by DATABASE, their values where RESULT_BACKEND says; leave it out."
+_NO_STORE_OPTIONS: Final = "What RESULT_BACKEND needs to know stands in its URL; leave it out."
 _NO_EXCHANGE: Final = "There are queues here, but no exchanges; leave it out."
 _NO_DECLARATION: Final = "Queues need no declaration; leave it out and name them in TASK_ROUTES and runworker --queues."
 _NO_EVENTS: Final = "Every task is recorded without events; leave it out."
@@ -46,7 +47,6 @@ _HINTS: Final[Mapping[str, str]] = {
     "ENABLE_UTC": _DJANGO_TIME,
     "QUEUES": _NO_DECLARATION,
     "RESULT_ACCEPT_CONTENT": "ACCEPT_CONTENT counts for results, too; leave it out.",
-    "RESULT_BACKEND": _NO_STORE,
     "RESULT_EXCHANGE": _NO_EXCHANGE,
     "RESULT_EXCHANGE_TYPE": _NO_EXCHANGE,
     "RESULT_EXTENDED": "Results always tell name, arguments, worker and times; leave it out.",
@@ -71,7 +71,7 @@ _PREFIX_HINTS: Final[Mapping[str, str]] = {
     "BROKER_": _NO_BROKER,
     "TASK_CREATE_MISSING_QUEUE": _NO_DECLARATION,
     "CREATE_MISSING_QUEUE": _NO_DECLARATION,
-    "RESULT_BACKEND_": _NO_STORE,
+    "RESULT_BACKEND_": _NO_STORE_OPTIONS,
     **dict.fromkeys(
         (
             *("ARANGODB_", "AZUREBLOCKBLOB_", "CACHE_BACKEND", "CASSANDRA_", "COSMOSDBSQL_", "COUCHBASE_", "DATABASE_"),

@@ -10,7 +10,7 @@ from django.conf import settings as django_settings
 from django.core import checks
 from django.db import connections
 
-from . import clash
+from . import access, clash
 from .conf import check_settings, settings
 from .periodic import entries
 from .routing import check_routes
@@ -35,7 +35,7 @@ def check_clash(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
 def check_configuration(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
     """E002: a setting is unknown or has a bad value. E003: the database cannot be a broker. W002: pickle is
     accepted."""
-    problems = check_settings() or [*check_formats(), *check_routes()]
+    problems = check_settings() or [*check_formats(), *check_routes(), *access.check()]
     if problems:
         return [checks.Error(problem, id="django_tasks.E002") for problem in problems]
     found: list[checks.CheckMessage] = []

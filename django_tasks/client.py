@@ -30,6 +30,7 @@ from .registry import tasks
 from .request import Context
 from .retry import publish_delays, validate_publish_policy
 from .serialization import dumps, loads
+from .stamps import wanted
 from .time_limits import TimeLimits, validate_limits
 
 logger = logging.getLogger(__name__)
@@ -184,7 +185,9 @@ def _is_durable(message: Message, said: bool | None, task: Any, place: Any) -> b
     }
     needed = [what for what, has in needs.items() if has]
     if said is False and needed:
-        raise ValueError(f"{message.name} has {needed[0]}, which is kept in its row: it cannot be sent with durable=False")
+        raise ValueError(
+            f"{message.name} has {needed[0]}, which is kept in its row: it cannot be sent with durable=False"
+        )
     return bool(needed) or (settings.TASK_DURABLE if said is None else said)
 
 
@@ -386,17 +389,27 @@ def _tell_revoked(record: Record) -> None:
     signals.task_revoked.emit(task, request=request, terminated=False, signum=None, expired=False)
 
 
-def revoke_where(*, name: str | None = None, queue: str | None = None, tag: str | None = None) -> int:
-    """Cancel every task that is not done and has this name, is in this queue and has this tag, as far as given.
+def revoke_where(
+    *,
+    name: str | None = None,
+    queue: str | None = None,
+    tag: str | None = None,
+    stamps: Mapping[str, Any] | None = None,
+    terminate: str | None = None,
+) -> int:
+    """Cancel every task that is not done and has this name, is in this queue, has this tag and one of these stamps, as
+    far as given.
 
-    In batches of :data:`BATCH`, each as :func:`revoke` does, in a transaction of its own unless the caller has one.
-    Returns how many were found unfinished. Raises ``ValueError`` when nothing is given.
+    ``stamps`` is ``{name: value or values}``. In batches of :data:`BATCH`, each as :func:`revoke` does, in a
+    transaction of its own unless the caller has one. Returns how many were found unfinished. Raises ``ValueError`` when
+    nothing is given.
     """
-    if name is None and queue is None and tag is None:
-        raise ValueError("revoke_where() cancels what has a name, a queue or a tag: give at least one")
+    if name is None and queue is None and tag is None and stamps is None:
+        raise ValueError("revoke_where() cancels what has a name, a queue, a tag or a stamp: give at least one")
+    carried = None if stamps is None else wanted(stamps)
     count, last = 0, ""
-    while found := get_broker().find(name=name, queue=queue, tag=tag, after=last, limit=BATCH):
-        count += revoke(found)
+    while found := get_broker().find(name=name, queue=queue, tag=tag, stamps=carried, after=last, limit=BATCH):
+        count += revoke(found, terminate=terminate)
         last = found[-1]
     return count
 

@@ -34,6 +34,8 @@ PRIORITIES: Final = range(-100, 101)
 
 _SERIALIZER_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,31}")
 _DOTTED_NAME: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+#: What stores are called elsewhere.
+_STORES_OF_CELERY: Final = {"database://": "database", "django-db": "database", "django-cache": "cache://default"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,21 @@ def _broker_url(value: Any) -> str:
     return str(value)
 
 
+def _result_backend(value: Any) -> str:
+    _refuse_unless(isinstance(value, str))
+    value = _STORES_OF_CELERY.get(value, value)
+    scheme = addresses.scheme_of(value)
+    if scheme == "cache":
+        alias = value.partition("://")[2]
+        known = ", ".join(sorted(django_settings.CACHES))
+        _refuse_unless(alias in django_settings.CACHES, f"CACHES has {known}; cache:// is followed by one of them.")
+    elif scheme:
+        addresses.parse(value)
+    else:
+        _refuse_unless(value == "database" or ("." in value and _DOTTED_NAME.fullmatch(value)))
+    return str(value)
+
+
 def _scheme(url: Any) -> str:
     return addresses.scheme_of(url).partition("+")[0]
 
@@ -172,6 +189,11 @@ def _routes(value: Any) -> Any:
     # Their shape only; django_tasks.routing reads them, and says what is wrong inside.
     _refuse_unless(value is None or isinstance(value, Mapping | list | tuple | str) or callable(value))
     return value
+
+
+def _flag_or_path(value: Any) -> bool | str:
+    _refuse_unless(isinstance(value, bool) or (isinstance(value, str) and _DOTTED_NAME.fullmatch(value)))
+    return value  # type: ignore[no-any-return]
 
 
 def _schedule(value: Any) -> Mapping[str, Any]:
@@ -252,8 +274,8 @@ class Settings:
     TASK_DURABLE = Setting(
         BOOLEAN,
         True,
-        "Whether a call is a row in the database until it is done, whatever carries it; False is for a broker other than "
-        "the database, which alone knows the call then.",
+        "Whether a call is a row in the database until it is done, whatever carries it; False is for a broker other "
+        "than the database, which alone knows the call then.",
     )
     TASK_DEFAULT_QUEUE = Setting(QUEUE, "default", "The queue of a task for which nothing names another.")
     TASK_DEFAULT_PRIORITY = Setting(
@@ -341,6 +363,22 @@ class Settings:
         {key: value for key, value in PUBLISH_RETRY_POLICY.items() if value is not None},
         "How often, and after which times in seconds, storing a call is tried again.",
     )
+    RESULT_BACKEND = Setting(
+        Kind(
+            "'database', redis:// and the like (as for BROKER_URL), cache://alias, or the dotted path of a subclass of "
+            "ResultStore",
+            _result_backend,
+            lambda url: f"'{_scheme(url)}://…'" if _scheme(url) else repr(url),
+        ),
+        "database",
+        "Where the values that tasks return are kept; all else about a task stays in DATABASE, and so do failures.",
+    )
+    RESULT_STORAGE_THRESHOLD = Setting(
+        _integer(0),
+        65_536,
+        "The longest result that stays there if STORAGES has the alias task_results; longer ones are kept in that.",
+        unit="characters",
+    )
     RESULT_EXPIRES = Setting(
         Kind(
             "None (for ever), seconds, a timedelta, or a dict of them by final state, 'default' for the rest",
@@ -427,6 +465,16 @@ class Settings:
         timedelta(days=7),
         "How long the runs of periodic tasks are remembered, by which their outcomes are shown.",
         unit="seconds",
+    )
+    ADMIN_READ_ONLY = Setting(
+        Kind("True, False, or the dotted path of a function of the request", _flag_or_path),
+        False,
+        "Whether the admin's pages of tasks only show, and nobody can act there; a function decides for each request.",
+    )
+    ADMIN_TASK_FILTER = Setting(
+        _optional(_matching(_DOTTED_NAME, "the dotted path of a function of the request and a QuerySet"), "all rows"),
+        None,
+        "What says which tasks and results a person sees, and can act on, in the admin: it returns a QuerySet.",
     )
     WORKER_REDIRECT_STDOUTS = Setting(
         BOOLEAN, False, "Whether what tasks write to standard output and standard error goes to the log."

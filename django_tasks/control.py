@@ -30,6 +30,7 @@ from .conf import settings
 from .exceptions import WouldBlockForever
 from .registry import tasks
 from .result import signal_name
+from .stamps import wanted
 
 F = TypeVar("F", bound=Callable[..., Any])
 Kind = Literal["control", "inspect"]
@@ -233,22 +234,8 @@ class Control:
         ends it. Celery keeps it in the memory of the workers.
         """
         ids = [str(task_id)] if isinstance(task_id, str | UUID) else [str(each) for each in task_id]
-        signal = signal_name(signal)
-        outside = connections[get_broker().alias]
-        if reply and outside.in_atomic_block:
-            raise WouldBlockForever(
-                "revoke(reply=True) inside of a transaction would wait for what workers see only after it. "
-                "Revoke without reply, or outside of it."
-            )
-        client.revoke(ids, terminate=signal if terminate else None)
-        if not terminate and not reply:
-            return None
-        told = {"task_id": ids, "terminate": terminate, "signal": signal}
-        tell = partial(self.broadcast, "revoke", told, destination, reply=reply, **options)
-        if outside.in_atomic_block:
-            transaction.on_commit(tell, using=outside.alias)
-            return None
-        return tell()
+        what = ("revoke", {"task_id": ids}, partial(client.revoke, ids))
+        return self._revoke(*what, destination, terminate, signal, reply=reply, **options)
 
     def terminate(
         self,
@@ -260,12 +247,56 @@ class Control:
         """Cancel tasks, and end those that run: :meth:`revoke` with ``terminate=True``."""
         return self.revoke(task_id, destination, terminate=True, signal=signal, **options)
 
-    def revoke_by_stamped_headers(self, headers: Mapping[str, Any], *args: Any, **options: Any) -> None:
-        """Refused: no task has stamps before there are workflows."""
-        raise NotImplementedError(
-            "revoke_by_stamped_headers() needs the stamps of workflows, which this version has not. Revoke by id, or "
-            "by name, queue or tag: manage.py tasks revoke --help"
-        )
+    def revoke_by_stamped_headers(
+        self,
+        headers: Mapping[str, Any] | Sequence[str],
+        destination: Sequence[str] | None = None,
+        terminate: bool = False,
+        signal: str = "SIGTERM",
+        *,
+        reply: bool = False,
+        **options: Any,
+    ) -> list[ByNode] | None:
+        """Cancel what carries one of these stamps, ``{name: value or values}`` or ``["name=value"]``, as :meth:`revoke`
+        does.
+
+        It is about what is there: a task that is sent later is none of it, which is not so in Celery. Values are
+        compared as text. Raises ``ValueError`` for headers of another form.
+        """
+        stamps = wanted(headers)
+        told = {"headers": stamps, "stored": True}
+        what = ("revoke_by_stamped_headers", told, partial(client.revoke_where, stamps=stamps))
+        return self._revoke(*what, destination, terminate, signal, reply=reply, **options)
+
+    def _revoke(
+        self,
+        command: str,
+        arguments: Mapping[str, Any],
+        store: Callable[..., object],
+        destination: Sequence[str] | None,
+        terminate: bool,
+        signal: str,
+        *,
+        reply: bool,
+        **options: Any,
+    ) -> list[ByNode] | None:
+        """Store that tasks are revoked, in the caller's transaction, and tell workers once they can see it."""
+        signal = signal_name(signal)
+        outside = connections[get_broker().alias]
+        if reply and outside.in_atomic_block:
+            raise WouldBlockForever(
+                f"{command}(reply=True) inside of a transaction would wait for what workers see only after it. "
+                "Revoke without reply, or outside of it."
+            )
+        store(terminate=signal if terminate else None)
+        if not terminate and not reply:
+            return None
+        told = {**arguments, "terminate": terminate, "signal": signal}
+        tell = partial(self.broadcast, command, told, destination, reply=reply, **options)
+        if outside.in_atomic_block:
+            transaction.on_commit(tell, using=outside.alias)
+            return None
+        return tell()
 
     def purge(self) -> int:
         """Delete everything that waits in all queues, without a trace; return how many tasks. What runs goes on."""

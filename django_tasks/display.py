@@ -17,7 +17,8 @@ from django.utils import formats, timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from .exceptions import SerializationError
+from .backends import stores
+from .exceptions import OperationalError, SerializationError, UnknownResult
 from .registry import tasks
 from .serialization import loads, storable
 
@@ -134,9 +135,11 @@ def outcome(result: TaskResult, *, full: bool) -> str:
     """Return the return value, or the exception with its causes, as text; ``""`` if nothing was stored."""
     if result.result is None:
         return ""
+    if not full and stores.is_elsewhere(result.result_encoding):
+        return "…"  # a list does not ask for each
     try:
-        value = decode(result.result, result.result_encoding)
-    except Unreadable as reason:
+        value = decode(*stores.fetch(result.result, result.result_encoding))
+    except (Unreadable, UnknownResult, OperationalError) as reason:
         return str(reason)
     if isinstance(value, dict) and "exc_type" in value:
         return error_text(value) if full else short(value["exc_type"])

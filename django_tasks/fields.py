@@ -11,6 +11,15 @@ from django.db import models
 from django.utils import timezone
 
 
+def utc_text(moment: datetime) -> str:
+    """Write an aware moment as columns of SQLite and MySQL hold it: UTC, without saying so.
+
+    SQLite compares texts, and its own clock writes milliseconds: the same moment must be the same text.
+    """
+    value = moment.astimezone(UTC).replace(tzinfo=None)
+    return value.isoformat(sep=" ", timespec="microseconds" if value.microsecond % 1000 else "milliseconds")
+
+
 class UTCDateTimeField(models.DateTimeField):  # type: ignore[type-arg]
     """A moment: always an aware ``datetime`` in Python, always UTC in the column, whatever ``USE_TZ`` says.
 
@@ -36,9 +45,7 @@ class UTCDateTimeField(models.DateTimeField):  # type: ignore[type-arg]
             return value
         if connection.vendor == "postgresql":
             return value
-        value = value.astimezone(UTC).replace(tzinfo=None)
-        # SQLite compares texts, and its own clock writes milliseconds: the same moment must be the same text.
-        return value.isoformat(sep=" ", timespec="microseconds" if value.microsecond % 1000 else "milliseconds")
+        return utc_text(value)
 
     def from_db_value(self, value: Any, expression: Any, connection: Any) -> datetime | None:
         if value is None:

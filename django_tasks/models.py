@@ -21,8 +21,11 @@ from django.db import models  # noqa: E402
 from django.utils.translation import gettext_lazy as _  # noqa: E402
 
 from . import rates, states  # noqa: E402
+from .bulk_rows import BulkOperation as BulkOperation  # noqa: E402 - models have one home, whatever file it is
 from .fields import NameField, PartialIndex, PartialUnique, UTCDateTimeField  # noqa: E402
-from .periodic.rows import Beat as Beat  # noqa: E402 - models have one home, whatever file they are in
+from .metrics.rows import QueueSample as QueueSample  # noqa: E402 - models have one home, whatever file they are in
+from .metrics.rows import Rollup as Rollup  # noqa: E402
+from .periodic.rows import Beat as Beat  # noqa: E402
 from .periodic.rows import PeriodicRun as PeriodicRun  # noqa: E402
 from .periodic.rows import PeriodicTask as PeriodicTask  # noqa: E402
 from .periodic.rows import PeriodicTasks as PeriodicTasks  # noqa: E402
@@ -131,6 +134,8 @@ class Task(Call):
         ordering = ("-id",)
         permissions = (
             ("cancel_task", "Can cancel a task"),
+            ("terminate_task", "Can end a running task by a signal"),
+            ("reschedule_task", "Can change when and in which queue a task runs"),
             ("view_payload", "Can see arguments and results of tasks"),
         )
         indexes = (
@@ -156,9 +161,7 @@ class Task(Call):
                 where=models.Q(limit_key__isnull=False),
             ),
             # A workflow, and what a task sent.
-            PartialIndex(
-                fields=["root_id", "parent_id"], name="djt_task_root", where=models.Q(root_id__isnull=False)
-            ),
+            PartialIndex(fields=["root_id", "parent_id"], name="djt_task_root", where=models.Q(root_id__isnull=False)),
         )
         constraints = (
             models.CheckConstraint(
@@ -246,6 +249,7 @@ class Worker(models.Model):
         verbose_name = _("worker")
         verbose_name_plural = _("workers")
         ordering = ("-id",)
+        permissions = (("control_worker", "Can stop workers and tell them what to do"),)
 
     def __str__(self) -> str:
         return self.name
@@ -470,3 +474,51 @@ class Reply(models.Model):
 
     def __str__(self) -> str:
         return f"{self.worker}: {self.body[:100]}"
+
+
+# Pages of the admin that are no lists of rows: each has its entry and its permissions --------------------------------
+
+
+class Overview(Rollup):
+    """The page that says how everything is."""
+
+    class Meta:
+        proxy = True
+        default_permissions = ("view",)
+        verbose_name = _("overview")
+        verbose_name_plural = _("overview")
+
+
+class Queue(Limit):
+    """The pages of queues."""
+
+    class Meta:
+        proxy = True
+        default_permissions = ("view",)
+        verbose_name = _("queue")
+        verbose_name_plural = _("queues")
+        permissions = (
+            ("purge_queue", "Can delete what waits in a queue"),
+            ("move_queue", "Can move what waits to another queue"),
+        )
+
+
+class TaskType(Rollup):
+    """The pages of tasks as they are declared."""
+
+    class Meta:
+        proxy = True
+        default_permissions = ("view",)
+        verbose_name = _("task type")
+        verbose_name_plural = _("task types")
+        permissions = (("enqueue_task", "Can send a task"),)
+
+
+class Health(Rollup):
+    """The page of what is wrong."""
+
+    class Meta:
+        proxy = True
+        default_permissions = ("view",)
+        verbose_name = _("health")
+        verbose_name_plural = _("health")

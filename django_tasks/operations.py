@@ -9,8 +9,9 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 from django.db import connections, transaction
 from django.db.models import Count, F
@@ -21,11 +22,11 @@ from .backends import get_broker
 from .backends.base import Queues
 from .backends.message import JOIN_TASK, Message
 from .conf import settings
-from .models import Task, TaskResult
-from .querysets import TaskQuerySet, TaskResultQuerySet
+from .models import Edge, Task, TaskResult, TaskTag
+from .querysets import DatabaseNow, TaskQuerySet, TaskResultQuerySet
 from .registry import tasks
 from .revival import Revival, responsible, was_not_run
-from .routing import validate_queue
+from .routing import validate_priority, validate_queue
 
 #: In the options of a copy: the id of the task that it runs again.
 RETRY_OF: Final = "retry_of"
@@ -63,6 +64,26 @@ class Revoked:
     unknown: list[str] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class Changed:
+    """What :func:`reschedule`, :func:`duplicate` or :func:`delete` did, by ids as they were given."""
+
+    #: Of a duplicate, with the id of the new task; else empty.
+    changed: dict[str, str] = field(default_factory=dict)
+    #: Left alone, and why: ``running``, ``blocked``, ``unroutable``, ``due``, ``finished``, ``needed`` or ``unknown``.
+    left: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Arguments for a copy in place of the stored ones, as they will be stored, and as they are."""
+
+    encoding: str
+    body: str
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class Copy:
     """A copy of a finished task: where it is now."""
@@ -72,14 +93,15 @@ class Copy:
     finished: bool
 
 
-def retry(task_ids: Iterable[str]) -> Retried:
+def retry(task_ids: Iterable[str], edits: Mapping[str, Edit] | None = None) -> Retried:
     """Run finished tasks again: send copies with the very same stored arguments, headers, queue and priority, due now.
 
     Each copy has a new id, and the original's root and parent; its options name the original (:data:`RETRY_OF`). An
     expiry is counted anew. A task of which a copy is not done yet is left alone, and so is one that somebody else runs
     again in this very moment. What was not run because of it, in a workflow, is copied with it and waits for its copy;
-    of such a task, what failed before it is run again. Copies are stored in batches of :data:`BATCH`, each in a transaction of its own unless
-    the caller has one.
+    of such a task, what failed before it is run again. ``edits`` gives copies other arguments, by the originals' ids as
+    they are given here; a task that was not run cannot have any. Copies are stored in batches of :data:`BATCH`, each in a
+    transaction of its own unless the caller has one.
 
     Raises :class:`~django_tasks.exceptions.OperationalError` when the database cannot be reached.
     """
@@ -88,11 +110,11 @@ def retry(task_ids: Iterable[str]) -> Retried:
     given = iter(dict.fromkeys(task_ids))
     while batch := {ids.key_of(one): one for one in islice(given, BATCH)}:
         with transaction.atomic(using=settings.DATABASE):
-            _retry(batch, began, done)
+            _retry(batch, began, done, edits or {})
     return done
 
 
-def _retry(batch: Mapping[str, str], began: datetime, done: Retried) -> None:
+def _retry(batch: Mapping[str, str], began: datetime, done: Retried, edits: Mapping[str, Edit]) -> None:
     rows = _ledger().filter(pk__in=list(batch))
     # Whoever else runs these again waits here until our copies can be seen.
     if connections[settings.DATABASE].features.has_select_for_update:
@@ -115,7 +137,8 @@ def _retry(batch: Mapping[str, str], began: datetime, done: Retried) -> None:
     if not again:
         done.queued += [batch[key] for key in chosen]
         return
-    revival = Revival(again, _copy)
+    edited = {key: edits[one] for key, one in batch.items() if one in edits}
+    revival = Revival(again, partial(_copy, edits=edited))
     messages = list(revival.messages.values())
     if any("node" in row.option_values for row in again.values()):
         client.publish_workflow(messages, revival.edges)
@@ -169,8 +192,9 @@ def retried_as(task_id: str) -> list[str]:
     return [copy.id for copy in copies_of(row)] if row is not None else []
 
 
-def revoke(task_ids: Iterable[str]) -> Revoked:
-    """Cancel tasks, durably: what waits ends as REVOKED now, what runs is asked to stop.
+def revoke(task_ids: Iterable[str], *, terminate: str | None = None) -> Revoked:
+    """Cancel tasks, durably: what waits ends as REVOKED now, what runs is asked to stop, or ended within about a second
+    by the signal that ``terminate`` names.
 
     Raises :class:`~django_tasks.exceptions.OperationalError` when the database cannot be reached.
     """
@@ -180,7 +204,7 @@ def revoke(task_ids: Iterable[str]) -> Revoked:
         keys = list(batch)
         there = {str(pk) for pk in _to_do().filter(pk__in=keys).values_list("pk", flat=True)}
         if there:
-            client.revoke([key for key in keys if key in there])
+            client.revoke([key for key in keys if key in there], terminate=terminate)
         asked = {str(pk) for pk in _to_do().filter(pk__in=keys).values_list("pk", flat=True)}
         ended = {str(pk): state for pk, state in _ledger().filter(pk__in=keys).values_list("pk", "state")}
         for key, one in batch.items():
@@ -190,6 +214,87 @@ def revoke(task_ids: Iterable[str]) -> Revoked:
                 done.cancelled.append(one)
             else:
                 (done.finished if key in ended else done.unknown).append(one)
+    return done
+
+
+def reschedule(
+    task_ids: Iterable[str],
+    *,
+    queue: str | None = None,
+    priority: int | None = None,
+    delay: float | None = None,
+    eta: datetime | None = None,
+) -> Changed:
+    """Change in which queue, with which priority, or when tasks run that nobody runs yet: ``delay`` seconds from now, or
+    at the aware moment ``eta``. A time cannot be given to what waits for other tasks, or for a worker that knows it.
+
+    Raises ``ValueError`` for a queue or a priority that cannot be, or when there is nothing to change,
+    :class:`~django_tasks.exceptions.OperationalError` when the broker cannot be reached.
+    """
+    if queue is not None:
+        validate_queue(queue)
+    if priority is not None:
+        validate_priority(priority)
+    if eta is not None and timezone.is_naive(eta):
+        raise ValueError(f"eta is {eta!r}; allowed: an aware datetime")
+    done = Changed()
+    for batch in _batches(task_ids):
+        changed = set(get_broker().reschedule(list(batch), queue=queue, priority=priority, delay=delay, eta=eta))
+        done.changed |= {one: "" for key, one in batch.items() if key in changed}
+        done.left |= _why_left({key: one for key, one in batch.items() if key not in changed})
+    return done
+
+
+def run_now(task_ids: Iterable[str]) -> Changed:
+    """Make tasks due now that are due later: an ETA, or the next attempt. Raises as :func:`reschedule` does."""
+    done = Changed()
+    for batch in _batches(task_ids):
+        later = _to_do().filter(pk__in=list(batch), due_at__gt=DatabaseNow())
+        keys = {str(pk) for pk in later.values_list("pk", flat=True)}
+        found = reschedule([one for key, one in batch.items() if key in keys], delay=0)
+        rest = _why_left({key: one for key, one in batch.items() if key not in keys})
+        done.changed |= found.changed
+        done.left |= found.left | rest
+    return done
+
+
+def duplicate(task_ids: Iterable[str]) -> Changed:
+    """Send the same calls once more, as new tasks that have nothing to do with the first ones.
+
+    Arguments, headers, queue and priority are the stored ones; a place in a workflow is not taken over, so what takes
+    in the results of other tasks is left alone (``blocked``).
+    """
+    done = Changed()
+    for batch in _batches(task_ids):
+        rows: list[Task | TaskResult] = [*_to_do().filter(pk__in=list(batch)), *_ledger().filter(pk__in=list(batch))]
+        messages = {}
+        for row in rows:
+            if (display.options_of(row).get("node") or {}).get("in"):
+                done.left[batch[str(row.pk)]] = "blocked"
+            else:
+                messages[str(row.pk)] = _alone(row)
+        client.publish(list(messages.values()))
+        done.changed |= {one: messages[key].id for key, one in batch.items() if key in messages}
+        done.left |= {one: "unknown" for one in batch.values() if one not in done.changed and one not in done.left}
+    return done
+
+
+def delete(task_ids: Iterable[str]) -> Changed:
+    """Delete results; what something that is not done takes in is left alone (``needed``)."""
+    done = Changed()
+    for batch in _batches(task_ids):
+        with transaction.atomic(using=settings.DATABASE):
+            there = {str(pk) for pk in _ledger().filter(pk__in=list(batch)).values_list("pk", flat=True)}
+            edges = Edge.objects.using(settings.DATABASE).filter(before_id__in=there)
+            needed = {str(pk) for pk in edges.values_list("before_id", flat=True)}
+            gone = there - needed
+            _ledger().filter(pk__in=gone).delete()
+            TaskTag.objects.using(settings.DATABASE).filter(task_id__in=gone).delete()
+        for key, one in batch.items():
+            if key in gone:
+                done.changed[one] = ""
+            else:
+                done.left[one] = "needed" if key in needed else "unknown"
     return done
 
 
@@ -277,6 +382,24 @@ def retry_workflow(root_id: str) -> Retried:
 # Inside --------------------------------------------------------------------------------------------------------------
 
 
+def _batches(task_ids: Iterable[str]) -> Iterator[dict[str, str]]:
+    """Yield the ids in parts: keys of rows to the ids as they were given."""
+    given = iter(dict.fromkeys(task_ids))
+    while batch := {ids.key_of(one): one for one in islice(given, BATCH)}:
+        yield batch
+
+
+def _why_left(batch: Mapping[str, str]) -> dict[str, str]:
+    """Return why these could not be given another time or place."""
+    reasons = {states.STARTED: "running", states.WAITING: "blocked", states.UNROUTABLE: "unroutable"}
+    found = {str(pk): state for pk, state in _to_do().filter(pk__in=list(batch)).values_list("pk", "state")}
+    done = {str(pk) for pk in _ledger().filter(pk__in=list(batch)).values_list("pk", flat=True)}
+    return {
+        one: reasons.get(found[key], "due") if key in found else "finished" if key in done else "unknown"
+        for key, one in batch.items()
+    }
+
+
 def _to_do() -> TaskQuerySet[Task]:
     return Task.objects.using(settings.DATABASE)
 
@@ -299,20 +422,35 @@ def _originals_of_copies(began: datetime, rows: Collection[TaskResult]) -> set[s
     return {str(display.options_of(row).get(RETRY_OF)) for row in found}
 
 
-def _copy(row: TaskResult) -> Message:
-    """Return a message with the stored texts of ``row``: they are never decoded, so nothing can change in them."""
-    options = {key: value for key, value in display.options_of(row).items() if key not in ("eta", RETRY_OF)}
+def _alone(row: Task | TaskResult) -> Message:
+    """Return a message like the one that ``row`` was, without its place among others."""
+    message = _copy(row)
+    left_out = (RETRY_OF, "node", "group", "replaced_task_nesting", "root_id", "parent_id")
+    options = {key: value for key, value in json.loads(message.options or "{}").items() if key not in left_out}
+    message.options = json.dumps(options) if options else None
+    message.root_id = message.parent_id = None
+    return message
+
+
+def _copy(row: Task | TaskResult, edits: Mapping[str, Edit] | None = None) -> Message:
+    """Return a message with the stored texts of ``row``: they are never decoded, so nothing can change in them; or with
+    the arguments that ``edits`` has for it."""
+    edit = (edits or {}).get(str(row.pk))
+    left_out = ("eta", RETRY_OF) if edit is None else ("eta", RETRY_OF, "argsrepr", "kwargsrepr")
+    options = {key: value for key, value in display.options_of(row).items() if key not in left_out}
     lifetime = row.expires_at - row.created_at if row.expires_at is not None else None
     if lifetime is not None and "expires" in options:
         options["expires"] = (timezone.now() + lifetime).isoformat()
     task = tasks.get(row.name)
     flow = getattr(task, "_flow", None)
+    if edit is not None and flow is not None and flow.is_limited:
+        options["limit_key"] = flow.limit_key(edit.args, edit.kwargs) or ""
     return Message(
         id=ids.new_id(),
         name=row.name,
         queue=row.queue,
-        body=row.body,
-        encoding=row.encoding,
+        body=row.body if edit is None else edit.body,
+        encoding=row.encoding if edit is None else edit.encoding,
         priority=row.priority,
         options=json.dumps({RETRY_OF: str(row.pk), **options}),
         expires_in=lifetime.total_seconds() if lifetime is not None else None,

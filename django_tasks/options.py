@@ -79,7 +79,9 @@ _OPTIONAL_BOOL: tuple[Any, str] = (bool | None, "True, False or None")
 #: What an attribute of a task has to be, where nothing else looks at it.
 _ATTRIBUTES: dict[str, tuple[Any, str]] = {
     **dict.fromkeys(("atomic", "typing", "retry_jitter", "pydantic", "pydantic_strict"), (bool, "True or False")),
-    **dict.fromkeys(("ignore_result", "acks_late", "reject_on_worker_lost", "track_started", "durable"), _OPTIONAL_BOOL),
+    **dict.fromkeys(
+        ("ignore_result", "acks_late", "reject_on_worker_lost", "track_started", "durable"), _OPTIONAL_BOOL
+    ),
     **dict.fromkeys(("store_errors_even_if_ignored", "store_eager_result"), _OPTIONAL_BOOL),
     **dict.fromkeys(("serializer", "compression"), (str | None, "the name of a format, or None")),
     **dict.fromkeys(("pydantic_context", "pydantic_dump_kwargs"), (Mapping | None, "a dict or None")),

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from .backends import get_results
+from .backends import get_results, stores
 from .backends.message import Replacement
 from .backends.relations import Input, Row
 from .backends.results import Record
@@ -72,7 +72,9 @@ def _loaded(value: Any, inputs: Mapping[str, Input]) -> Any:
     one = inputs[value]
     if one.stands_for is not None:
         return _loaded(one.stands_for, inputs)
-    return None if one.result is None else loads(one.result, one.encoding, settings.ACCEPT_CONTENT)
+    if one.result is None:
+        return None
+    return loads(*stores.fetch(one.result, one.encoding), settings.ACCEPT_CONTENT)
 
 
 # Errbacks

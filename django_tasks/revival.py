@@ -20,6 +20,7 @@ from .models import Edge as EdgeRow
 from .models import Task, TaskResult
 from .place import flat
 
+
 def was_not_run(row: TaskResult) -> bool:
     """Did this task fail only because one before it did?"""
     return (row.traceback or "").startswith(NOT_RUN)
@@ -28,7 +29,7 @@ def was_not_run(row: TaskResult) -> bool:
 def before(row: TaskResult | Task) -> dict[str, str]:
     """Return what a task of a workflow waited for: ids, and how it depends on each."""
     place = row.option_values.get("node") or {}
-    kinds = {key: kind for key, kind in (one for one in place.get("before", ()) if isinstance(one, list))}
+    kinds = dict(one for one in place.get("before", ()) if isinstance(one, list))
     own = next((one for one in place.get("before", ()) if isinstance(one, str)), None)
     if own is not None:
         kinds |= dict.fromkeys(flat(place["in"]), own)

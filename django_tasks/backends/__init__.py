@@ -77,6 +77,9 @@ def close_all() -> None:
     with _lock:
         while _brokers:
             _brokers.popitem()[1].close()
+    from . import stores
+
+    stores.close_all()
 
 
 def _after_fork() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, NamedTuple
 
+from ..stamps import Wanted
 from .control import RemoteControl
 from .message import Admission, Edge, Holder, Message, Outcome, Return, Stepped, Survey
 
@@ -67,6 +68,8 @@ class Waker(ABC):
 
     #: Does a hint say whether it is of a command? Else any may be.
     tells_commands: ClassVar[bool] = False
+    #: Seconds after which an idle worker looks for tasks without a hint.
+    net: ClassVar[float] = 5.0
 
     @abstractmethod
     def fileno(self) -> int | None:
@@ -281,15 +284,40 @@ class Broker(RemoteControl):
         """
 
     @abstractmethod
+    def reschedule(
+        self,
+        task_ids: Sequence[str],
+        *,
+        queue: str | None = None,
+        priority: int | None = None,
+        delay: float | None = None,
+        eta: datetime | None = None,
+    ) -> list[str]:
+        """Change in which queue, with which priority or when tasks are to run that nobody runs, in the caller's
+        transaction; return the ids of those that were changed.
+
+        ``delay`` is seconds from the broker's now, ``eta`` an aware moment instead; ``None`` leaves a value as it is. A
+        time cannot be given to what waits for other tasks, or for a worker that knows it.
+        """
+
+    @abstractmethod
     def to_stop(self, worker: int) -> list[ToStop]:
         """Return what a worker runs, or holds, that was revoked since it was claimed."""
 
     @abstractmethod
     def find(
-        self, *, name: str | None = None, queue: str | None = None, tag: str | None = None, after: str = "", limit: int
+        self,
+        *,
+        name: str | None = None,
+        queue: str | None = None,
+        tag: str | None = None,
+        stamps: Wanted | None = None,
+        after: str = "",
+        limit: int,
     ) -> list[str]:
-        """Return up to ``limit`` ids of tasks that are not done and not asked to stop, with this name, queue and tag;
-        in an order of its own, those behind the id ``after``. Also what the caller's own transaction has sent."""
+        """Return up to ``limit`` ids of tasks that are not done and not asked to stop, with this name, queue and tag,
+        and with one of these stamps; in an order of its own, those behind the id ``after``. Also what the caller's own
+        transaction has sent."""
 
     @abstractmethod
     def purge(self, queues: Queues) -> int:

@@ -58,6 +58,8 @@ class Seen(NamedTuple):
     due: float
     at_most_once: bool
     losses: int
+    #: What the row has no column for, as JSON.
+    options: str | None
 
 
 class Line(ABC):

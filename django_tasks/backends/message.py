@@ -223,7 +223,7 @@ class Admission(NamedTuple):
     """What a look at the limits gave."""
 
     #: How many were let through.
-    count: int
+    admitted: int
     #: Seconds after which it is worth looking again; ``None``: only when something ends, or is sent.
     again_in: float | None
     #: Is anything held back still, or was before the look?

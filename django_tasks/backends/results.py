@@ -13,6 +13,7 @@ from django.db import connections
 from .. import states
 from ..ids import dashed, key_of
 from ..models import Task, TaskResult, TaskTag
+from . import stores
 from .relations import Relations, parts
 
 
@@ -131,7 +132,10 @@ class DatabaseResults(Relations):
     def forget(self, task_id: str) -> None:
         """Delete the ledger's line with its tags; a task that is not done stays."""
         key = key_of(task_id)
-        if TaskResult.objects.using(self.alias).filter(pk=key).delete()[0]:
+        line = TaskResult.objects.using(self.alias).filter(pk=key)
+        stored = list(line.values_list("result", "result_encoding"))
+        if line.delete()[0]:
+            stores.drop(stored)
             TaskTag.objects.using(self.alias).filter(task_id=key).delete()
 
     def _record(self, task_id: str, common: list[Any], **fields: Any) -> Record:

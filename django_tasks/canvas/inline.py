@@ -77,8 +77,9 @@ class _Run:
             if value:
                 options[key] = value
         place: dict[str, Any] = {"group": node.group} if node.group else {}
-        if node.chord:
-            place["node"] = {"chord": node.chord}
+        told = {name: value for name, value in (("chord", node.chord), ("out", node.has_successors)) if value}
+        if told:
+            place["node"] = told
         message = client.prepare(node.name, args, kwargs, options, node.task, place=place)
         client.tell_sent(message, args, kwargs)
         result = run_eagerly(message, throw=False)

@@ -190,8 +190,10 @@ class Plan:
         given = {**sig.kwargs.get("kwargs", {}), **kwargs}
         given.pop("body", None)
         if not members:
-            return self._walk(body, None, ([],), {}, {}) if prev is None else self._walk(
-                body, prev._replace(value=[]), (), {}, {}
+            return (
+                self._walk(body, None, ([],), {}, {})
+                if prev is None
+                else self._walk(body, prev._replace(value=[]), (), {}, {})
             )
         end = self._walk_group(header, prev, args, given, own)
         before = len(self.nodes)

@@ -21,7 +21,7 @@ from ..worker.report import report_text
 #: Exit codes. 69 is Celery's, from sysexits.h: the service is not available.
 PROBLEM, USAGE, NO_REPLY = 1, 2, 69
 #: What is done whether a worker runs or not; workers only answer.
-LASTING = frozenset(["rate_limit", "revoke", "terminate"])
+LASTING = frozenset(["rate_limit", "revoke", "revoke_by_stamped_headers", "terminate"])
 
 
 class RemoteVerbs:

@@ -40,9 +40,7 @@ class ScheduleVerbs:
 
     def add_schedule_verbs(self, add: Callable[[str, str], CommandParser]) -> None:
         """Declare the verb."""
-        verb = add(
-            "sync-schedules", "Make periodic tasks what the code declares, as a beat does when it starts."
-        )
+        verb = add("sync-schedules", "Make periodic tasks what the code declares, as a beat does when it starts.")
         verb.add_argument("--dry-run", action="store_true", help="Only say what would be done.")
 
     def do_sync_schedules(self, given: Namespace) -> int:

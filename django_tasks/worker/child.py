@@ -120,8 +120,7 @@ class Child(Puller):
                 elif delivery.id in self._counted:
                     self._freed([delivery.id])
             ran += 1
-            self.processed += 1
-            self.tally.add(delivery.name)
+            self._count(delivery, execution, time.monotonic() - start)
             if isinstance(execution.done, Return) and delivery.name not in tasks:
                 self._unknown.add(delivery.name)
             if execution.failed or some_connection_is_broken():

@@ -17,13 +17,14 @@ from typing import Any, TypeVar
 from django.db import connections
 from django.views.debug import SafeExceptionReporterFilter
 
-from .. import __version__, control, ids, limits, rates
+from .. import __version__, client, control, ids, limits, rates
 from ..backends import get_broker
 from ..backends.control import Seen
 from ..conf import settings
 from ..result import signal_name
 from ..routing import validate_queue
 from ..serialization import loads
+from ..stamps import matching, wanted
 from .remote import State, able
 from .report import report_text, settings_given
 from .slots import Running
@@ -218,6 +219,29 @@ def revoke(state: State, task_id: Any, terminate: bool = False, signal: str = "S
 def terminate(state: State, signal: str, task_id: Any) -> Any:
     """Cancel tasks, and end those that run."""
     return revoke(state, task_id, True, signal)
+
+
+@_acts(variadic="headers", signature="STAMP=VALUE …")
+def revoke_by_stamped_headers(
+    state: State, headers: Any, terminate: bool = False, signal: str = "SIGTERM", stored: bool = False
+) -> Any:
+    """Cancel tasks by their stamps."""
+    stamps, signal = wanted(headers), signal_name(signal)
+    if not stored:  # else the sender has done it
+        try:
+            client.revoke_where(stamps=stamps, terminate=signal if terminate else None)
+        finally:
+            _hang_up()
+    if not terminate:
+        return {"ok": f"headers {stamps} flagged as revoked, but not terminated"}
+    end = able(state.worker, "terminate")
+    ended: dict[str, set[str]] = {}
+    for seen in _seen(_running(state)):
+        carried = matching(seen.options, stamps)
+        if carried and end(seen.key, seen.attempt, signal):
+            for name, values in carried.items():
+                ended.setdefault(name, set()).update(values)
+    return {"ok": f"headers {ended} revoked" if ended else f"headers {stamps} were not terminated"}
 
 
 @_acts(args=[("task_name", str), ("rate_limit", str)], signature="TASK RATE")

@@ -230,8 +230,7 @@ class Concurrent(Puller):
                 break
             done = execution.done
             self._jammed = False
-            self.processed += 1
-            self.tally.add(delivery.name)
+            self._count(delivery, execution, seconds)
             self._mean = seconds if self._mean is None or seconds > self._mean else 0.5 * (self._mean + seconds)
             if isinstance(done, Return) and delivery.name not in tasks:
                 self._unknown.add(delivery.name)

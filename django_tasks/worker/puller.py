@@ -19,16 +19,17 @@ from ..backends.base import Queues
 from ..backends.message import Delivery, Holder, Outcome, Return, Stepped
 from ..conf import settings
 from ..exceptions import OperationalError
+from ..executor import Execution
 from ..registry import tasks
 from ..time_limits import NONE, TimeLimits
 from .autoscale import Autoscale
 from .board import Board
+from .counts import Counts
 from .limits import Limits
 from .memory import resident_kib
 from .pools import Pool
 from .site_connections import SiteConnections
 from .slots import Window
-from .tally import Tally
 
 logger = logging.getLogger("django_tasks.worker")
 
@@ -116,8 +117,8 @@ class Puller(ABC):
         self._stopping = False
         self._ended = threading.Event()
         self.processed = 0
-        #: What has run, by name; the supervisor's own, if one reads it.
-        self.tally = Tally(())
+        #: What has run; the supervisor's own, if one reads it.
+        self.counts = Counts()
 
     def stop(self) -> None:
         """Take nothing new; what runs is finished, what has not begun goes back. Safe in a signal handler."""
@@ -225,6 +226,19 @@ class Puller(ABC):
         self._limits.change(self._board.limits())
 
     # What both sides of the seam need
+
+    def _count(self, delivery: Delivery, execution: Execution, seconds: float) -> None:
+        """It took so many seconds, and ended just now."""
+        done = execution.done
+        self.processed += 1
+        self.counts.add(
+            (delivery.queue, delivery.name),
+            done.state,
+            due=delivery.due,
+            ended=time.time(),
+            seconds=seconds,
+            runtime=done.runtime if isinstance(done, Outcome) else None,
+        )
 
     def _announce(self, delivery: Delivery) -> bool:
         """Say that it begins, wherever that is to be known before; False: it must not begin now."""

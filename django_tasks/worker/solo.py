@@ -129,7 +129,7 @@ class Solo:
         queues = self.board.queues(consumed(self.options.pools))
         ward = Ward(Holder(self.steward.worker, slot, self.info.name), window, ours, queues=queues)
         self._child = Child(ward.holder, window, theirs, self.options.child, board=self.board)
-        self._child.tally = ward.tally
+        self._child.counts = ward.counts
         if self._stopped:  # the signal came before there was a child to tell
             self._child.stop()
         self.steward.take_on(ward)

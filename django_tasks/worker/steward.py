@@ -14,7 +14,6 @@ import select
 import socket
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
@@ -27,9 +26,11 @@ from ..backends.message import Holder, Outcome, Survey
 from ..conf import settings
 from ..exceptions import OperationalError
 from ..registry import tasks
+from .accounts import WRITE_EVERY, Scribe
+from .chores import Chores
+from .counts import Counts
 from .puller import FREED, GIVE_BACK_AFTER, IDLE, MORE, RETIRES, REVOKED, WAKE
 from .slots import Running, Window
-from .tally import Tally
 
 logger = logging.getLogger("django_tasks.worker")
 
@@ -37,6 +38,9 @@ logger = logging.getLogger("django_tasks.worker")
 VISIBLE_AFTER = 0.8
 #: The supervisor gives a blocked child's claims back after so many seconds; the child itself would have done so before.
 GIVE_BACK_FOR_CHILD_AFTER = 2 * GIVE_BACK_AFTER
+#: Seconds after a child became idle at which it is looked once more: what was sent meanwhile, by somebody who had not
+#: seen that anybody is idle, may not have been committed at the first look.
+SURVEY_AFTER_IDLE = 1.0
 #: Seconds after a wake-up at which it is looked whether more is due, if another child is idle.
 SURVEY_AFTER_WAKE = 0.1
 #: What is due but cannot be claimed here (its name is unknown) is looked at again after so many seconds.
@@ -53,8 +57,6 @@ PRESSURE_EVERY = 0.5
 ADMIT_EVERY = 1.0
 #: Seconds after which the loop turns, even if there is nothing to do: somebody may watch whether it does.
 MOST_SLEEP = 5.0
-#: Seconds between prunings, and the longest that one may take.
-PRUNE_EVERY, PRUNE_FOR = 60.0, 2.0
 
 
 @dataclass(slots=True, eq=False)
@@ -64,8 +66,8 @@ class Ward:
     holder: Holder
     slot: Window
     channel: socket.socket
-    #: What it has run, by name.
-    tally: Tally = field(default_factory=lambda: Tally(tasks))
+    #: What became of what it ran.
+    counts: Counts = field(default_factory=Counts)
     #: Which of the worker's pools it belongs to.
     place: int = 0
     #: What it consumes now; ``None`` is nothing.
@@ -127,7 +129,7 @@ class Steward:
         self._broker = get_broker()
         self._wards: dict[int, Ward] = {}
         self._retired = 0
-        self._retired_by_name: Counter[str] = Counter()
+        self._scribe = Scribe(self._broker.metrics)
         #: When the worker began, by ``time.monotonic()``.
         self.began = time.monotonic()
         self._orders: SimpleQueue[Callable[[], None]] = SimpleQueue()
@@ -144,7 +146,8 @@ class Steward:
         self._next_due: float | None = None
         #: How many tasks had been run when a survey last found something due; ``None`` if it found nothing.
         self._found_due_at: int | None = None
-        self._due = dict.fromkeys(("beat", "rescue", "look", "sweep", "prune", "survey", "waker", "commands"), 0.0)
+        self._chores = Chores(self._broker)
+        self._due = dict.fromkeys(("beat", "look", "survey", "waker", "commands", "numbers"), 0.0)
         self._due["pressure"] = self._due["stop"] = float("inf")
         self._due["admit"] = 0.0
         #: Is there anything that limits hold back, or may there soon be?
@@ -204,6 +207,7 @@ class Steward:
     def take_on(self, ward: Ward) -> None:
         """Look after a new child."""
         ward.channel.setblocking(False)
+        ward.counts.tell_skew(self._scribe.skew or 0.0)
         self.order(lambda: self._wards.__setitem__(ward.holder.slot, ward))
 
     def child_ended(self, ward: Ward, *, reason: str, charge: bool, verdicts: Sequence[Outcome] = ()) -> None:
@@ -216,8 +220,6 @@ class Steward:
             if verdicts:
                 self._broker.step(verdicts, holder=ward.holder)
             self._wards.pop(ward.holder.slot, None)
-            self._retired += ward.slot.processed
-            self._retired_by_name.update(ward.tally.counts())
             charged = [running.id for running in ward.slot.runs()] if charge else []
             lost = self._broker.lose(
                 ward.holder,
@@ -226,6 +228,11 @@ class Steward:
                 max_losses=settings.TASK_MAX_WORKER_LOSSES,
                 reason=reason,
             )
+            self._scribe.ended([*charged, *(one.id for one in verdicts)])
+            # Nothing comes after this that may fail and be repeated.
+            self._scribe.accounts.read(ward.holder.slot, ward.counts)
+            self._scribe.accounts.forget(ward.holder.slot)
+            self._retired += ward.slot.processed
             ward.channel.close()
             if lost:
                 logger.warning("%s: %d tasks were taken back", reason, lost)
@@ -236,7 +243,12 @@ class Steward:
 
     def store(self, ward: Ward, verdict: Outcome) -> None:
         """Store what became of an attempt that its child cannot be trusted to end."""
-        self.order_surely(lambda: self._broker.step([verdict], holder=ward.holder))
+
+        def work() -> None:
+            if not self._broker.step([verdict], holder=ward.holder).refused:
+                self._scribe.ended([verdict.id])
+
+        self.order_surely(work)
 
     def end(self, timeout: float) -> None:
         """End the lease and the thread."""
@@ -245,6 +257,7 @@ class Steward:
             if not self._orders.empty():  # what children held is taken back first, however long the database was away
                 self.order(lambda: self._insist(work))
                 return
+            self._write_numbers()
             self._broker.unregister(self.worker)
             self._ending = True
 
@@ -285,10 +298,8 @@ class Steward:
 
     def totals(self) -> dict[str, int]:
         """Return how many tasks of each name this worker has run."""
-        found = self._retired_by_name.copy()
-        for ward in self._wards.values():
-            found.update(ward.tally.counts())
-        return dict(found)
+        self._read_counts()
+        return {name: count for name, count in self._scribe.accounts.totals.items() if name}
 
     def feel_pressure(self) -> None:
         """Find out from now on whether more children would have work. Safe in any thread."""
@@ -331,7 +342,7 @@ class Steward:
 
     def _sleep(self) -> None:
         now = time.monotonic()
-        timers = list(self._due.values())
+        timers = [self._chores.due_at, *self._due.values()]
         if self._next_due is not None:
             timers.append(self._next_due)
         timeout = min(max(0.0, min(timers) - now), self.most_sleep)
@@ -355,21 +366,11 @@ class Steward:
         if now >= self._due["look"]:
             self._due["look"] = now + (VISIBLE_AFTER / 2 if self._busy() else 3600.0)
             self._look()
-        if now >= self._due["rescue"]:
-            self._due["rescue"] = now + settings.WORKER_RESCUE_INTERVAL * random.uniform(0.9, 1.1)
-            if self._broker.rescue(max_losses=settings.TASK_MAX_WORKER_LOSSES):
-                self._wake_one()
-                self._due["admit"] = 0.0
-            if self._broker.adopt(tasks):
-                self._wake_one()
-                self._due["admit"] = 0.0
-        if now >= self._due["sweep"]:
-            self._due["sweep"] = time.monotonic() + self._broker.sweep()
-        if now >= self._due["prune"]:
-            self._due["prune"] = now + PRUNE_EVERY * random.uniform(0.8, 1.2)
-            self._broker.unblock()
-            self._broker.prune(settings.RESULT_EXPIRES, deadline=now + PRUNE_FOR)
-            self._broker.prune_commands()
+        if now >= self._chores.due_at and self._chores.do():
+            self._wake_one()
+            self._due["admit"] = 0.0
+        if now >= self._due["numbers"]:
+            self._write_numbers()
         if now >= self._due["stop"]:
             self._due["stop"] = now + STOP_EVERY if self._busy() else float("inf")
             self._stop_revoked()
@@ -382,6 +383,19 @@ class Steward:
             self._survey()
         if now >= self._due["admit"]:
             self._admit()
+
+    # Numbers
+
+    def _write_numbers(self) -> None:
+        self._due["numbers"] = time.monotonic() + WRITE_EVERY
+        self._read_counts()
+        self._due["numbers"] = time.monotonic() + self._scribe.write()
+        for ward in self._wards.values():
+            ward.counts.tell_skew(self._scribe.skew or 0.0)
+
+    def _read_counts(self) -> None:
+        for ward in self._wards.values():
+            self._scribe.accounts.read(ward.holder.slot, ward.counts)
 
     # Lease
 
@@ -534,8 +548,7 @@ class Steward:
                 else:
                     self._due["survey"] = 0.0
                     self._due["commands"] = min(self._due["commands"], self._heeded + COMMANDS_AFTER_HINT)
-        if self._due["survey"] > now + 5.0:
-            self._due["survey"] = now + 5.0
+        self._due["survey"] = min(self._due["survey"], now + self._waker.net)
 
     def _heed(self) -> None:
         """Obey commands: at once where a hint told of one, else at a steady pace."""
@@ -555,7 +568,8 @@ class Steward:
         now = time.monotonic()
         vain = self._in_vain()
         self._found_due_at = self.processed if survey.due else None
-        self._due["survey"] = now + 5.0
+        fresh = now - self._idle_since < SURVEY_AFTER_IDLE
+        self._due["survey"] = now + (SURVEY_AFTER_IDLE if fresh or self._waker is None else self._waker.net)
         self._next_due = now + survey.next_due if survey.next_due is not None else None
         paced = False
         if survey.limited:
@@ -576,13 +590,13 @@ class Steward:
             return False
         idle = sum(ward.idle for ward in self._wards.values())
         found = self._broker.admit(self.info.queues, free=idle)
-        if found.count:
+        if found.admitted:
             self._wake_one()
         if found.waiting or self._busy():
             self._due["admit"] = now + min(ADMIT_EVERY if found.again_in is None else found.again_in, ADMIT_EVERY)
         else:
             self._due["admit"] = now + 3600.0  # a survey finds out
-        return found.count > 0 or found.paced
+        return found.admitted > 0 or found.paced
 
     def _survey_for_idle(self) -> tuple[Survey, list[Queues]]:
         """Look at what idle children consume; return what there is, and where it is due."""

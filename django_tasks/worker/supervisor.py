@@ -41,6 +41,7 @@ from .autoscale import Autoscale
 from .board import Board
 from .child import Child
 from .concurrent import capacity
+from .counts import Counts
 from .health import Health
 from .loop import LoopChild
 from .pools import Pool, consumed
@@ -51,7 +52,6 @@ from .site_connections import close_pools
 from .slots import Running, Slot
 from .stacks import dump_on_signal
 from .steward import LAST_WORDS, Steward, Ward
-from .tally import Tally
 from .threads import ThreadChild
 
 logger = logging.getLogger("django_tasks.worker")
@@ -259,7 +259,7 @@ class Supervisor:
                 warnings.simplefilter("ignore", DeprecationWarning)  # the gate is what it warns of
                 pid = os.fork()
             if pid == 0:
-                self._become_child(ward.holder, pool, slot, ward.tally, ours, theirs, untold)
+                self._become_child(ward.holder, pool, slot, ward.counts, ours, theirs, untold)
         theirs.close()
         self._processes[pid] = Process(pid, ward, time.monotonic(), place)
         self.steward.take_on(ward)
@@ -269,7 +269,7 @@ class Supervisor:
         holder: Holder,
         pool: Pool,
         slot: Slot | Roster,
-        tally: Tally,
+        counts: Counts,
         ours: socket.socket,
         theirs: socket.socket,
         untold: Sequence[Ended],
@@ -290,7 +290,7 @@ class Supervisor:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             dump_on_signal()
             child = self._child(holder, pool, slot, theirs)
-            child.tally = tally
+            child.counts = counts
             signal.signal(signal.SIGTERM, lambda number, frame: child.stop())
             if self._ending is not None:  # the signal came before its handler
                 child.stop()

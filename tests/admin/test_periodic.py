@@ -12,11 +12,13 @@ from django.test import Client
 from django.urls import reverse
 
 from django_tasks.beat.engine import run_now
+from django_tasks.beat.sync import sync
 from django_tasks.dashboard import database_now
 from django_tasks.models import Beat, CrontabSchedule, PeriodicRun, PeriodicTask, Task
 from django_tasks.schedules import cron, crontab, schedule
 from tests.admin.conftest import Browser
 from tests.admin.pages import Tags, list_url, page_url, read, text_of
+from tests.beat.test_sync import declared
 from tests.databases import TestDatabase
 from tests.inprocess import Worker
 
@@ -207,8 +209,6 @@ def test_the_list_tells_whether_a_beat_runs(root: Client) -> None:
 
 
 def test_drift_from_the_code_is_shown(root: Client) -> None:
-    from tests.beat.test_sync import declared, sync
-
     with declared(Sweep={"schedule": 60, "options": {"queue": "fast"}}):
         sync()
         PeriodicTask.objects.update(queue="slow")

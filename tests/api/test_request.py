@@ -58,7 +58,7 @@ def test_a_request_tells_what_celery_s_does(run: Runner) -> None:
         # Of what is not here, or was AMQP's.
         **dict.fromkeys(("reply_to", "origin", "shadow", "argsrepr", "kwargsrepr", "time_limit", "soft_time_limit")),
         **dict.fromkeys(("group", "group_index", "chord", "chain", "callbacks", "errbacks", "children")),
-        **dict.fromkeys(("stamps", "stamped_headers")),
+        **dict.fromkeys(("stamps", "stamped_headers", "scheduled_for")),
         "timelimit": [None, None],
         "replaced_task_nesting": 0,
         "tags": [],

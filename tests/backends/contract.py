@@ -11,6 +11,7 @@ from tests.backends.promises.control import Cancelling, Tidying, Watching
 from tests.backends.promises.finishing import Finishing, Returning
 from tests.backends.promises.leasing import Leasing, Slots
 from tests.backends.promises.limiting import Limiting
+from tests.backends.promises.rescheduling import Rescheduling
 from tests.backends.promises.sending import Sending
 from tests.backends.promises.uniqueness import Uniqueness
 
@@ -24,6 +25,7 @@ class BrokerContract(
     Slots,
     Watching,
     Cancelling,
+    Rescheduling,
     Tidying,
     Commanding,
     Showing,

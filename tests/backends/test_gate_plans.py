@@ -39,7 +39,7 @@ def test_postgresql_reads_heads_and_places_by_index(
 ) -> None:
     run(database, "VACUUM ANALYZE django_tasks_task")
     plans = Plans(broker)
-    assert broker.admit(ALL).count == 10
+    assert broker.admit(ALL).admitted == 10
     assert broker.survey(ALL).limited
     heads, places = plans.of("WITH RECURSIVE h"), plans.of("GROUP BY queue, name, limit_key")
     first, look = plans.of("AS expired"), plans.of("WITH RECURSIVE b")
@@ -58,7 +58,7 @@ def test_sqlite_reads_heads_and_places_by_index(database: TestDatabase, broker: 
     with broker.engine.session() as connection:
         raw = connection.connection
         raw.set_trace_callback(statements.append)
-    assert broker.admit(ALL).count == 10
+    assert broker.admit(ALL).admitted == 10
     raw.set_trace_callback(None)
     hot = [sql for sql in statements if sql.split()[0] in {"SELECT", "UPDATE", "WITH"}]
     lines = [row[3] for sql in hot for row in raw.execute(f"EXPLAIN QUERY PLAN {sql}")]
@@ -75,6 +75,6 @@ def test_sqlite_reads_heads_and_places_by_index(database: TestDatabase, broker: 
 def test_mariadb_reads_only_the_rows_it_wants(database: TestDatabase, broker: DatabaseBroker, holder: Holder) -> None:
     run(database, "ANALYZE TABLE django_tasks_task")
     rows_read(broker)
-    assert broker.admit(ALL).count == 10
+    assert broker.admit(ALL).admitted == 10
     assert rows_read(broker) < ROWS
     assert len(claim(broker, holder)) == 10

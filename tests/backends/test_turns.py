@@ -30,6 +30,8 @@ fcntl = pytest.importorskip("fcntl")
 #: Takes the turn, forks a process that lives on, and holds the turn until it is killed.
 HOLD = """
 import os, sys, time
+import django
+django.setup()
 from django_tasks.backends.database.turns import Turn
 with Turn(sys.argv[1]).taken():
     child = os.fork()
@@ -106,10 +108,12 @@ def test_a_turn_ends_with_an_error_in_its_block(path: str, monkeypatch: pytest.M
 def test_a_killed_process_gives_its_turn_up_though_a_process_that_it_forked_lives(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = subprocess.Popen([sys.executable, "-c", HOLD, path], stdout=subprocess.PIPE, text=True)
+    environ = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    process = subprocess.Popen([sys.executable, "-c", HOLD, path], stdout=subprocess.PIPE, text=True, env=environ)
     assert process.stdout is not None
-    forked = int(process.stdout.readline())
+    forked = 0
     try:
+        forked = int(process.stdout.readline())
         with a_turn(path) as turn:
             assert is_taken(turn, monkeypatch)
             process.kill()
@@ -119,7 +123,8 @@ def test_a_killed_process_gives_its_turn_up_though_a_process_that_it_forked_live
     finally:
         process.kill()
         process.wait(10)
-        os.kill(forked, signal.SIGKILL)
+        if forked:
+            os.kill(forked, signal.SIGKILL)
         process.stdout.close()
 
 

@@ -72,7 +72,8 @@ def sent_for(row: PeriodicTask) -> list[datetime]:
 
 def interval(every: int, period: str = "seconds") -> IntervalSchedule:
     """Return a saved interval."""
-    return IntervalSchedule.objects.get_or_create(every=every, period=period)[0]
+    row: IntervalSchedule = IntervalSchedule.objects.get_or_create(every=every, period=period)[0]
+    return row
 
 
 def crontab_row(*fields: Any, **options: Any) -> CrontabSchedule:

@@ -515,4 +515,5 @@ def test_runs_lead_to_what_became_of_them(beat: OneBeat) -> None:
     beat.go(seconds=60)
     Worker().drain()
     [run] = row.recent_runs()
+    assert run.task_id is not None
     assert TaskResult.objects.get(pk=run.task_id).state == "FAILURE"

@@ -209,8 +209,10 @@ def test_all_ends_are_in_the_ledger_once(run: Runner) -> None:
 def _ids(result: Any) -> list[str]:
     found: list[str] = []
     while result is not None:
-        found += [one.id for one in result] if isinstance(result, list) or not isinstance(result, AsyncResult) else [
-            result.id
-        ]
+        found += (
+            [one.id for one in result]
+            if isinstance(result, list) or not isinstance(result, AsyncResult)
+            else [result.id]
+        )
         result = result.parent
     return found

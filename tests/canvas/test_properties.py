@@ -5,16 +5,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from django.db import connections
 from django.test import override_settings
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
-from django_tasks import chain, chord, group, shared_task, signature, states
+from django_tasks import chain, chord, group, shared_task, states
 from django_tasks.backends.fate import NOT_RUN
 from django_tasks.models import Edge, Task, TaskResult
 from tests.databases import TestDatabase
@@ -134,14 +132,18 @@ def check(recipe: Any) -> None:
     found, builder = run_for_real(recipe)
     note(f"{recipe!r}\n{found!r}")
     assert not Task.objects.exists(), "something is left waiting"
-    assert not Edge.objects.exclude(after_id__in=TaskResult.objects.filter(name="django_tasks.join").values("id")).exists()
+    assert not Edge.objects.exclude(
+        after_id__in=TaskResult.objects.filter(name="django_tasks.join").values("id")
+    ).exists()
     assert not [label for label, count in ran.items() if count != 1], "something ran twice"
     fates = fates_by_label()
     assert not [label for label, count in fates.items() if count != 1]
     for label in builder.with_errback:
         row = rows_by_label().get(label)
         own = row is not None and row.state == states.FAILURE
-        is_skipped = own and row is not None and (row.traceback or "").startswith(NOT_RUN) and row.exception[:10] != "ChordError"
+        is_skipped = (
+            own and row is not None and (row.traceback or "").startswith(NOT_RUN) and row.exception[:10] != "ChordError"
+        )
         if own and not is_skipped:
             assert told[label] == 1, f"the errback of {label} was told {told[label]} times"
         elif label not in ran:
@@ -158,7 +160,9 @@ def check(recipe: Any) -> None:
 
 
 def rows_by_label() -> dict[str, TaskResult]:
-    return {json.loads(row.body)[1].get("label", ""): row for row in TaskResult.objects.exclude(name__endswith="failed")}
+    return {
+        json.loads(row.body)[1].get("label", ""): row for row in TaskResult.objects.exclude(name__endswith="failed")
+    }
 
 
 def fates_by_label() -> Counter[str]:

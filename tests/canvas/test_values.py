@@ -8,7 +8,7 @@ import pytest
 
 from django_tasks import chain, chord, group
 from tests.api.conftest import Runner
-from tests.canvas.jobs import add, growing, listed, replacing, shaky, summed, total
+from tests.canvas.jobs import add, listed, replacing, shaky, summed, total
 
 I = listed  # noqa: E741 - it returns its arguments
 

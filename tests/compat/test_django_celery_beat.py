@@ -28,10 +28,30 @@ from django_tasks.schedules import clocked, cron, crontab, schedule, solar
 from tests.databases import TestDatabase
 
 #: django-celery-beat's columns.
-COLUMNS = (
-    "name task interval crontab solar clocked args kwargs queue exchange routing_key headers priority expires "
-    "expire_seconds one_off start_time enabled last_run_at total_run_count date_changed description"
-).split()  # noqa: SIM905 - a list of two dozen words reads better so
+COLUMNS = [
+    "name",
+    "task",
+    "interval",
+    "crontab",
+    "solar",
+    "clocked",
+    "args",
+    "kwargs",
+    "queue",
+    "exchange",
+    "routing_key",
+    "headers",
+    "priority",
+    "expires",
+    "expire_seconds",
+    "one_off",
+    "start_time",
+    "enabled",
+    "last_run_at",
+    "total_run_count",
+    "date_changed",
+    "description",
+]
 
 SQLITE = pytest.mark.databases("sqlite")
 

@@ -38,7 +38,8 @@ OF_A_TASK = (
     "delay_on_commit apply_async_on_commit __name__"
 )
 OF_A_RESULT = (
-    "id task_id state status result info traceback get wait ready successful failed ignored forget revoke then "
+    "id task_id state status result info traceback get wait ready successful failed ignored forget revoke "
+    "revoke_by_stamped_headers then "
     "as_tuple as_list children parent maybe_throw maybe_reraise exists name args kwargs worker date_done retries queue "
     "TimeoutError"
 )

@@ -32,7 +32,9 @@ def start_beat(site: Site, *options: str, wait: bool = True, **tasks_settings: A
 def every(seconds: int, *, name: str = "sweep", task: str = "tests.app.tasks.noop", **columns: Any) -> PeriodicTask:
     """Return a new row that runs every so many seconds."""
     schedule, _ = IntervalSchedule.objects.get_or_create(every=seconds, period="seconds")
-    return PeriodicTask.objects.create(name=name, task=task, interval=schedule, **columns)
+    row = PeriodicTask(name=name, task=task, interval=schedule, **columns)
+    row.save()
+    return row
 
 
 def moments(row: PeriodicTask) -> list[datetime]:

@@ -7,8 +7,7 @@ has not ended, and then sees what became of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from django.db import connections, transaction
@@ -45,10 +44,10 @@ class There(NamedTuple):
 class Arrivals:
     """Stores such messages in one database."""
 
-    def __init__(self, alias: str, dialect: Dialect, moment: Callable[[datetime], Any]) -> None:
+    def __init__(self, alias: str, dialect: Dialect) -> None:
         self._alias = alias
         self._dialect = dialect
-        self.moment = moment
+        self.moment = dialect.moment
 
     def store(self, messages: Sequence[Message]) -> None:
         """Store messages, all or none, in the caller's transaction. Raises ``AlreadyEnqueued``."""

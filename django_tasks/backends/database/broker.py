@@ -15,6 +15,8 @@ from django.db import OperationalError as DatabaseOperationalError
 from ... import exceptions, states
 from ...ids import dashed
 from ...serialization import dumps, exception_to_data, storable
+from ...stamps import Wanted, matching
+from .. import stores
 from ..base import Broker, Held, Queues, ResultWaker, ToStop, Waker, WorkerInfo
 from ..message import Admission, Delivery, Edge, Holder, Message, Outcome, Return, Stepped, Survey
 from ..rules import Rules
@@ -24,11 +26,12 @@ from .control import DatabaseControl
 from .dialect import CLAIMABLE, HELD_BACK, RESULT, TASK, WORKER, Band, Dialect, rules_of
 from .engine import Engine
 from .gate import STATE, Gate
+from .metrics import Metrics
 from .mysql import MySQL
 from .plan import SURVEY_EVERY, Plan
 from .postgresql import DONE_CHANNEL, NOTIFY_IDLE, PostgreSQL
 from .sqlite import SQLite
-from .workflow import EDGE, GROUP, Workflows
+from .workflow import EDGE, GROUP, Released, Workflows
 
 #: Messages per INSERT.
 CHUNK = 1_000
@@ -52,6 +55,8 @@ _HELD = "id, attempt, slot, losses, at_most_once, revoked_at IS NOT NULL, histor
 _FORGOTTEN = f"worker_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM {WORKER} w WHERE w.id = worker_id)"
 #: A state (one parameter), but LIMITED for what a limit counts.
 _HELD_OR = "CASE WHEN limit_key IS NULL THEN %s ELSE 'LIMITED' END"
+#: What may be given another time.
+RESCHEDULABLE = "state IN ('PENDING', 'RETRY', 'LIMITED')"
 _FREE = "worker_id = NULL, slot = NULL, started_at = NULL, custom_state = NULL, meta = NULL"
 
 
@@ -77,8 +82,9 @@ class DatabaseBroker(DatabaseControl, Broker):
         self._plans: dict[Queues, Plan] = {}
         self._rules = Rules()
         self._limited = False
+        self.metrics = Metrics(self.engine)
         self._gate = Gate(self.engine, self.dialect)
-        self._arrivals = Arrivals(alias, self.dialect, self._moment)
+        self._arrivals = Arrivals(alias, self.dialect)
         self._workflows = Workflows(alias, self.dialect, self._arrivals)
 
     @property
@@ -174,6 +180,7 @@ class DatabaseBroker(DatabaseControl, Broker):
     ) -> Stepped:
         outcomes = [one for one in done if isinstance(one, Outcome)]
         returns = [one for one in done if isinstance(one, Return)]
+        stores.keep(outcomes)
         refused: set[str] = set()
         if returns:
             refused |= self._return(returns, holder)
@@ -251,7 +258,8 @@ class DatabaseBroker(DatabaseControl, Broker):
         if told.awaited:
             self.dialect.tell(self.engine, DONE_CHANNEL, told.awaited)
         # One that this worker claims next needs nobody else.
-        if told.queues and (len(told.queues) > 1 or taken is None or not taken.includes(told.queues[0])):
+        alone = len(told.released) == 1 and taken is not None and taken.includes(told.released[0].queue)
+        if told.released and not alone:
             self._wake_idle()
         return told.refused
 
@@ -260,19 +268,20 @@ class DatabaseBroker(DatabaseControl, Broker):
             self.engine.query(NOTIFY_IDLE)
 
     def unblock(self) -> int:
-        count, awaited = self._workflows.sweep(self.engine)
-        if awaited:
-            self.dialect.tell(self.engine, DONE_CHANNEL, awaited)
+        count, told = self._workflows.sweep(self.engine)
+        if told.awaited:
+            self.dialect.tell(self.engine, DONE_CHANNEL, told.awaited)
         if count:
             self._wake_idle()
         return count
 
     def finish_within(self, outcome: Outcome, worker: str) -> bool:
         """Store one outcome in the transaction that is open on the caller's own connection; False if refused."""
+        stores.keep([outcome])
         with connections[self.alias].cursor() as cursor:
             if outcome.linked:
-                refused, awaited, queues = self._workflows.finish(cursor, [outcome], worker)
-                if queues:
+                refused, awaited, released = self._workflows.finish(cursor, [outcome], worker)
+                if released:
                     self.wake()
             else:
                 refused, awaited = self.dialect.finish(cursor, [outcome], worker)
@@ -312,7 +321,7 @@ class DatabaseBroker(DatabaseControl, Broker):
             params: list[Any] = [one.state]
             if one.eta is not None:
                 sets.append("due_at = %s")
-                params.append(self._moment(one.eta))
+                params.append(self.dialect.moment(one.eta))
             elif one.delay is not None:
                 sets.append(f"due_at = {self.dialect.later}")
                 params.append(one.delay)
@@ -558,17 +567,58 @@ class DatabaseBroker(DatabaseControl, Broker):
             told = self._workflows.finish(cursor, [_revoked(task_id, cursor.fetchone()[0])], "")
             if told.awaited:
                 self._tell_on_commit(told.awaited)
-            if told.queues:
-                self.wake()
+            if told.released:
+                self._release_on_commit(told.released)
             return 1
+
+    def _release_on_commit(self, released: Sequence[Released]) -> None:
+        self.wake()
 
     def _tell_on_commit(self, awaited: list[str]) -> None:
         transaction.on_commit(lambda: self.dialect.tell(self.engine, DONE_CHANNEL, awaited), using=self.alias)
 
-    def find(
-        self, *, name: str | None = None, queue: str | None = None, tag: str | None = None, after: str = "", limit: int
+    def reschedule(
+        self,
+        task_ids: Sequence[str],
+        *,
+        queue: str | None = None,
+        priority: int | None = None,
+        delay: float | None = None,
+        eta: datetime | None = None,
     ) -> list[str]:
-        where, params = ["revoked_at IS NULL"], []
+        sets: dict[str, Any] = {"queue = %s": queue, "priority = %s": priority, f"due_at = {self.dialect.later}": delay}
+        sets["due_at = %s"] = None if eta is None else self.dialect.moment(eta)
+        given = {column: value for column, value in sets.items() if value is not None}
+        if not given:
+            raise ValueError("reschedule() changes a queue, a priority or a time: give at least one")
+        timed = delay is not None or eta is not None
+        allowed = RESCHEDULABLE if timed else f"{RESCHEDULABLE[:-1]}, 'WAITING', 'UNROUTABLE')"
+        sql = f"UPDATE {TASK} SET {', '.join(given)} WHERE id = {self.dialect.uuid} AND {allowed}"
+        changed = []
+        try:
+            with transaction.atomic(using=self.alias), connections[self.alias].cursor() as cursor:
+                for task_id in sorted(task_ids):  # in one order, so that two of these never wait for each other
+                    cursor.execute(sql, [*given.values(), self._key(task_id)])
+                    if cursor.rowcount:
+                        changed.append(task_id)
+                if changed:
+                    self.wake()
+        except (DatabaseOperationalError, InterfaceError) as error:
+            raise exceptions.OperationalError(f"The database {self.alias!r} cannot be reached: {error}") from error
+        return changed
+
+    def find(
+        self,
+        *,
+        name: str | None = None,
+        queue: str | None = None,
+        tag: str | None = None,
+        stamps: Wanted | None = None,
+        after: str = "",
+        limit: int,
+    ) -> list[str]:
+        where: list[str] = ["revoked_at IS NULL"]
+        params: list[Any] = []
         for column, value in (("name", name), ("queue", queue)):
             if value is not None:
                 where.append(f"{column} = %s")
@@ -576,14 +626,25 @@ class DatabaseBroker(DatabaseControl, Broker):
         if tag is not None:
             where.append(f"id IN (SELECT task_id FROM {TAG} WHERE tag = %s)")
             params.append(tag)
-        if after:
-            where.append(f"id > {self.dialect.uuid}")
-            params.append(self._key(after))
-        sql = f"SELECT id FROM {TASK} WHERE {' AND '.join(where)} ORDER BY id LIMIT {limit:d}"
+        if stamps is not None:
+            where.append("options LIKE %s")
+            params.append('%"stamps"%')
+        found: list[str] = []
+        while True:
+            ahead = f" AND id > {self.dialect.uuid}" if after else ""
+            sql = f"SELECT id, options FROM {TASK} WHERE {' AND '.join(where)}{ahead} ORDER BY id LIMIT {limit:d}"
+            rows = self._of_caller(sql, [*params, self._key(after)] if after else params)
+            found += [dashed(id_) for id_, options in rows if stamps is None or matching(options, stamps)]
+            if len(found) >= limit or len(rows) < limit:
+                return found[:limit]
+            after = dashed(rows[-1][0])
+
+    def _of_caller(self, sql: str, params: Sequence[Any]) -> list[Any]:
+        """Return rows as the caller's own transaction sees them."""
         try:
             with connections[self.alias].cursor() as cursor:
                 cursor.execute(sql, params)
-                return [dashed(row[0]) for row in cursor.fetchall()]
+                return list(cursor.fetchall())
         except (DatabaseOperationalError, InterfaceError) as error:
             raise exceptions.OperationalError(f"The database {self.alias!r} cannot be reached: {error}") from error
 
@@ -666,13 +727,6 @@ class DatabaseBroker(DatabaseControl, Broker):
     def _key(self, task_id: str) -> str:
         return self.dialect.key(task_id)
 
-    def _moment(self, moment: datetime) -> Any:
-        return (
-            moment
-            if isinstance(self.dialect, PostgreSQL)
-            else moment.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ")
-        )
-
     def _held_rows(self, worker: int, slot: int | None = None, *, ended_only: bool = False) -> list[tuple[Any, ...]]:
         where, params = "worker_id = %s AND state = 'STARTED'", [worker]
         if slot is not None:
@@ -727,12 +781,16 @@ class DatabaseBroker(DatabaseControl, Broker):
         tagged: bool | None = None
         while True:
             keys = sorted(
-                row[0]
-                for row in self.engine.query(f"SELECT id FROM {table} WHERE {where} LIMIT {batch:d}", params)
+                row[0] for row in self.engine.query(f"SELECT id FROM {table} WHERE {where} LIMIT {batch:d}", params)
             )
             if keys:
                 marks = ", ".join([self.dialect.uuid] * len(keys))
+                stored: list[tuple[Any, ...]] = []
+                if table == RESULT:
+                    where_stored = f"id IN ({marks}) AND result_encoding LIKE '%%:%%'"
+                    stored = self.engine.query(f"SELECT result, result_encoding FROM {RESULT} WHERE {where_stored}", keys)
                 count += self.engine.execute(f"DELETE FROM {table} WHERE id IN ({marks}){guard}", keys)
+                stores.drop(stored)
                 if tagged is None:
                     tagged = bool(self.engine.query(f"SELECT 1 FROM {TAG} LIMIT 1"))
                 if tagged:

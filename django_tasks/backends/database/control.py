@@ -23,7 +23,7 @@ REPLY = "django_tasks_reply"
 #: Rows per DELETE.
 CHUNK = 1_000
 
-_SEEN = "id, custom_id, attempt, name, queue, priority, state, body, encoding, {due}, at_most_once, losses"
+_SEEN = "id, custom_id, attempt, name, queue, priority, state, body, encoding, {due}, at_most_once, losses, options"
 
 
 class DatabaseLine(Line):
@@ -185,9 +185,9 @@ class DatabaseControl(RemoteControl, ABC):
         columns = _SEEN.format(due=self.dialect.epoch("due_at"))
         rows = self.engine.query(f"SELECT {columns} FROM {TASK} WHERE {where}", params)
         found = []
-        for id_, custom_id, attempt, name, queue, priority, state, body, encoding, due, at_most_once, losses in rows:
-            key, once = dashed(id_), bool(at_most_once)
-            call = (attempt, name, queue, priority, state, body, encoding, float(due), once, losses)
+        for id_, custom_id, attempt, name, queue, priority, state, body, encoding, due, once, losses, options in rows:
+            key = dashed(id_)
+            call = (attempt, name, queue, priority, state, body, encoding, float(due), bool(once), losses, options)
             found.append(Seen(key, custom_id or key, *call))
         return found
 

@@ -6,9 +6,11 @@ import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any, ClassVar, NamedTuple
 
 from ... import states
+from ...fields import utc_text
 from ..message import Delivery, Edge, Holder, Message, Outcome
 from ..rules import Rule, Rules
 from .turns import Turn
@@ -127,6 +129,10 @@ class Dialect(ABC):
         """Return a canonical id as a parameter of this database."""
         return task_id
 
+    def moment(self, moment: datetime) -> Any:
+        """Return a moment as a parameter of this database: the same one as the model's field makes of it."""
+        return utc_text(moment)
+
     def publish_prepared(self, connection: Any, message: Message, notify: bool, transaction: object) -> bool:
         """Insert one task as :meth:`publish` does, by a statement that the server keeps ready on the caller's own
         connection; ``False`` where that cannot be had, and nothing was done.
@@ -218,6 +224,15 @@ class Dialect(ABC):
         return (
             f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})"
             f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {rest}"
+        )
+
+    def adding(self, table: str, columns: Sequence[str], key: Sequence[str], rows: int) -> str:
+        """Return an INSERT of so many rows that adds their numbers to what has the same key."""
+        more = ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in columns if name not in key)
+        marks = ", ".join([f"({', '.join(['%s'] * len(columns))})"] * rows)
+        return (
+            f"INSERT INTO {table} ({', '.join(columns)}) VALUES {marks}"
+            f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {more}"
         )
 
     @abstractmethod

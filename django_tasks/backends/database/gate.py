@@ -176,7 +176,7 @@ class Gate:
 
         done = self._engine.transaction(work)
         if not everything and (done.again_in is None or done.again_in > MORE):
-            done = done._replace(again_in=0.0 if done.count else MORE)
+            done = done._replace(again_in=0.0 if done.admitted else MORE)
         return done
 
     def _look(self) -> list[Sequence[Any]]:

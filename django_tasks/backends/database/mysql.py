@@ -100,6 +100,11 @@ class MySQL(Walking):
         rest = ", ".join(f"{name} = VALUES({name})" for name in columns if name not in key)
         return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks(columns)}) ON DUPLICATE KEY UPDATE {rest}"
 
+    def adding(self, table: str, columns: Sequence[str], key: Sequence[str], rows: int) -> str:
+        more = ", ".join(f"{name} = {table}.{name} + VALUES({name})" for name in columns if name not in key)
+        each = ", ".join([f"({marks(columns)})"] * rows)
+        return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {each} ON DUPLICATE KEY UPDATE {more}"
+
     def close_edges(self, cursor: Any, table: str, where: str, params: Sequence[Any], outcome: str) -> list[Any]:
         cursor.execute(f"SELECT id, after_id FROM {table} WHERE {where} ORDER BY id", params)
         rows = cursor.fetchall()

@@ -1,14 +1,14 @@
 """PostgreSQL: one statement finishes a batch and claims the next, one JSON parameter carries all outcomes.
 
 Each statement names what it prevents. Plans are pinned (generic, no sequential scans), because a prepared statement
-with an
-unknown ``LIMIT`` is otherwise planned as a walk over the whole table.
+with an unknown ``LIMIT`` is otherwise planned as a walk over the whole table.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ...ids import dashed
@@ -238,6 +238,9 @@ class PostgreSQL(Dialect):
     def is_transient(self, error: Exception) -> bool:
         return getattr(error.__cause__, "sqlstate", None) in ("40001", "40P01", "55P03")
 
+    def moment(self, moment: datetime) -> Any:
+        return moment
+
     def publish_prepared(self, connection: Any, message: Message, notify: bool, transaction: object) -> bool:
         insert = self._inserts.get(notify)
         return insert is not None and insert.run(connection, _as_parameters(message), transaction=transaction)
@@ -302,8 +305,7 @@ class PostgreSQL(Dialect):
         # In one statement: an idle worker sends few.
         rules = f"SELECT coalesce(json_agg(r)::text, '[]') FROM ({self.rules_sql()}) r"
         sql = (
-            f"{BANDS} UNION ALL SELECT ({rules}), NULL, NULL"
-            f" UNION ALL SELECT NULL, NULL, NULL WHERE EXISTS ({LIMITED})"
+            f"{BANDS} UNION ALL SELECT ({rules}), NULL, NULL UNION ALL SELECT NULL, NULL, NULL WHERE EXISTS ({LIMITED})"
         )
         with engine.session() as connection:
             rows = _run(connection, sql, [])

@@ -27,13 +27,14 @@ COMMANDED = "command"
 #: Where nothing tells, an idle worker asks every so many seconds at most.
 POLL_MOST = 0.5
 #: The net below notifications, seconds.
-NET = 5.0
+NET = 20.0
 
 
 class Listener(Waker):
     """PostgreSQL: LISTEN on a connection of its own."""
 
     tells_commands: ClassVar[bool] = True
+    net: ClassVar[float] = NET
 
     def __init__(self, engine: Engine, channel: str = WAKE_CHANNEL) -> None:
         self._engine = engine

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from ...ids import dashed
@@ -38,9 +37,9 @@ class Walking(Dialect):
                 one.name,
                 one.queue,
                 one.priority,
-                _moment(one.eta),
+                one.eta and self.moment(one.eta),
                 one.delay,
-                _moment(one.expires_at),
+                one.expires_at and self.moment(one.expires_at),
                 one.expires_in,
                 one.body,
                 one.encoding,
@@ -142,7 +141,3 @@ def _one(cursor: Any, sql: str, params: tuple[Any, ...]) -> tuple[Any, ...] | No
 def marks(values: Sequence[Any]) -> str:
     """Return the placeholders for these values."""
     return ", ".join(["%s"] * len(values))
-
-
-def _moment(value: datetime | None) -> str | None:
-    return None if value is None else value.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ")

@@ -60,23 +60,36 @@ class Waiting(NamedTuple):
     options: str | None
 
 
+class Released(NamedTuple):
+    """A task that waits for nothing any more, or an errback that was stored."""
+
+    id: str
+    queue: str
+
+
 class Told(NamedTuple):
     """What followed from the end of tasks: whom to wake."""
 
     refused: set[str]
     awaited: list[str]
-    #: Queues in which something was released.
-    queues: list[str]
+    released: list[Released]
 
 
 class Workflows:
     """The edges of one database, worked on through the cursors of whoever ends a task."""
+
+    #: Is this attempt (one parameter) the one that runs?
+    owned = "attempt = %s AND state = 'STARTED'"
 
     def __init__(self, alias: str, dialect: Dialect, arrivals: Arrivals) -> None:
         self._alias = alias
         self._dialect = dialect
         self._arrivals = arrivals
         self._swept = 0
+
+    def move(self, cursor: Any, outcomes: Sequence[Outcome], worker: str) -> tuple[set[str], list[str]]:
+        """Move what ran to the ledger; return refused and awaited ids."""
+        return self._dialect.finish(cursor, outcomes, worker)
 
     # Storing
 
@@ -111,13 +124,13 @@ class Workflows:
         cursor.execute(
             f"UPDATE {TASK} SET name = %s, queue = %s, priority = %s, body = %s, encoding = %s, options = %s,"
             f" due_at = {moment}, expires_at = {moment}, at_most_once = %s, limit_key = %s, history = %s, retries = 0,"
-            " worker_id = NULL, slot = NULL, started_at = NULL, custom_state = NULL, meta = NULL,"
-            f" state = {state} WHERE id = {dialect.uuid} AND attempt = %s AND state = 'STARTED' AND revoked_at IS NULL",
+            " worker_id = NULL, slot = NULL, started_at = NULL, custom_state = NULL, meta = NULL, attempt = %s,"
+            f" state = {state} WHERE id = {dialect.uuid} AND {self.owned} AND revoked_at IS NULL",
             [
                 *(own.name, own.queue, own.priority, own.body, own.encoding, own.options),
                 *(own.eta and self._arrivals.moment(own.eta), own.delay),
                 *(own.expires_at and self._arrivals.moment(own.expires_at), own.expires_in),
-                *(own.at_most_once, own.limit_key, history),
+                *(own.at_most_once, own.limit_key, history, attempt),
                 *([] if own.waiting else [own.limit_key is not None]),
                 *(self._key(own.id), attempt),
             ],
@@ -150,7 +163,7 @@ class Workflows:
 
     def finish(self, cursor: Any, outcomes: Sequence[Outcome], worker: str) -> Told:
         """End tasks, and release or end what waits for them, in the cursor's transaction."""
-        refused, awaited = self._dialect.finish(cursor, outcomes, worker)
+        refused, awaited = self.move(cursor, outcomes, worker)
         ended = {
             one.id: Ended(OK if one.state == states.SUCCESS else FAILED, one.state == states.FAILURE)
             for one in outcomes
@@ -159,24 +172,24 @@ class Workflows:
         awaited = list(awaited)
         return Told(refused, awaited, self.advance(cursor, ended, awaited))
 
-    def advance(self, cursor: Any, ended: Mapping[str, Ended], awaited: list[str]) -> list[str]:
-        """Do what follows from the end of these; return the queues in which something was released."""
-        queues: list[str] = []
+    def advance(self, cursor: Any, ended: Mapping[str, Ended], awaited: list[str]) -> list[Released]:
+        """Do what follows from the end of these; return what was released."""
+        released: list[Released] = []
         while ended:
-            self._call_errbacks(cursor, [one for one, what in ended.items() if what.calls], queues)
-            after = self._follow(cursor, [one for one, what in ended.items() if _is_done_well(what)], queues)
+            self._call_errbacks(cursor, [one for one, what in ended.items() if what.calls], released)
+            after = self._follow(cursor, [one for one, what in ended.items() if _is_done_well(what)], released)
             others = {one: what for one, what in ended.items() if not _is_done_well(what)}
             after |= self._mark(cursor, others)
             self._drop_inputs(cursor, [one for one, what in others.items() if what is not _JOINED])
-            ended = self._settle(cursor, sorted(after), awaited, queues)
-        return queues
+            ended = self._settle(cursor, sorted(after), awaited, released)
+        return released
 
-    def _follow(self, cursor: Any, succeeded: Sequence[str], queues: list[str]) -> set[str]:
+    def _follow(self, cursor: Any, succeeded: Sequence[str], released: list[Released]) -> set[str]:
         """Close the edges from these; return what waits behind them, but for what is released by that."""
         after: set[str] = set()
         for keys in self._keys(succeeded):
             rows = self._dialect.follow(cursor, EDGE, keys)
-            queues += [queue for _, queue in rows if queue is not None]
+            released += [Released(dashed(key), queue) for key, queue in rows if queue is not None]
             after |= {dashed(key) for key, queue in rows if queue is None}
         return after
 
@@ -194,7 +207,9 @@ class Workflows:
         for keys in self._keys(ended):
             self._dialect.delete_edges(cursor, EDGE, f"after_id IN ({self._marks(keys)})", keys)
 
-    def _settle(self, cursor: Any, after: Sequence[str], awaited: list[str], queues: list[str]) -> dict[str, Ended]:
+    def _settle(
+        self, cursor: Any, after: Sequence[str], awaited: list[str], released: list[Released]
+    ) -> dict[str, Ended]:
         """Release what has nothing to wait for any more, or end it; return what ended."""
         ended: dict[str, Ended] = {}
         for keys in self._keys(after):
@@ -209,8 +224,9 @@ class Workflows:
             spoilt = {dashed(id_): bool(bad) for id_, bad in cursor.fetchall()}
             complete = [locked[one] for one in sorted(spoilt)]
             free = [one for one in complete if not spoilt[one.id]]
-            self._release(cursor, [one for one in free if one.name != JOIN_TASK])
-            queues += [one.queue for one in free if one.name != JOIN_TASK]
+            ready = [one for one in free if one.name != JOIN_TASK]
+            self._release(cursor, ready)
+            released += [Released(one.id, one.queue) for one in ready]
             joins = [one for one in free if one.name == JOIN_TASK]
             if joins:
                 self._end(cursor, joins, [Outcome(one.id, one.attempt + 1, states.SUCCESS) for one in joins], awaited)
@@ -307,7 +323,7 @@ class Workflows:
                 found[dashed(id_)] = _Culprit(custom_id or dashed(id_), *rest)
         return found
 
-    def _call_errbacks(self, cursor: Any, failed: Sequence[str], queues: list[str]) -> None:
+    def _call_errbacks(self, cursor: Any, failed: Sequence[str], released: list[Released]) -> None:
         """Store the errbacks of these, which are in the ledger by now."""
         messages = []
         for keys in self._keys(failed):
@@ -324,13 +340,13 @@ class Workflows:
         if messages:
             self._arrivals.insert(cursor, [one for one in messages if _is_controlled(one)])
             self._insert(cursor, [one for one in messages if not _is_controlled(one)], [])
-            queues += [one.queue for one in messages]
+            released += [Released(one.id, one.queue) for one in messages]
 
     # Sweeping
 
-    def sweep(self, engine: Engine) -> tuple[int, list[str]]:
-        """Look at the next edges for what nobody did, and do it; return how many tasks that concerned, and who is
-        awaited of those that ended.
+    def sweep(self, engine: Engine) -> tuple[int, Told]:
+        """Look at the next edges for what nobody did, and do it; return how many tasks that concerned, and what
+        followed.
 
         That is: a task was deleted, or ended by what knew nothing of edges.
         """
@@ -339,27 +355,27 @@ class Workflows:
             [self._swept],
         )
         self._swept = rows[-1][0] if len(rows) == SWEPT else 0
+        nothing = Told(set(), [], [])
         if not rows:
-            return 0, []
+            return 0, nothing
         open_ = {dashed(before) for _, before, _, outcome in rows if outcome is None}
         gone = open_ - self._there(engine, TASK, open_)
         targets = {dashed(after) for _, _, after, _ in rows}
         waiting = self._there(engine, TASK, targets, " AND state = 'WAITING'")
         closed = {dashed(after) for _, _, after, outcome in rows if outcome is not None} & waiting
-        told: list[str] = []
 
-        def work(cursor: Any) -> int:
-            told.clear()
-            queues: list[str] = []
+        def work(cursor: Any) -> tuple[int, Told]:
+            awaited: list[str] = []
+            late: list[Released] = []
             ended = {one: self._ended_as(cursor, one) for one in sorted(gone)}
-            self.advance(cursor, ended, told)
-            found = self._settle(cursor, sorted(closed), told, queues)
-            self.advance(cursor, found, told)
-            return len(ended) + len(found) + len(queues)
+            released = self.advance(cursor, ended, awaited)
+            found = self._settle(cursor, sorted(closed), awaited, late)
+            released += self.advance(cursor, found, awaited)
+            return len(ended) + len(found) + len(late), Told(set(), awaited, [*released, *late])
 
-        count = engine.transaction(work) if gone or closed else 0
+        done = engine.transaction(work) if gone or closed else (0, nothing)
         self._tidy(engine, [row[0] for row in rows if dashed(row[2]) not in waiting])
-        return count, told
+        return done
 
     def _ended_as(self, cursor: Any, task_id: str) -> Ended:
         cursor.execute(f"SELECT state, traceback FROM {RESULT} WHERE id = {self._dialect.uuid}", [self._key(task_id)])

@@ -22,20 +22,23 @@ from django.db import connections, transaction
 from ... import addresses, exceptions, states
 from ...conf import settings
 from ...ids import dashed
+from .. import stores
 from ..base import Held, Queues, ResultWaker, Waker, WorkerInfo
 from ..control import Line, Seen
 from ..database.arrivals import TAG
 from ..database.broker import MANY, UNSTORABLE, WITHHOLDINGS, DatabaseBroker, _failure, _revoked, _unstorable
 from ..database.dialect import LIMITED, RESULT, TASK, WORKER, rules_of
 from ..database.plan import ROTATION, SURVEY_EVERY
-from ..message import Admission, Delivery, Holder, Message, Outcome, Return, Stepped, Survey
+from ..database.workflow import Released
+from ..message import Admission, Delivery, Edge, Holder, Message, Outcome, Return, Stepped, Survey
 from . import wire
-from .leases import FRESH, Leases, Move, Place, Proof, Taken
+from .leases import FRESH, HELD, Leases, Move, Place, Proof, Taken
 from .ledger import Written, ledger_of
-from .rows import Row, Rows
+from .rows import Row, Rows, message_of
 from .server import Server
 from .sweeper import Sweeper
 from .wakers import RedisCaller, RedisLine, RedisWaker
+from .workflow import RedisWorkflows
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +68,7 @@ class RedisBroker(DatabaseBroker):
         self.leases = Leases(self.server)
         self.rows = Rows(self.engine)
         self.ledger = ledger_of(self.engine)
+        self._workflows = RedisWorkflows(alias, self.ledger, self._arrivals)
         self.sweeper = Sweeper(self.leases, self.rows, self._take_back_rows)
         self._claims: dict[str, Claim] = {}
         #: What the database has stored, and Redis has not heard of yet, by queue.
@@ -100,6 +104,21 @@ class RedisBroker(DatabaseBroker):
         elif volatile:
             self._send(volatile)
 
+    def publish_workflow(self, messages: Sequence[Message], edges: Sequence[Edge]) -> None:
+        super().publish_workflow(messages, edges)
+        self._announce_on_commit(messages)
+
+    def extend_chord(self, body: str, messages: Sequence[Message], edges: Sequence[Edge], value: Any) -> bool:
+        extended = super().extend_chord(body, messages, edges, value)
+        if extended:
+            self._announce_on_commit(messages)
+        return extended
+
+    def _announce_on_commit(self, messages: Sequence[Message]) -> None:
+        ready = [one for one in messages if not one.waiting]
+        if ready:
+            transaction.on_commit(partial(self._announce, ready), using=self.alias)
+
     def _announce(self, messages: Sequence[Message]) -> None:
         """Publish what is committed; when Redis is away, a sweeper does so later."""
         try:
@@ -115,9 +134,7 @@ class RedisBroker(DatabaseBroker):
 
     def _publish(self, messages: Sequence[Message], kind: str) -> None:
         if messages:
-            self.leases.publish(
-                [(one, wire.entry_of(one, kind), _due(one)) for one in messages], "new", avoid=True
-            )
+            self.leases.publish([(one, wire.entry_of(one, kind), _due(one)) for one in messages], "new", avoid=True)
 
     def _publish_unique(self, ids: Mapping[str, bool]) -> None:
         """Publish calls as their rows say: their time is not the callers', and another call may have taken the place of
@@ -132,6 +149,20 @@ class RedisBroker(DatabaseBroker):
     def publish_rows(self, rows: Iterable[Row], mode: str = "sweep") -> int:
         """Let tasks wait as their rows say."""
         return self.sweeper.publish(rows, mode)
+
+    def _release(self, released: Sequence[Released]) -> None:
+        """Publish what waits for nothing any more, now that this is committed."""
+        if not released:
+            return
+        rows = [row for row in self.rows.read([one.id for one in released]).values() if row.leasable]
+        entries = [(message_of(row), self.sweeper.entry(row, swept=False), f"+{row.due_in:.6f}") for row in rows]
+        try:
+            self.leases.publish(entries, "new", avoid=True)
+        except exceptions.OperationalError as error:
+            logger.warning("%s. %d tasks are published later", error, len(entries))
+
+    def _release_on_commit(self, released: Sequence[Released]) -> None:
+        transaction.on_commit(partial(self._release, released), using=self.alias)
 
     def wake(self) -> None:
         """What is woken for is let through by limits, and published then."""
@@ -273,6 +304,7 @@ class RedisBroker(DatabaseBroker):
 
     def _store(self, done: Sequence[Outcome | Return], holder: Holder) -> set[str]:
         """Store what ended; return the ids of what had no right to."""
+        stores.keep(one for one in done if isinstance(one, Outcome))
         claims: dict[str, Claim] = {}
         strange = []
         for one in done:
@@ -328,14 +360,14 @@ class RedisBroker(DatabaseBroker):
         if not outcomes:
             return set()
         try:
-            refused = self.ledger.move(outcomes, holder.name)
+            refused = self._move(outcomes, holder.name)
         except UNSTORABLE:
             refused = set()
             for one in outcomes:
                 try:
-                    refused |= self.ledger.move([one], holder.name)
+                    refused |= self._move([one], holder.name)
                 except UNSTORABLE as error:
-                    refused |= self.ledger.move([_unstorable(one, error)], holder.name)
+                    refused |= self._move([_unstorable(one, error)], holder.name)
         mine = [one for one in outcomes if one.id not in refused]
         if gone := [self._key(one.id) for one in mine if one.tagged and not one.keep]:
             self._forget_tags(gone)
@@ -345,6 +377,18 @@ class RedisBroker(DatabaseBroker):
         for one in outcomes:
             if one.id in refused:
                 self._let_go(one.id, one.attempt, claims.get(one.id))
+        return refused
+
+    def _move(self, outcomes: Sequence[Outcome], worker: str) -> set[str]:
+        """Move rows to the ledger, with what follows from that for others; return the ids of those that were not theirs
+        to move."""
+        refused: set[str] = set()
+        if plain := [one for one in outcomes if not one.linked]:
+            refused |= self.ledger.move(plain, worker)
+        if linked := [one for one in outcomes if one.linked]:
+            told = self.engine.transaction(lambda cursor: self._workflows.finish(cursor, linked, worker))
+            refused |= told.refused
+            self._release(told.released)
         return refused
 
     def _has_stored(self, queue: str, one: Outcome) -> bool:
@@ -381,6 +425,8 @@ class RedisBroker(DatabaseBroker):
 
     def _come_back(self, one: Return, claim: Claim | None, holder: Holder) -> bool:
         """End an attempt of a task that has a row, with the task to run again."""
+        if one.replacement is not None:
+            return self._replace_claim(one, claim, holder)
         try:
             back = self.rows.come_back(one)
         except UNSTORABLE as error:
@@ -392,6 +438,30 @@ class RedisBroker(DatabaseBroker):
             due = {} if not back or (one.delay is None and one.eta is None) else {one.id: _due_again(one)}
             self._correct(claim.queue, claim.worker, {one.id: one.attempt}, due)
         return back
+
+    def _replace_claim(self, one: Return, claim: Claim | None, holder: Holder) -> bool:
+        """End an attempt with other tasks in its place."""
+        new = one.replacement
+        assert new is not None  # noqa: S101 - the caller asked
+        replaced = self._replace(one)
+        if replaced:
+            self._announce([each for each in new.others if not each.waiting])
+        elif self._end_revoked({one.id: one.attempt}, holder):
+            replaced = True
+        if claim is not None:
+            self._correct(claim.queue, claim.worker, {one.id: one.attempt}, {one.id: _due(new.own)})
+        return replaced
+
+    def replace_within(self, one: Return) -> bool:
+        new, claim = one.replacement, self._claims.get(one.id)
+        assert new is not None  # noqa: S101 - the caller made it so
+        if not super().replace_within(one):
+            return False
+        self._announce_on_commit(new.others)
+        if claim is not None:
+            held, due = {one.id: one.attempt}, {one.id: _due(new.own)}
+            transaction.on_commit(partial(self._correct, claim.queue, claim.worker, held, due), using=self.alias)
+        return True
 
     def _come_back_without_row(self, one: Return, claim: Claim | None, holder: Holder) -> bool:
         """The same for one that has none: what it brings along is written into its message."""
@@ -422,7 +492,7 @@ class RedisBroker(DatabaseBroker):
         cancelled = {row.id for row in rows.values() if row.revoked and row.ended == held[row.id] - 1}
         if not cancelled:
             return set()
-        return cancelled - self.ledger.move([_revoked(one, held[one]) for one in sorted(cancelled)], holder.name)
+        return cancelled - self._move([_revoked(one, held[one]) for one in sorted(cancelled)], holder.name)
 
     def _correct(
         self, queue: str, worker: int, held: Mapping[str, int], due: Mapping[str, str] | None = None
@@ -477,6 +547,7 @@ class RedisBroker(DatabaseBroker):
 
     def finish_within(self, outcome: Outcome, worker: str) -> bool:
         """Store one outcome in the transaction that is open on the caller's own connection; False if refused."""
+        stores.keep([outcome])
         claim = self._claims.get(outcome.id)
         if claim is None or claim.attempt != outcome.attempt:
             return False
@@ -485,7 +556,12 @@ class RedisBroker(DatabaseBroker):
         claim = claims[outcome.id]
         with connections[self.alias].cursor() as cursor:
             if claim.durable:
-                if self.ledger.move_within(cursor, [outcome], worker):
+                if not outcome.linked:
+                    refused = self.ledger.move_within(cursor, [outcome], worker)
+                else:
+                    refused, _, released = self._workflows.finish(cursor, [outcome], worker)
+                    self._release_on_commit(released)
+                if refused:
                     return False
                 if outcome.tagged and not outcome.keep:
                     cursor.execute(f"DELETE FROM {TAG} WHERE task_id = {self.dialect.uuid}", [self._key(outcome.id)])
@@ -512,9 +588,14 @@ class RedisBroker(DatabaseBroker):
 
     def admit(self, queues: Queues, *, free: int = 1) -> Admission:
         done = super().admit(queues, free=free)
-        if done.count:
+        if done.admitted:
             self.publish_rows(row for row in self.rows.read(self._gate.let_through).values() if row.leasable)
         return done
+
+    def unblock(self) -> int:
+        count, told = self._workflows.sweep(self.engine)
+        self._release(told.released)
+        return count
 
     def sweep(self) -> float:
         """Publish what a crash kept back, or Redis has forgotten; return in how many seconds to look again."""
@@ -639,7 +720,7 @@ class RedisBroker(DatabaseBroker):
             call = row.delivery(row.attempt, 0.0)
             done = _verdict(call, row.revoked, True, False, settings.TASK_MAX_WORKER_LOSSES, reason, "")
             if isinstance(done, Outcome):
-                self.ledger.move([done], "")
+                self._move([done], "")
             elif self.rows.come_back(done):
                 self.publish_rows(each for each in self.rows.read([row.id]).values() if each.leasable)
 
@@ -760,6 +841,38 @@ class RedisBroker(DatabaseBroker):
             if not isinstance(holder, tuple):
                 transaction.on_commit(partial(self._remove, queue, task_id), using=self.alias)
         return count
+
+    def reschedule(
+        self,
+        task_ids: Sequence[str],
+        *,
+        queue: str | None = None,
+        priority: int | None = None,
+        delay: float | None = None,
+        eta: datetime | None = None,
+    ) -> list[str]:
+        """As promised. What waits is taken out first, so that nobody takes it meanwhile, and published as its row says
+        then; should that never happen, a sweeper does so."""
+        queues = self._rows_seen(task_ids)
+        held: set[str] = set()
+        for name in set(queues.values()):
+            found = self.leases.remove(name, [one for one in task_ids if queues.get(one) == name])
+            held |= {one for one, what in found.items() if what == HELD}
+        free = {one: name for one, name in queues.items() if one not in held}
+        changed = super().reschedule(list(free), queue=queue, priority=priority, delay=delay, eta=eta)
+        transaction.on_commit(partial(self._publish_again, free), using=self.alias)
+        return changed
+
+    def _publish_again(self, queues: Mapping[str, str]) -> None:
+        """Publish what waits as its row says now; ``queues`` are those that it waited in."""
+        rows = [row for row in self.rows.read(queues).values() if row.leasable and row.state != states.STARTED]
+        try:
+            for row in rows:
+                if row.queue != queues[row.id]:
+                    self.leases.remove(queues[row.id], [row.id])
+            self.publish_rows(rows, "renew")
+        except exceptions.OperationalError as error:
+            logger.warning("%s. %d rescheduled tasks are published later", error, len(rows))
 
     def _rows_seen(self, task_ids: Sequence[str]) -> dict[str, str]:
         """Return the queues of those of these tasks that the caller's transaction sees a row of."""
@@ -921,4 +1034,4 @@ def _verdict(
 def _seen(place: Place) -> Seen:
     call = _call(place)
     about = (call.attempt, call.name, call.queue, call.priority, place.state, call.body, call.encoding)
-    return Seen(call.id, call.task_id, *about, call.due, call.at_most_once, call.losses)
+    return Seen(call.id, call.task_id, *about, call.due, call.at_most_once, call.losses, call.options)

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 MANY = 1_000
 #: Seconds after which the names of the queues are looked up again.
 FRESH = 1.0
+#: What :meth:`Leases.remove` says of a task that somebody holds.
+HELD = 2
 
 
 class Place(NamedTuple):
@@ -398,7 +400,9 @@ class Leases:
     def turn(self, who: str, seconds: int, mark: str) -> str | None:
         """Take or keep the turn to sweep; return what tells one life of the data from the next, ``None`` if it is
         another one's turn."""
-        found = self.server.run("turn", [self.server.shared("sweeper"), self.server.shared("mark")], [who, seconds, mark])
+        found = self.server.run(
+            "turn", [self.server.shared("sweeper"), self.server.shared("mark")], [who, seconds, mark]
+        )
         return found.decode() if found else None
 
     def leave(self, queue: str, worker: int) -> None:

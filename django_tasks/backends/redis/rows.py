@@ -6,7 +6,6 @@ What is said in :mod:`.ledger` of an attempt's end holds for each verb here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from django.db import connections
@@ -15,7 +14,6 @@ from ... import states
 from ...ids import dashed
 from ..database.dialect import TASK, WORKER
 from ..database.engine import Engine
-from ..database.postgresql import PostgreSQL
 from ..message import Delivery, Message, Return
 from .ledger import CURRENT, LEASABLE
 
@@ -199,7 +197,7 @@ class Rows:
         params: list[Any] = [one.state, one.attempt]
         if one.eta is not None:
             sets.append("due_at = %s")
-            params.append(self.moment(one.eta))
+            params.append(self.dialect.moment(one.eta))
         elif one.delay is not None:
             sets.append(f"due_at = {self.dialect.later}")
             params.append(one.delay)
@@ -323,12 +321,6 @@ class Rows:
             self.engine.execute(sql, each)
 
     # Inside
-
-    def moment(self, moment: datetime) -> Any:
-        """Return a moment as a parameter."""
-        if isinstance(self.dialect, PostgreSQL):
-            return moment
-        return moment.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ")
 
     def _marks(self, ids: Sequence[Any]) -> str:
         return ", ".join([self.dialect.uuid] * len(ids))

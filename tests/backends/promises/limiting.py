@@ -31,7 +31,7 @@ def begin(broker: Broker, *deliveries: Delivery) -> None:
 
 def let_through(broker: Broker) -> int:
     """Look at the limits once; return how many were let through."""
-    return broker.admit(ALL, free=1_000).count
+    return broker.admit(ALL, free=1_000).admitted
 
 
 def refreshed(broker: Broker) -> Broker:
@@ -170,7 +170,7 @@ class Concurrency:
         assert let_through(broker) == 1
         broker.unregister(gone.worker)
         a_worker(broker, queues=Queues((), frozenset({"b"})))
-        assert broker.admit(Queues((), frozenset({"b"}))).count == 1
+        assert broker.admit(Queues((), frozenset({"b"}))).admitted == 1
         holder = a_worker(broker)
         [delivery] = claim(broker, holder)
         assert delivery.id == here
@@ -234,7 +234,7 @@ class Rates:
             begin(broker, delivery)
             bench.let_pass(2)
             later = broker.admit(ALL)
-            assert later.count == 0
+            assert later.admitted == 0
             if later.waiting:
                 assert later.paced
                 assert 0 < (later.again_in or 0) <= 1
@@ -251,7 +251,7 @@ class Rates:
         assert let_through(broker) == 0, "nobody has taken it"
         delivery = claim_one(broker, holder)
         soon = broker.admit(ALL)
-        assert soon.count == 0, "somebody has taken it, but it has not begun"
+        assert soon.admitted == 0, "somebody has taken it, but it has not begun"
         assert 0 < (soon.again_in or 0) <= 0.1
         begin(broker, delivery)
         assert let_through(broker) == 1
@@ -329,22 +329,22 @@ class Fairness:
     def test_keys_take_turns(self, broker: Broker, holder: Holder, bench: Bench) -> None:
         bench.limit("task", NAME, fair=True)
         send(broker, *(limited("a") for _ in range(300)))
-        assert broker.admit(ALL, free=2).count == 2
+        assert broker.admit(ALL, free=2).admitted == 2
         assert [one.limit_key for one in claim(broker, holder)] == ["a", "a"]
         send(broker, limited("b"), limited("c"), limited("b"))
-        assert broker.admit(ALL, free=4).count >= 4
+        assert broker.admit(ALL, free=4).admitted >= 4
         keys = [one.limit_key for one in claim(broker, holder)][:4]
         assert sorted(map(str, keys)) == ["a", "b", "b", "c"] or sorted(map(str, keys)) == ["a", "a", "b", "c"]
 
     def test_no_more_is_let_through_ahead_than_can_run(self, broker: Broker, holder: Holder, bench: Bench) -> None:
         bench.limit("queue", "default", fair=True)
         send(broker, *(limited("a") for _ in range(300)))
-        assert broker.admit(ALL, free=2).count == 2
-        assert broker.admit(ALL, free=2).count == 0
-        assert broker.admit(ALL, free=5).count == 3
+        assert broker.admit(ALL, free=2).admitted == 2
+        assert broker.admit(ALL, free=2).admitted == 0
+        assert broker.admit(ALL, free=5).admitted == 3
         bench.let_pass(60)
         claim(broker, holder, limit=3)
-        assert broker.admit(ALL, free=2).count == 0
+        assert broker.admit(ALL, free=2).admitted == 0
 
     def test_the_faster_they_start_the_more_are_let_through_ahead(
         self, broker: Broker, holder: Holder, bench: Bench
@@ -365,7 +365,7 @@ class Fairness:
         send(broker, *(limited(key) for key in "aabbccdd"))
         keys = []
         for _ in range(8):
-            assert bench.new_broker().admit(ALL, free=1).count == 1
+            assert bench.new_broker().admit(ALL, free=1).admitted == 1
             delivery = claim_one(broker, holder)
             keys.append(delivery.limit_key)
             bench.let_pass(60)
@@ -379,7 +379,7 @@ class Fairness:
         low, high, other = send(broker, limited("a"), limited("b", priority=9), limited("b"))
         order = []
         for _ in range(3):
-            assert broker.admit(ALL, free=1).count == 1
+            assert broker.admit(ALL, free=1).admitted == 1
             delivery = claim_one(broker, holder)
             order.append(delivery.id)
             bench.let_pass(60)

@@ -103,7 +103,7 @@ class Skipping:
         first = unique(fields={"limit_key": ""})
         broker.publish([first])
         assert met(broker, unique(fields={"limit_key": ""})) == (first.id, True)
-        assert broker.admit(ALL).count == 1
+        assert broker.admit(ALL).admitted == 1
         finish(broker, holder, success(claim_one(broker, holder)))
         assert not met(broker, unique(fields={"limit_key": ""}))[1]
 
@@ -152,9 +152,9 @@ class Replacing:
         running = claim_one(broker, holder)
         assert met(broker, second) == (second.id, False)
         assert met(broker, unique(on_conflict="replace", body="[[3],{}]")) == (second.id, True)
-        assert (broker.admit(ALL).count, claim(broker, holder)) == (0, [])
+        assert (broker.admit(ALL).admitted, claim(broker, holder)) == (0, [])
         finish(broker, holder, success(running))
-        assert broker.admit(ALL).count == 1
+        assert broker.admit(ALL).admitted == 1
         assert claim_one(broker, holder).body == "[[3],{}]"
 
     def test_the_last_of_a_flurry_runs_once_it_is_over(self, broker: Broker, holder: Holder, bench: Bench) -> None:
@@ -209,26 +209,26 @@ class Again:
         assert met(broker, second) == (second.id, False)
         assert met(broker, third) == (second.id, True)
         assert broker.survey(ALL).limited
-        assert (broker.admit(ALL).count, claim(broker, holder)) == (0, [])
+        assert (broker.admit(ALL).admitted, claim(broker, holder)) == (0, [])
         finish(broker, holder, success(delivery))
-        assert broker.admit(ALL).count == 1
+        assert broker.admit(ALL).admitted == 1
         assert claim_one(broker, holder).id == second.id
         fourth = self.again()
         assert met(broker, fourth) == (fourth.id, False)
         assert met(broker, self.again()) == (fourth.id, True)
         finish(broker, holder, Outcome(second.id, 1, states.FAILURE))
-        assert broker.admit(ALL).count == 1
+        assert broker.admit(ALL).admitted == 1
         assert claim_one(broker, holder).id == fourth.id
 
     def test_it_waits_through_the_retries_of_the_one_before(self, broker: Broker, holder: Holder, bench: Bench) -> None:
         delivery = self.running(broker, holder)
         finish(broker, holder, Return(delivery.id, delivery.attempt, states.RETRY, delay=0, retries=1))
-        assert broker.admit(ALL).count == 0
+        assert broker.admit(ALL).admitted == 0
         again = claim_one(broker, holder)
         assert again.id == delivery.id
-        assert broker.admit(ALL).count == 0
+        assert broker.admit(ALL).admitted == 0
         finish(broker, holder, success(again))
-        assert broker.admit(ALL).count == 1
+        assert broker.admit(ALL).admitted == 1
 
     def test_a_limited_one_does_not_wait_for_the_one_that_waits_for_it(
         self, broker: Broker, holder: Holder, bench: Bench
@@ -240,17 +240,17 @@ class Again:
         delivery = claim_one(broker, holder)
         broker.publish([second])
         finish(broker, holder, Return(first.id, delivery.attempt, states.RETRY, delay=0, retries=1))
-        assert broker.admit(ALL).count == 1
+        assert broker.admit(ALL).admitted == 1
         delivery = claim_one(broker, holder)
         assert delivery.id == first.id
         finish(broker, holder, success(delivery))
-        assert broker.admit(ALL).count == 1
+        assert broker.admit(ALL).admitted == 1
         assert claim_one(broker, holder).id == second.id
 
     def test_a_worker_that_dies_does_not_let_it_run_beside(self, broker: Broker, holder: Holder, bench: Bench) -> None:
         delivery = self.running(broker, holder)
         broker.lose(holder, [delivery.id], max_losses=3, reason="killed")
-        assert broker.admit(ALL).count == 0
+        assert broker.admit(ALL).admitted == 0
         assert ids(claim(broker, holder)) == [delivery.id]
 
 

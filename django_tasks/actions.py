@@ -1,0 +1,208 @@
+"""What people do to chosen tasks: each action once, by its name, for the admin, for bulk operations and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from . import operations
+from .models import Task, TaskResult
+
+#: A text, translated when it is shown.
+Text = str | Promise
+
+#: Why a task was left alone, in words.
+REASONS: Final[Mapping[str, Text]] = {
+    "running": gettext_lazy("it runs"),
+    "blocked": gettext_lazy("it depends on other tasks of its workflow"),
+    "unroutable": gettext_lazy("no running worker knows it"),
+    "due": gettext_lazy("it is due already"),
+    "finished": gettext_lazy("it is done already"),
+    "unfinished": gettext_lazy("it is not done"),
+    "queued": gettext_lazy("a copy of it is not done yet"),
+    "needed": gettext_lazy("another task still needs its result"),
+    "unknown": gettext_lazy("it is not there any more"),
+}
+
+
+class Done(NamedTuple):
+    """What an action did, by ids."""
+
+    #: A sentence for the history of each task that it changed.
+    said: dict[str, str]
+    #: The key in :data:`REASONS` of each that it left alone.
+    left: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Action:
+    """One thing that can be done to tasks, or to results."""
+
+    name: str
+    model: type[Task] | type[TaskResult]
+    #: The codename of the permission that it needs.
+    permission: str
+    #: The button of one task; the entry in the list of actions; the answer to the question.
+    label: Text
+    of_many: Text
+    answer: Text
+    #: What it will do, for whoever has to say yes.
+    consequence: Text
+    run: Callable[[Sequence[str], Mapping[str, Any]], Done]
+    #: What it has to be told: ``queue``, ``priority``, ``eta`` (ISO 8601) or ``signal``.
+    asks: tuple[str, ...] = ()
+    deletes: bool = False
+
+
+def _retry(ids: Sequence[str], given: Mapping[str, Any]) -> Done:
+    done = operations.retry(ids)
+    left = {key: reason for reason in ("queued", "unfinished", "unknown") for key in getattr(done, reason)}
+    return Done({key: _("Run again as %s") % copy for key, copy in done.copies.items()}, left)
+
+
+def _cancel(ids: Sequence[str], given: Mapping[str, Any]) -> Done:
+    done = operations.revoke(ids, terminate=given.get("signal"))
+    asked = _("To be ended by %s") % given["signal"] if given.get("signal") else _("Asked to stop")
+    said = dict.fromkeys(done.cancelled, _("Cancelled")) | dict.fromkeys(done.asked, asked)
+    return Done(said, dict.fromkeys(done.finished, "finished") | dict.fromkeys(done.unknown, "unknown"))
+
+
+def _run_now(ids: Sequence[str], given: Mapping[str, Any]) -> Done:
+    done = operations.run_now(ids)
+    return Done(dict.fromkeys(done.changed, _("Made due now")), done.left)
+
+
+def _postpone(ids: Sequence[str], given: Mapping[str, Any]) -> Done:
+    done = operations.reschedule(ids, eta=datetime.fromisoformat(given["eta"]))
+    return Done(dict.fromkeys(done.changed, _("Put off until %s") % given["eta"]), done.left)
+
+
+def _move(ids: Sequence[str], given: Mapping[str, Any]) -> Done:
+    queue, priority = given.get("queue") or None, given.get("priority")
+    done = operations.reschedule(ids, queue=queue, priority=priority)
+    parts = [_("Moved to the queue %s") % queue] if queue else []
+    parts += [_("Given the priority %s") % priority] if priority is not None else []
+    return Done(dict.fromkeys(done.changed, "; ".join(parts)), done.left)
+
+
+def _duplicate(ids: Sequence[str], given: Mapping[str, Any]) -> Done:
+    done = operations.duplicate(ids)
+    return Done({key: _("Sent once more as %s") % copy for key, copy in done.changed.items()}, done.left)
+
+
+def _delete(ids: Sequence[str], given: Mapping[str, Any]) -> Done:
+    done = operations.delete(ids)
+    return Done(dict.fromkeys(done.changed, _("Deleted")), done.left)
+
+
+_DUPLICATING: Final = gettext_lazy(
+    "The same call is sent once more, as a new task that has nothing to do with this one."
+)
+
+#: Every action, in the order in which they are offered.
+ACTIONS: Final[tuple[Action, ...]] = (
+    Action(
+        "run_now",
+        Task,
+        "reschedule_task",
+        gettext_lazy("Run now"),
+        gettext_lazy("Run selected tasks now"),
+        gettext_lazy("Yes, run now"),
+        gettext_lazy("What is due later, by an ETA or for its next attempt, is due at once."),
+        _run_now,
+    ),
+    Action(
+        "cancel",
+        Task,
+        "cancel_task",
+        gettext_lazy("Cancel"),
+        gettext_lazy("Cancel selected tasks"),
+        gettext_lazy("Yes, cancel"),
+        gettext_lazy("What waits will never run. What runs already is asked to stop, and may go on all the same."),
+        _cancel,
+    ),
+    Action(
+        "terminate",
+        Task,
+        "terminate_task",
+        gettext_lazy("Cancel and terminate"),
+        gettext_lazy("Cancel and terminate selected tasks"),
+        gettext_lazy("Yes, terminate"),
+        gettext_lazy("What waits will never run. What runs is ended by a signal within about a second, in the middle."),
+        _cancel,
+        asks=("signal",),
+    ),
+    Action(
+        "move",
+        Task,
+        "reschedule_task",
+        gettext_lazy("Change queue or priority"),
+        gettext_lazy("Change queue or priority of selected tasks"),
+        gettext_lazy("Change"),
+        gettext_lazy("What waits is taken by the workers of the other queue, or earlier or later. What runs goes on."),
+        _move,
+        asks=("queue", "priority"),
+    ),
+    Action(
+        "postpone",
+        Task,
+        "reschedule_task",
+        gettext_lazy("Postpone"),
+        gettext_lazy("Postpone selected tasks"),
+        gettext_lazy("Postpone"),
+        gettext_lazy("What waits does not start before this moment. What runs goes on."),
+        _postpone,
+        asks=("eta",),
+    ),
+    Action(
+        "duplicate_task",
+        Task,
+        "enqueue_task",
+        gettext_lazy("Duplicate"),
+        gettext_lazy("Duplicate selected tasks"),
+        gettext_lazy("Yes, send it again"),
+        _DUPLICATING,
+        _duplicate,
+    ),
+    Action(
+        "retry",
+        TaskResult,
+        "retry_taskresult",
+        gettext_lazy("Run again"),
+        gettext_lazy("Run selected tasks again"),
+        gettext_lazy("Yes, run again"),
+        gettext_lazy(
+            "Each is sent once more, as a new task with the same arguments: what it did before, it does again."
+        ),
+        _retry,
+    ),
+    Action(
+        "duplicate",
+        TaskResult,
+        "enqueue_task",
+        gettext_lazy("Duplicate"),
+        gettext_lazy("Duplicate selected tasks"),
+        gettext_lazy("Yes, send it again"),
+        _DUPLICATING,
+        _duplicate,
+    ),
+    Action(
+        "delete",
+        TaskResult,
+        "delete_taskresult",
+        gettext_lazy("Delete"),
+        gettext_lazy("Delete selected results"),
+        gettext_lazy("Yes, delete"),
+        gettext_lazy("The results are gone for good, and with them what tells that these tasks ever ran."),
+        _delete,
+        deletes=True,
+    ),
+)
+#: The same by their names.
+BY_NAME: Final[Mapping[str, Action]] = {action.name: action for action in ACTIONS}

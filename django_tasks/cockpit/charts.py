@@ -1,0 +1,205 @@
+"""Charts as SVG, drawn here: no script, no style of their own, and a table of the same numbers beside each.
+
+Colours are classes that the style sheet knows, so light and dark are its business. Coordinates are written by Python,
+never by a template: no locale puts a comma into them. Values and names are escaped as on any page.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
+
+#: Size of a chart in its own units; on a page it is as wide as there is room.
+WIDTH, HEIGHT = 640, 200
+#: Room for the numbers at the left, the top, and the times below.
+_LEFT, _TOP, _BOTTOM = 52, 10, 22
+_SPARK_WIDTH, _SPARK_HEIGHT = 120, 24
+
+_EMPTY: Final = SafeString("")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One row of numbers, one for each label; ``None`` is a gap."""
+
+    name: str
+    #: The class that gives it its colour: one of ``ok``, ``bad``, ``again``, ``other``, ``first``, ``second``.
+    kind: str
+    values: Sequence[float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A drawn chart, and what its table shows."""
+
+    title: str
+    #: What it says, in a sentence, for those who do not see it.
+    description: str
+    svg: SafeString
+    lines: Sequence[Line]
+    #: Labels and values as text, newest first.
+    rows: Sequence[tuple[str, Sequence[str]]]
+
+
+#: Turns a value into the text that people read.
+Format = Callable[[float], str]
+
+
+def bars(
+    title: str, labels: Sequence[str], lines: Sequence[Line], *, form: Format, description: str, ident: str
+) -> Chart:
+    """Return a chart of stacked bars, one stack for each label."""
+    stacks = list(zip(*(line.values for line in lines), strict=True))
+    top = _top(max((sum(value or 0 for value in stack) for stack in stacks), default=0))
+    width = (WIDTH - _LEFT) / max(1, len(labels))
+    drawn = []
+    for place, (label, stack) in enumerate(zip(labels, stacks, strict=True)):
+        said = ", ".join(f"{line.name} {form(value or 0)}" for line, value in zip(lines, stack, strict=True))
+        base, pieces = 0.0, []
+        for line, value in zip(lines, stack, strict=True):
+            if value:
+                upper, lower = _y(base + value, top), _y(base, top)
+                at = _numbers(x=_LEFT + place * width + 0.1 * width, y=upper, width=0.8 * width, height=lower - upper)
+                pieces.append(format_html('<rect class="djt-{}"{}/>', line.kind, at))
+                base += value
+        ground = _numbers(x=_LEFT + place * width, y=_TOP, width=width, height=HEIGHT - _BOTTOM - _TOP)
+        title_of = format_html("<title>{}: {}</title>", label, said)
+        drawn.append(format_html('<g>{}<rect class="djt-hit"{}/>{}</g>', title_of, ground, _joined(pieces)))
+    return _chart(title, labels, lines, form, description, ident, _joined(drawn), top)
+
+
+def curves(
+    title: str, labels: Sequence[str], lines: Sequence[Line], *, form: Format, description: str, ident: str
+) -> Chart:
+    """Return a chart of lines, broken where a value is missing."""
+    top = _top(max((value for line in lines for value in line.values if value is not None), default=0))
+    width = (WIDTH - _LEFT) / max(1, len(labels))
+    drawn = [
+        format_html('<path class="djt-curve djt-{}" d="{}"/>', line.kind, _path(line.values, width, top))
+        for line in lines
+    ]
+    for place, label in enumerate(labels):
+        told = [(line.name, line.values[place]) for line in lines]
+        said = ", ".join(f"{name} {form(value)}" for name, value in told if value is not None)
+        ground = _numbers(x=_LEFT + place * width, y=_TOP, width=width, height=HEIGHT - _BOTTOM - _TOP)
+        if said:
+            drawn.append(format_html('<rect class="djt-hit"{}><title>{}: {}</title></rect>', ground, label, said))
+    return _chart(title, labels, lines, form, description, ident, _joined(drawn), top)
+
+
+def spark(values: Sequence[float | None], title: str) -> SafeString:
+    """Return a small line without axes; nothing if there is nothing to draw."""
+    top = max((value for value in values if value is not None), default=None)
+    if top is None:
+        return _EMPTY
+    step = _SPARK_WIDTH / max(1, len(values) - 1)
+
+    def at(place: int, value: float) -> tuple[float, float]:
+        return place * step, _SPARK_HEIGHT - 2 - (_SPARK_HEIGHT - 4) * (value / top if top else 0.0)
+
+    return format_html(
+        '<svg class="djt-spark" viewBox="0 0 {} {}" role="img" aria-label="{}" preserveAspectRatio="none">'
+        '<title>{}</title><path class="djt-curve djt-first" d="{}"/></svg>',
+        _SPARK_WIDTH, _SPARK_HEIGHT, title, title, _steps(values, at),
+    )  # fmt: skip
+
+
+def histogram(
+    title: str, bounds: Sequence[str], counts: Sequence[int], *, form: Format, description: str, ident: str
+) -> Chart:
+    """Return bars of counts, one for each bucket, without the empty ones at both ends."""
+    filled = [place for place, count in enumerate(counts) if count]
+    first, last = (filled[0], filled[-1] + 1) if filled else (0, 0)
+    line = Line(title, "first", counts[first:last])
+    return bars(title, bounds[first:last], [line], form=form, description=description, ident=ident)
+
+
+# Inside --------------------------------------------------------------------------------------------------------------
+
+
+def _chart(
+    title: str,
+    labels: Sequence[str],
+    lines: Sequence[Line],
+    form: Format,
+    description: str,
+    ident: str,
+    drawn: SafeString,
+    top: float,
+) -> Chart:
+    grid = [
+        format_html(
+            '<path class="djt-grid" d="M{} {}H{}"/><text class="djt-label" text-anchor="end"{}>{}</text>',
+            _number(_LEFT), _number(y := _y(top * part, top)), _number(WIDTH),
+            _numbers(x=_LEFT - 6, y=y + 4), form(top * part),
+        )
+        for part in (0.0, 0.5, 1.0)
+    ]  # fmt: skip
+    named = [
+        format_html(
+            '<text class="djt-label" text-anchor="{}"{}>{}</text>',
+            anchor, _numbers(x=_LEFT + (WIDTH - _LEFT) * part, y=HEIGHT - 6), labels[place],
+        )
+        for anchor, part, place in (("start", 0.0, 0), ("middle", 0.5, len(labels) // 2), ("end", 1.0, -1))
+        if labels
+    ]  # fmt: skip
+    svg = format_html(
+        '<svg class="djt-chart" viewBox="0 0 {} {}" role="img" aria-labelledby="{}-t {}-d">'
+        '<title id="{}-t">{}</title><desc id="{}-d">{}</desc>{}{}{}</svg>',
+        WIDTH, HEIGHT, ident, ident, ident, title, ident, description, _joined(grid), drawn, _joined(named),
+    )  # fmt: skip
+    rows = [
+        (label, ["" if (value := line.values[place]) is None else form(value) for line in lines])
+        for place, label in enumerate(labels)
+    ]
+    return Chart(title, description, svg, lines, rows[::-1])
+
+
+def _path(values: Sequence[float | None], width: float, top: float) -> str:
+    return _steps(values, lambda place, value: (_LEFT + (place + 0.5) * width, _y(value, top)))
+
+
+def _steps(values: Sequence[float | None], at: Callable[[int, float], tuple[float, float]]) -> str:
+    """Return the path through these values; one that stands alone is drawn as a dot."""
+    parts, drawing = [], False
+    for place, value in enumerate(values):
+        if value is None:
+            drawing = False
+            continue
+        x, y = at(place, value)
+        parts.append(f"{'L' if drawing else 'M'}{_number(x)} {_number(y)}")
+        alone = not drawing and (place + 1 == len(values) or values[place + 1] is None)
+        if alone:
+            parts.append("h0.01")
+        drawing = True
+    return "".join(parts)
+
+
+def _y(value: float, top: float) -> float:
+    return _TOP + (HEIGHT - _BOTTOM - _TOP) * (1 - value / top)
+
+
+def _top(most: float) -> float:
+    """Return the end of the scale: 1, 2 or 5 times a power of ten, not below ``most``."""
+    if most <= 0 or not math.isfinite(most):
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(most))
+    return next((factor * power for factor in (1, 2, 5, 10) if factor * power >= most), 10 * power)
+
+
+def _number(value: float) -> str:
+    return format(value, ".2f")
+
+
+def _numbers(**values: float) -> SafeString:
+    """Return attributes of an element."""
+    return format_html_join("", ' {}="{}"', ((name, _number(value)) for name, value in values.items()))
+
+
+def _joined(parts: Sequence[SafeString]) -> SafeString:
+    return mark_safe("".join(parts))  # noqa: S308 - every part was made by format_html

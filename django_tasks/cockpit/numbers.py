@@ -1,0 +1,190 @@
+"""What rollups and samples say about a stretch of time; a few queries, whatever the site has done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from django.db.models import F, Max, Q, QuerySet, Sum
+
+from ..conf import settings
+from ..metrics.histogram import SIZE, quantile
+from ..metrics.rows import DAY, EVER, HOUR, MINUTE, OUTCOMES, RUNS, SECONDS, WAITS
+from ..models import QueueSample, Rollup
+
+#: Most queues or tasks of one page.
+MOST: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A choice of how far back a page looks; times in seconds."""
+
+    #: As it stands in an address.
+    name: str
+    seconds: int
+    #: The width of a bucket of the charts.
+    step: int
+    #: The length of the rollups that are read.
+    length: int
+
+    def buckets(self, now: float) -> range:
+        """Return the beginnings of the buckets up to this moment, oldest first."""
+        last = int(now) // self.step * self.step
+        return range(last - self.seconds + self.step, last + self.step, self.step)
+
+
+SPANS: Final[dict[str, Span]] = {
+    span.name: span
+    for span in (
+        Span("1h", HOUR, MINUTE, MINUTE),
+        Span("6h", 6 * HOUR, 5 * MINUTE, MINUTE),
+        Span("24h", DAY, 30 * MINUTE, MINUTE),
+        Span("7d", 7 * DAY, 3 * HOUR, HOUR),
+        Span("30d", 30 * DAY, DAY, HOUR),
+    )
+}
+
+
+@dataclass(slots=True)
+class Numbers:
+    """What became of tasks."""
+
+    succeeded: int = 0
+    failed: int = 0
+    retried: int = 0
+    #: REVOKED, IGNORED, REJECTED.
+    other: int = 0
+    wait_seconds: float = 0.0
+    run_seconds: float = 0.0
+    #: Buckets of :mod:`django_tasks.metrics.histogram`.
+    waits: list[int] = field(default_factory=lambda: [0] * SIZE)
+    runs: list[int] = field(default_factory=lambda: [0] * SIZE)
+
+    @property
+    def ended(self) -> int:
+        """How many tasks were done with."""
+        return self.succeeded + self.failed + self.other
+
+    @property
+    def failure_rate(self) -> float | None:
+        """The part that failed of what succeeded or failed; ``None`` if nothing did."""
+        return self.failed / both if (both := self.succeeded + self.failed) else None
+
+    def wait(self, part: float) -> float | None:
+        """Return a percentile of the seconds between becoming due and starting."""
+        return quantile(self.waits, part)
+
+    def run(self, part: float) -> float | None:
+        """Return a percentile of the seconds that bodies ran."""
+        return quantile(self.runs, part)
+
+    def add(self, more: Numbers) -> None:
+        """Add other numbers to these."""
+        for name in (*OUTCOMES, *SECONDS):
+            setattr(self, name, getattr(self, name) + getattr(more, name))
+        self.waits = [a + b for a, b in zip(self.waits, more.waits, strict=True)]
+        self.runs = [a + b for a, b in zip(self.runs, more.runs, strict=True)]
+
+
+def total(parts: Iterable[Numbers]) -> Numbers:
+    """Return the sum of numbers."""
+    found = Numbers()
+    for part in parts:
+        found.add(part)
+    return found
+
+
+def by_bucket(span: Span, now: float, *, queue: str | None = None, name: str | None = None) -> dict[int, Numbers]:
+    """Return the numbers of each bucket of a span, oldest first. One query."""
+    rows = _rollups(span, now, queue, name).annotate(bucket=F("moment") - F("moment") % span.step)
+    found = {row["bucket"]: _numbers(row) for row in _sums(rows, "bucket")}
+    return {bucket: found.get(bucket) or Numbers() for bucket in span.buckets(now)}
+
+
+def by_task(span: Span, now: float, *, queue: str | None = None) -> dict[tuple[str, str], Numbers]:
+    """Return the numbers of each queue and task in a span. One query."""
+    rows = _sums(_rollups(span, now, queue, None), "queue", "name")
+    return {(row["queue"], row["name"]): _numbers(row) for row in rows}
+
+
+def ever() -> dict[tuple[str, str], Numbers]:
+    """Return the numbers of each queue and task since the first worker. One query."""
+    rows = Rollup.objects.using(settings.DATABASE).filter(length=EVER)
+    return {(row["queue"], row["name"]): _numbers(row) for row in _sums(rows, "queue", "name")}
+
+
+def grouped(numbers: Mapping[tuple[str, str], Numbers], place: int) -> dict[str, Numbers]:
+    """Add up what :func:`by_task` found, by queue (``place`` 0) or by task (1)."""
+    found: dict[str, Numbers] = {}
+    for key, each in numbers.items():
+        found.setdefault(key[place], Numbers()).add(each)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """What a queue held in a bucket, at most: tasks, and seconds for the oldest."""
+
+    waiting: int
+    scheduled: int
+    running: int
+    oldest: float
+
+    @property
+    def held(self) -> int:
+        """All that was not done."""
+        return self.waiting + self.scheduled + self.running
+
+
+def depths(span: Span, now: float, *, queue: str | None = None) -> dict[str, dict[int, Depth]]:
+    """Return what queues held in the buckets in which somebody looked, by name; ``""`` is all together. One query."""
+    buckets = span.buckets(now)
+    rows = QueueSample.objects.using(settings.DATABASE).filter(
+        moment__gte=buckets[0], moment__lt=buckets[-1] + span.step
+    )
+    if queue is not None:
+        rows = rows.filter(queue=queue)
+    found: dict[str, dict[int, Depth]] = {}
+    cells = rows.order_by().annotate(bucket=F("moment") - F("moment") % span.step).values_list("queue", "bucket")
+    most = [Max(name) for name in ("waiting", "scheduled", "running", "oldest")]
+    for queue_, bucket, *values in cells.annotate(*most):
+        found.setdefault(queue_, {})[bucket] = Depth(*map(int, values[:3]), oldest=float(values[3]))
+    return found
+
+
+def arrivals(numbers: Sequence[Numbers], depth: Mapping[int, Depth], buckets: Sequence[int]) -> float | None:
+    """Return how many tasks a queue took in over the buckets: what ended, and by how much it grew; ``None`` if nobody
+    looked twice. An estimate: the looks and the counts are not of the same moments."""
+    looked = [depth[bucket].held for bucket in buckets if bucket in depth]
+    if len(looked) < 2:
+        return None
+    return max(0.0, sum(each.ended for each in numbers) + looked[-1] - looked[0])
+
+
+def _rollups(span: Span, now: float, queue: str | None, name: str | None) -> QuerySet[Rollup]:
+    buckets = span.buckets(now)
+    found = Q(length=span.length, moment__gte=buckets[0], moment__lt=buckets[-1] + span.step)
+    if queue is not None:
+        found &= Q(queue=queue)
+    if name is not None:
+        found &= Q(name=name)
+    return Rollup.objects.using(settings.DATABASE).filter(found)
+
+
+def _sums(rows: QuerySet[Rollup], *keys: str) -> list[dict[str, Any]]:
+    names = (*OUTCOMES, *SECONDS, *WAITS, *RUNS)
+    summed = rows.order_by().values(*keys).annotate(**{f"sum_{name}": Sum(name) for name in names})
+    return list(summed.order_by(*keys))
+
+
+def _numbers(row: Mapping[str, Any]) -> Numbers:
+    counts = {name: int(row[f"sum_{name}"]) for name in OUTCOMES}
+    return Numbers(
+        **counts,
+        wait_seconds=float(row["sum_wait_seconds"]),
+        run_seconds=float(row["sum_run_seconds"]),
+        waits=[int(row[f"sum_{name}"]) for name in WAITS],
+        runs=[int(row[f"sum_{name}"]) for name in RUNS],
+    )

@@ -1,0 +1,388 @@
+"""What people search for in the to-do list and the ledger: ``state:failure queue:mail since:2h``.
+
+Words are joined by "and"; a word is ``key:value``, an id, or the beginning of a task's name. All that is chosen so is a
+:class:`Selection`, which says which rows they are and along which indexes they are found.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from django.db.models import F, Q, QuerySet
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from . import dashboard, ids, states
+from .conf import settings
+from .models import PeriodicRun, Task, TaskResult, TaskTag, Worker
+
+#: What no index finds is looked for in so many of the newest rows.
+SCANNED: Final = 100_000
+#: Ids of other tables that a search takes along, the newest ones.
+MOST_IDS: Final = 1_000
+#: A prefix that so many task names share is looked for along the states, not name by name.
+MOST_NAMES: Final = 20
+
+_WORD: Final = re.compile(r'(?:(?P<key>[A-Za-z]+(?:\.[^\s:."]+)?):)?(?:"(?P<quoted>[^"]*)"|(?P<plain>[^\s"]+))(?=\s|$)')
+_NUMBER: Final = re.compile(r"(?P<sign>>=|<=|>|<|=)?(?P<number>\d{1,9}(?:\.\d{1,6})?)(?P<unit>ms|s|m|h|d)?")
+_AGE: Final = re.compile(r"(\d{1,6})([smhdw])")
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_SIGNS: Final = {">=": "gte", "<=": "lte", ">": "gt", "<": "lt", "=": "exact", None: "exact"}
+_SECONDS: Final = {"ms": 0.001, "s": 1.0, None: 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+_CLASS: Final = re.compile(r"[\w.]+")
+
+
+class SearchError(ValueError):
+    """What was searched for cannot be understood; the text says why, for the person who typed it."""
+
+
+class Word(NamedTuple):
+    """One condition."""
+
+    key: str
+    value: str
+    #: It was chosen, not typed: nothing in it has a meaning of its own.
+    literal: bool = False
+
+
+def parse(text: str) -> list[Word]:
+    """Return the words of a search. Raises :class:`SearchError`."""
+    words: list[Word] = []
+    at = 0
+    while at < len(text):
+        if text[at].isspace():
+            at += 1
+            continue
+        found = _WORD.match(text, at)
+        if found is None:
+            raise SearchError(_("%(rest)s cannot be read: a quotation mark is missing.") % {"rest": text[at : at + 40]})
+        at = found.end()
+        value = found["quoted"] if found["quoted"] is not None else found["plain"]
+        if "\x00" in value or len(value) > 255:
+            raise SearchError(_("A word of a search has 255 characters at most."))
+        key = found["key"]
+        if key is None:
+            key = "id" if _is_uuid(value) else "begins"
+        words.append(Word(key.lower() if "." not in key else key, value))
+    return words
+
+
+@dataclass
+class Selection:
+    """Rows of the to-do list or of the ledger, by what was searched for at a moment."""
+
+    model: type[Task] | type[TaskResult]
+    words: Sequence[Word]
+    #: What "two hours ago" is counted from.
+    at: datetime
+    #: May the reader see payloads? Else what is found would tell of them.
+    full: bool
+    condition: Q = field(init=False, default_factory=Q)
+    #: The task names and states that it is limited to, ``None`` for all.
+    names: list[str] | None = field(init=False, default=None)
+    states: list[str] | None = field(init=False, default=None)
+    #: Sentences on what was looked through.
+    notes: list[str] = field(init=False, default_factory=list)
+    _scans: bool = field(init=False, default=False)
+
+    @classmethod
+    def of(
+        cls,
+        model: type[Task] | type[TaskResult],
+        text: str,
+        filters: Mapping[str, str],
+        *,
+        at: datetime | None = None,
+        full: bool,
+    ) -> Selection:
+        """Return what a search and the filters beside it choose, by ``at``, which is now if not given.
+
+        Raises :class:`SearchError`.
+        """
+        words = parse(text)
+        for name, value in filters.items():
+            words.append(Word("since", AGES[value]) if name == "finished" else Word(name, value, literal=True))
+        return cls(model, words, at or datetime.now(UTC), full)
+
+    def __post_init__(self) -> None:
+        for word in self.words:
+            key, _dot, path = word.key.partition(".")
+            condition = _CONDITIONS.get(key)
+            if condition is None or bool(path) != (key == "kwargs"):
+                keys = ", ".join(sorted(set(_CONDITIONS) - {"begins", "kwargs"} | {"kwargs.NAME"}))
+                raise SearchError(
+                    _("There is no %(key)s: to search for; there are: %(keys)s.") % {"key": word.key, "keys": keys}
+                )
+            self.condition &= condition(self, word._replace(key=path or key))
+        if self._scans:
+            self.condition &= self._newest()
+        self.notes += _notes(self._scans)
+
+    @property
+    def is_ledger(self) -> bool:
+        """Is it the ledger that is searched?"""
+        return self.model is TaskResult
+
+    def narrow(self, rows: QuerySet[Any]) -> QuerySet[Any]:
+        """Return those of these rows that are chosen."""
+        return rows.filter(self.condition) if self.condition else rows
+
+    def branches(self, rows: QuerySet[Any]) -> list[QuerySet[Any]] | None:
+        """Return parts of these chosen rows, each of which an index gives in order; ``None`` if all of it is one."""
+        if not self.is_ledger:
+            return None
+        if self.names is not None and len(self.names) <= MOST_NAMES:
+            return [rows.filter(name=name) for name in self.names] or None
+        return [rows.filter(state=state) for state in self.states or sorted(states.FINISHED)]
+
+    @property
+    def is_counted_cheaply(self) -> bool:
+        """Does an index bound the cost of counting it?"""
+        cheap = {"state", "since"} if self.is_ledger else {"state", "queue"}
+        return {word.key for word in self.words} <= cheap
+
+    def scan(self) -> None:
+        """Note that no index serves a condition."""
+        self._scans = True
+
+    def only(self, names: Iterable[str]) -> None:
+        """Note that no other task names are wanted."""
+        self.names = sorted(set(names) if self.names is None else set(names).intersection(self.names))
+
+    def _newest(self) -> Q:
+        newest = self.model.objects.using(settings.DATABASE).order_by("-pk")
+        oldest = newest.values_list("pk", flat=True)[SCANNED : SCANNED + 1].first()
+        return Q(pk__gt=oldest) if oldest is not None else Q()
+
+
+def _notes(scans: bool) -> list[str]:
+    if not scans:
+        return []
+    text = ngettext("Looked through the newest %(count)s row.", "Looked through the newest %(count)s rows.", SCANNED)
+    return [text % {"count": f"{SCANNED:,}"}]
+
+
+#: The choices of the filter by time, as words of a search have them.
+AGES: Final[Mapping[str, str]] = {"hour": "1h", "day": "1d", "week": "7d", "month": "30d"}
+
+
+# Conditions: each takes the selection and its word --------------------------------------------------------------------
+
+
+def _id(chosen: Selection, word: Word) -> Q:
+    return Q(pk=ids.key_of(word.value))
+
+
+def _begins(chosen: Selection, word: Word) -> Q:
+    return _name(chosen, Word("name", f"{word.value}*"))
+
+
+def _name(chosen: Selection, word: Word) -> Q:
+    exact, prefixes = [], []
+    for value in [word.value] if word.literal else word.value.split(","):
+        if not word.literal and value.endswith("*"):
+            prefixes.append(value[:-1])
+        elif not word.literal and "*" in value:
+            raise SearchError(_("%(value)s: a * can only stand at the end.") % {"value": value})
+        else:
+            exact.append(value)
+    if prefixes and chosen.is_ledger:
+        # No collation finds a beginning along an index, but the names there are, are few.
+        exact += [name for name in dashboard.finished_names() if name.startswith(tuple(prefixes))]
+        prefixes = []
+    if not prefixes:
+        chosen.only(exact)
+    condition = Q(name__in=exact)
+    for prefix in prefixes:
+        condition |= Q(name__startswith=prefix)
+    return condition
+
+
+def _queue(chosen: Selection, word: Word) -> Q:
+    return Q(queue__in=word.value.split(","))
+
+
+def _state(chosen: Selection, word: Word) -> Q:
+    wanted = [one.upper() for one in word.value.split(",")]
+    here, there = states.UNFINISHED, states.FINISHED
+    if chosen.is_ledger:
+        here, there = there, here
+    for one in wanted:
+        if one in there:
+            where = _("the task results") if one in states.FINISHED else _("the tasks")
+            raise SearchError(_("%(state)s: these are in the list of %(list)s.") % {"state": one, "list": where})
+        if one not in here:
+            raise SearchError(
+                _("%(state)s is no state; there are: %(states)s.") % {"state": one, "states": ", ".join(sorted(here))}
+            )
+    chosen.states = sorted(set(wanted) if chosen.states is None else set(wanted).intersection(chosen.states))
+    return Q(state__in=wanted) if len(wanted) > 1 else Q(state=wanted[0])
+
+
+def _worker(chosen: Selection, word: Word) -> Q:
+    if chosen.is_ledger:
+        return Q(worker=word.value)
+    found = Worker.objects.using(settings.DATABASE).filter(name=word.value).order_by("-pk")
+    return Q(worker_id__in=list(found.values_list("pk", flat=True)[:MOST_IDS]))
+
+
+def _exception(chosen: Selection, word: Word) -> Q:
+    _needs_ledger(chosen, word)
+    if not _CLASS.fullmatch(word.value):
+        _needs_payload(chosen)  # the message may quote arguments
+    return Q(exception__startswith=word.value)
+
+
+def _tag(chosen: Selection, word: Word) -> Q:
+    return Q(pk__in=TaskTag.objects.using(settings.DATABASE).filter(tag=word.value).values("task_id"))
+
+
+def _root(chosen: Selection, word: Word) -> Q:
+    key = ids.key_of(word.value)
+    return Q(root_id=key) | Q(pk=key)
+
+
+def _parent(chosen: Selection, word: Word) -> Q:
+    return Q(parent_id=ids.key_of(word.value))
+
+
+def _group(chosen: Selection, word: Word) -> Q:
+    chosen.scan()
+    return Q(options__contains='"group"') & Q(options__contains=json.dumps(word.value))
+
+
+def _periodic(chosen: Selection, word: Word) -> Q:
+    runs = PeriodicRun.objects.using(settings.DATABASE).filter(periodic_task__name=word.value, task_id__isnull=False)
+    return Q(pk__in=list(runs.order_by("-pk").values_list("task_id", flat=True)[:MOST_IDS]))
+
+
+def _priority(chosen: Selection, word: Word) -> Q:
+    if re.fullmatch(r"-\d{1,3}", word.value):
+        return Q(priority=int(word.value))
+    return _compared("priority", word)
+
+
+def _tries(chosen: Selection, word: Word) -> Q:
+    return _compared("attempt", word)
+
+
+def _run(chosen: Selection, word: Word) -> Q:
+    _needs_ledger(chosen, word)
+    sign, number = _number(word)
+    return Q(**{f"runtime__{sign}": number})
+
+
+def _wait(chosen: Selection, word: Word) -> Q:
+    _needs_ledger(chosen, word)
+    sign, number = _number(word)
+    return Q(**{f"started_at__{sign}": F("due_at") + timedelta(seconds=number)})
+
+
+def _since(chosen: Selection, word: Word) -> Q:
+    return Q(**{f"{'finished_at' if chosen.is_ledger else 'created_at'}__gte": _moment(chosen, word)})
+
+
+def _before(chosen: Selection, word: Word) -> Q:
+    return Q(**{f"{'finished_at' if chosen.is_ledger else 'created_at'}__lt": _moment(chosen, word)})
+
+
+def _args(chosen: Selection, word: Word) -> Q:
+    _needs_payload(chosen)
+    chosen.scan()
+    return Q(body__contains=json.dumps(word.value, ensure_ascii=False)[1:-1])
+
+
+def _kwargs(chosen: Selection, word: Word) -> Q:
+    """``word.key`` is the argument's name: its value may be written as JSON, or be a text."""
+    _needs_payload(chosen)
+    chosen.scan()
+    name, text = (re.escape(json.dumps(one, ensure_ascii=False)) for one in (word.key, word.value))
+    return Q(body__regex=f"{name}: ?({re.escape(word.value)}|{text})[],}}]")
+
+
+def _result(chosen: Selection, word: Word) -> Q:
+    _needs_ledger(chosen, word)
+    _needs_payload(chosen)
+    chosen.scan()
+    return Q(result__contains=json.dumps(word.value, ensure_ascii=False)[1:-1])
+
+
+_CONDITIONS: Final[Mapping[str, Callable[[Selection, Word], Q]]] = {
+    "id": _id,
+    "begins": _begins,
+    "name": _name,
+    "queue": _queue,
+    "state": _state,
+    "worker": _worker,
+    "exc": _exception,
+    "tag": _tag,
+    "root": _root,
+    "parent": _parent,
+    "group": _group,
+    "periodic": _periodic,
+    "prio": _priority,
+    "try": _tries,
+    "run": _run,
+    "wait": _wait,
+    "since": _since,
+    "before": _before,
+    "args": _args,
+    "kwargs": _kwargs,
+    "result": _result,
+}
+
+
+# Values ---------------------------------------------------------------------------------------------------------------
+
+
+def _compared(column: str, word: Word) -> Q:
+    sign, number = _number(word)
+    if number != int(number):
+        raise SearchError(_("%(key)s:%(value)s needs a whole number.") % word._asdict())
+    return Q(**{f"{column}__{sign}": int(number)})
+
+
+def _number(word: Word) -> tuple[str, float]:
+    found = _NUMBER.fullmatch(word.value)
+    if found is None:
+        raise SearchError(_("%(key)s:%(value)s needs a number, such as >5 or <=2.5s.") % word._asdict())
+    return _SIGNS[found["sign"]], float(found["number"]) * _SECONDS[found["unit"]]
+
+
+def _moment(chosen: Selection, word: Word) -> datetime:
+    if found := _AGE.fullmatch(word.value):
+        try:
+            return chosen.at - timedelta(**{_UNITS[found[2]]: int(found[1])})
+        except OverflowError:
+            pass
+    try:
+        moment = datetime.fromisoformat(word.value)
+        return moment if moment.tzinfo else timezone.make_aware(moment)
+    except (ValueError, OverflowError) as error:
+        raise SearchError(
+            _("%(key)s:%(value)s needs an age (30m, 2h, 7d) or a moment (2026-01-31T12:00).") % word._asdict()
+        ) from error
+
+
+def _needs_ledger(chosen: Selection, word: Word) -> None:
+    if not chosen.is_ledger:
+        raise SearchError(_("Only task results can be searched by %(key)s:.") % {"key": word.key})
+
+
+def _needs_payload(chosen: Selection) -> None:
+    if not chosen.full:
+        raise SearchError(_("You may not see arguments and results, so you cannot search for them."))
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(UUID(text)) == text.lower()
+    except ValueError:
+        return False
