@@ -86,6 +86,10 @@ class Contestant(ABC):
         """Send a chord of so many no-op tasks with one as its body and wait for that; return the seconds."""
         raise NotImplementedError(f"{self.distribution} has no chords")
 
+    def send_chords(self, chords: int, members: int) -> tuple[float, int]:
+        """Send a chain of so many chords; return the seconds until they are stored, and the largest message in bytes."""
+        raise NotImplementedError(f"{self.distribution} has no chords")
+
     def send_group(self, members: int) -> float:
         """Send a group of so many no-op tasks; return the seconds until they are all stored."""
         raise NotImplementedError(f"{self.distribution} has no groups")

@@ -187,6 +187,10 @@ def workflow(contestant: Contestant, server: Server, *, members: int, length: in
             f"chain of {length:,} s": median(contestant.run_chain(length) for _ in range(5)),
         }
     if large:
+        # Before the large group, which would be the peak of this process otherwise.
+        figures["50 chords of 100 sent s"], size = contestant.send_chords(50, 100)
+        figures["peak MiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        figures["largest message B"] = float(size)
         client, began = time.process_time(), _server_cpu(server)
         figures[f"group of {large:,} sent s"] = contestant.send_group(large)
         figures["client µs per member"] = (time.process_time() - client) / large * 1e6

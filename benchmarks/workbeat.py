@@ -89,6 +89,22 @@ class Workbeat(Contestant):
             raise AssertionError(f"The body got {done} results of {members}")
         return time.monotonic() - began
 
+    def send_chords(self, chords: int, members: int) -> tuple[float, int]:
+        from django.db.models import Max
+        from django.db.models.functions import Length
+
+        from django_tasks import chain, chord
+        from django_tasks.models import Task
+
+        began = time.monotonic()
+        headers = ([self.pass_on.s() for _ in range(members)] for _ in range(chords))
+        sent = chain(self.pass_on.s(0), *(chord(header, self.pass_on.s()) for header in headers)).apply_async()
+        taken = time.monotonic() - began
+        # A header's tasks; the bodies name the hundred that they take in.
+        told = Task.objects.filter(root_id=sent.root_id).exclude(options__contains='"chord"', name=self.pass_on.name)
+        sizes = told.aggregate(size=Max(Length("body") + Length("options")))
+        return taken, int(sizes["size"])
+
     def send_group(self, members: int) -> float:
         from django_tasks import group
 

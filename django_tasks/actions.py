@@ -1,4 +1,4 @@
-"""What people do to chosen tasks: each action once, by its name, for the admin, for bulk operations and for programs."""
+"""What people do to chosen tasks: each action once, by its name, for the admin, bulk operations and programs."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from . import changelists, dashboard, display, ids, limits, operations, states
+from .cockpit import site as cockpit
 from .conf import settings
 from .display import moment
 from .models import Call, Limit, PeriodicTask, Task, TaskResult, Worker
@@ -533,6 +534,7 @@ def register_all(site: admin.AdminSite) -> None:
     site.register(Worker, WorkerAdmin)
     site.register(PeriodicTask, PeriodicTaskAdmin)
     site.register(Limit, LimitAdmin)
+    cockpit.register(site)
 
 
 register_all(admin.site)

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, ValidationError
+from django.db import OperationalError as DatabaseOperationalError
 from django.db import connections, transaction
 from django.db.models import F, QuerySet
 from django.http import HttpRequest
@@ -34,6 +35,8 @@ PRIORITY: Final = 100
 BATCH: Final = 500
 #: Seconds for which the task works before it makes room for others.
 TURN: Final = 10.0
+#: How often a batch is tried that the database breaks off.
+ATTEMPTS: Final = 3
 #: Seconds for which rows are counted at most.
 COUNTING: Final = 0.8
 
@@ -91,10 +94,15 @@ def work(operation_id: int, seconds: float = TURN, batch: int = BATCH) -> BulkOp
     What makes it impossible to go on is kept in the row and raised.
     """
     end = time.monotonic() + seconds
+    attempts = ATTEMPTS
     while True:
         try:
             operation = step(operation_id, batch)
+            attempts = ATTEMPTS
         except Exception as error:
+            attempts -= 1
+            if attempts and isinstance(error, DatabaseOperationalError):  # a deadlock, a lock that was waited for
+                continue
             _rows().filter(pk=operation_id).update(
                 state=BulkOperation.FAILED, error=f"{type(error).__name__}: {error}"[:2_000], finished_at=_now()
             )

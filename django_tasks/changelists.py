@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from django.contrib import messages
@@ -17,17 +17,15 @@ from django.utils.translation import gettext_lazy
 
 from . import dashboard, paging, states
 from .conf import QUEUE_NAME, settings
-from .models import TaskTag
 from .registry import tasks
+from .search import AGES, SearchError, Selection
 
 #: Never read for a list: a page of payloads may be a hundred megabytes.
 HEAVY = ("body", "options", "history", "result", "traceback", "meta")
 #: The parameters that hold a bookmark: rows older, or newer, than it.
 OLDER, NEWER = "older", "newer"
-#: What a search for a tag begins with.
-TAG = "tag:"
-#: A prefix that so many task names share is looked for along the states, not name by name.
-MOST_NAMES = 20
+#: Seconds for which the rows of each state are counted at most.
+COUNTING = 0.15
 
 
 class PagedChangeList(ChangeList):
@@ -94,15 +92,15 @@ class PagedChangeList(ChangeList):
     def prepare(self, request: HttpRequest, rows: Sequence[Model]) -> None:
         """Give the rows what their columns need from other tables, in one query for all."""
 
-    def given(self) -> set[str]:
-        """Return the names of the filters in use, ``q`` for a search."""
+    def is_counted(self) -> bool:
+        """Does an index bound a count of these rows?"""
         used = {name for spec in self.filter_specs for name in spec.used_parameters}
-        return used | ({"q"} if self.query else set())
+        return not self.query and used <= self.counted_with
 
     def _count_text(self, page: paging.Page[Any]) -> str:
         if page.older is None and page.newer is None:
             return f"{len(page.rows):,}"
-        if self.given() <= self.counted_with:
+        if self.is_counted():
             try:
                 with paging.time_limit(settings.DATABASE):
                     count = paging.count(self.branches() or [self.queryset], self.keys[0])
@@ -112,50 +110,105 @@ class PagedChangeList(ChangeList):
         return f"{len(page.rows):,}+"
 
 
-class TaskChangeList(PagedChangeList):
-    """The to-do list, newest first by id."""
+class CallChangeList(PagedChangeList):
+    """What the lists of tasks and of results have in common: the search, and a tab for each state."""
 
-    counted_with = frozenset({"state", "queue"})
+    #: The states of its tabs.
+    tab_states: ClassVar[Sequence[str]] = ()
+    #: The column along which an index gives the rows of a state, if one does.
+    tab_order: ClassVar[str | None] = None
+
+    selection: Selection
+    #: Of each tab: what it is called, its address, how many there are (or ``""``), and whether it is the present one.
+    tabs: Sequence[tuple[str, str, str, bool]] = ()
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
         queryset = super().get_queryset(request, exclude_parameters)
-        if self.query.startswith(TAG):
-            return queryset.filter(pk__in=tagged(self.query))
-        return queryset.filter(name__startswith=self.query) if self.query else queryset
+        try:
+            self.selection = self.select()
+        except SearchError as error:
+            messages.error(request, str(error))
+            self.selection = Selection(self.model, (), datetime.now(UTC), full=False)
+            return queryset.none()
+        return self.selection.narrow(queryset)
+
+    def select(self) -> Selection:
+        """Return what the search and the filters choose. Raises :class:`~django_tasks.search.SearchError`."""
+        return Selection.of(self.model, self.query, self.chosen_filters(), full=self._sees_payload)
+
+    def chosen_filters(self) -> dict[str, str]:
+        """Return the filters in use, by their names."""
+        values = {spec.parameter_name: spec.value() for spec in self.filter_specs if isinstance(spec, ChoiceFilter)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    @property
+    def _sees_payload(self) -> bool:
+        return bool(self.model_admin.sees_payload(self._request))
+
+    def get_filters(self, request: HttpRequest) -> Any:
+        self._request = request
+        return super().get_filters(request)
+
+    def branches(self) -> list[QuerySet[Any]] | None:
+        return self.selection.branches(self.queryset)
+
+    def is_counted(self) -> bool:
+        return self.selection.is_counted_cheaply
 
     def prepare(self, request: HttpRequest, rows: Sequence[Any]) -> None:
+        for note in self.selection.notes:
+            messages.info(request, note)
+        counts = self._count_states()
+        present = self.params.get("state")
+        every = (_("All"), self.get_query_string(remove=["state"]), "", present is None)
+        self.tabs = [every] + [
+            (state, self.get_query_string({"state": state}), counts.get(state, ""), present == state)
+            for state in self.tab_states
+        ]
+
+    def of_state(self, state: str) -> QuerySet[Any]:
+        """Return the rows in this state."""
+        return self.root_queryset.filter(state=state)
+
+    def _count_states(self) -> dict[str, str]:
+        """Return how many rows there are in each state, whatever is searched for; in words."""
+        try:
+            with paging.time_limit(settings.DATABASE, COUNTING):
+                counts = paging.count_each(
+                    {state: self.of_state(state) for state in self.tab_states}, self.tab_order
+                )
+        except paging.TooSlow:
+            return {}
+        limit = paging.COUNT_LIMIT
+        return {state: f"{count:,}" if count <= limit else f"{limit:,}+" for state, count in counts.items()}
+
+
+class TaskChangeList(CallChangeList):
+    """The to-do list, newest first by id."""
+
+    tab_states = (states.PENDING, states.STARTED, states.RETRY, states.LIMITED, states.WAITING, states.UNROUTABLE)
+
+    def of_state(self, state: str) -> QuerySet[Any]:
+        rows = super().of_state(state)
+        # Said twice, for the sake of the partial indexes.
+        if state == states.STARTED:
+            return rows.filter(worker_id__isnull=False)
+        return rows.filter(limit_key__isnull=False) if state == states.LIMITED else rows
+
+    def prepare(self, request: HttpRequest, rows: Sequence[Any]) -> None:
+        super().prepare(request, rows)
         wanted = {row.worker_id for row in rows} - {None}
         workers = dashboard.worker_names(wanted) if wanted else {}
         for row in rows:
             row.worker_name = workers.get(row.worker_id, "")
 
 
-class ResultChangeList(PagedChangeList):
+class ResultChangeList(CallChangeList):
     """The ledger, last finished first: along the index by name, or the index by state once for each state."""
 
     keys = ("finished_at", "id")
-    counted_with = frozenset({"state", "finished"})
-
-    def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
-        queryset = super().get_queryset(request, exclude_parameters)
-        if not self.query:
-            return queryset
-        if self.query.startswith(TAG):
-            return queryset.filter(pk__in=tagged(self.query))
-        # No collation finds a beginning along an index, but the names there are, are few.
-        if not hasattr(self, "names"):
-            self.names = [name for name in dashboard.finished_names() if name.startswith(self.query)]
-        return queryset.filter(name__in=self.names)
-
-    def branches(self) -> list[QuerySet[Any]] | None:
-        given = self.given()
-        if "name" in given:
-            return None
-        if "q" in given and not self.query.startswith(TAG) and len(self.names) <= MOST_NAMES:
-            return [self.queryset.filter(name=name) for name in self.names] or None
-        if "state" in given:
-            return None
-        return [self.queryset.filter(state=state) for state in sorted(states.FINISHED)]
+    tab_order = "finished_at"
+    tab_states = (states.SUCCESS, states.FAILURE, states.REVOKED, states.REJECTED, states.IGNORED)
 
 
 class WorkerChangeList(PagedChangeList):
@@ -167,12 +220,6 @@ class WorkerChangeList(PagedChangeList):
         now = dashboard.database_now()
         for row in rows:
             row.shown_status = row.status(now)
-
-
-def tagged(query: str) -> QuerySet[Any]:
-    """Return the ids of the tasks with the tag that is searched for."""
-    tag = query.removeprefix(TAG).strip()
-    return TaskTag.objects.using(settings.DATABASE).filter(tag=tag).values("task_id")
 
 
 # Filters -------------------------------------------------------------------------------------------------------------
@@ -196,8 +243,9 @@ class ChoiceFilter(SimpleListFilter):
         return value in {choice for choice, _label in self.lookup_choices}
 
     def narrow(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
-        """Return the rows with this value."""
-        return queryset.filter(**{self.parameter_name: value})
+        """Return the rows with this value; those of tasks and results are chosen together with what is searched
+        for (:meth:`CallChangeList.select`)."""
+        return queryset
 
     def with_present(self, names: Sequence[str]) -> Iterator[tuple[str, str]]:
         """Yield choices, the present one included even if it is not among ``names``."""
@@ -212,8 +260,7 @@ class TaskStateFilter(ChoiceFilter):
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        order = (states.PENDING, states.STARTED, states.RETRY, states.LIMITED, states.WAITING, states.UNROUTABLE)
-        return [(state, state) for state in order]
+        return [(state, state) for state in TaskChangeList.tab_states]
 
 
 class ResultStateFilter(ChoiceFilter):
@@ -221,8 +268,7 @@ class ResultStateFilter(ChoiceFilter):
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        order = (states.SUCCESS, states.FAILURE, states.REVOKED, states.REJECTED, states.IGNORED)
-        return [(state, state) for state in order]
+        return [(state, state) for state in ResultChangeList.tab_states]
 
 
 class QueueFilter(ChoiceFilter):
@@ -253,19 +299,15 @@ class FinishedFilter(ChoiceFilter):
     title = gettext_lazy("finished")
     parameter_name = "finished"
 
-    _AGES: ClassVar = {
-        "hour": (timedelta(hours=1), gettext_lazy("Within the last hour")),
-        "day": (timedelta(days=1), gettext_lazy("Within the last day")),
-        "week": (timedelta(days=7), gettext_lazy("Within the last 7 days")),
-        "month": (timedelta(days=30), gettext_lazy("Within the last 30 days")),
+    _LABELS: ClassVar = {
+        "hour": gettext_lazy("Within the last hour"),
+        "day": gettext_lazy("Within the last day"),
+        "week": gettext_lazy("Within the last 7 days"),
+        "month": gettext_lazy("Within the last 30 days"),
     }
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [(value, label) for value, (_age, label) in self._AGES.items()]
-
-    def narrow(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
-        age, _label = self._AGES[value]
-        return queryset.filter(finished_at__gte=datetime.now(UTC) - age)
+        return [(value, self._LABELS[value]) for value in AGES]
 
 
 class WorkerFilter(ChoiceFilter):

@@ -8,10 +8,16 @@ from typing import Any
 from django.apps import AppConfig
 from django.conf import settings as django_settings
 from django.core import checks
+from django.core.cache import caches
+from django.core.cache.backends.dummy import DummyCache
+from django.core.cache.backends.locmem import LocMemCache
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
-from . import access, clash
+from . import access, addresses, backends, clash
+from .backends import stores
 from .conf import check_settings, settings
+from .exceptions import OperationalError
 from .periodic import entries
 from .routing import check_routes
 from .serialization import check_formats
@@ -65,6 +71,44 @@ def check_configuration(app_configs: Sequence[AppConfig] | None, **kwargs: Any) 
             )
         )
     return found
+
+
+@checks.register(TAG)
+def check_results(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """E005: RESULT_BACKEND cannot be used. W006: its cache keeps nothing for others."""
+    if check_settings():
+        return []  # check_configuration tells
+    found: list[checks.CheckMessage] = [checks.Error(one, id="django_tasks.E005") for one in stores.problems()]
+    scheme, _, alias = settings.RESULT_BACKEND.partition("://")
+    if scheme == "cache":
+        cache = caches[alias]
+        for kind, why in ((DummyCache, "keeps nothing"), (LocMemCache, "is of each process's own")):
+            if isinstance(cache, kind):
+                text = f"DJANGO_TASKS['RESULT_BACKEND'] is {settings.RESULT_BACKEND!r}, a {kind.__name__}, which {why}:"
+                found.append(
+                    checks.Warning(
+                        f"{text} nobody will find a result there.",
+                        hint="Name a cache on a server, or leave results in the database.",
+                        id="django_tasks.W006",
+                    )
+                )
+    return found
+
+
+@checks.register(TAG, deploy=True)
+def check_broker(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """E006: the server that BROKER_URL names would lose tasks, or is too old. One that cannot be reached is passed
+    over."""
+    if check_settings() or addresses.is_database(settings.BROKER_URL):
+        return []
+    try:
+        return [
+            checks.Error(text, hint=cure, id="django_tasks.E006") for text, cure in backends.unfit(settings.BROKER_URL)
+        ]
+    except ImproperlyConfigured as error:
+        return [checks.Error(str(error), id="django_tasks.E006")]
+    except OperationalError:
+        return []
 
 
 @checks.register(TAG)

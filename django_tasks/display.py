@@ -23,7 +23,7 @@ from .registry import tasks
 from .serialization import loads, storable
 
 if TYPE_CHECKING:
-    from .models import Call, TaskResult
+    from .models import Call, Task, TaskResult
 
 #: What is decoded for display, whatever ``ACCEPT_CONTENT`` allows the worker: none of these can run code.
 READABLE: Final = ("json", "msgpack", "yaml")
@@ -156,6 +156,22 @@ def error_text(value: Any) -> str:
     return cut("\n".join(lines))
 
 
+def progress(task: Task, *, full: bool) -> dict[str, Any] | None:
+    """Return what a running task told of itself: ``text``, and ``value`` and ``max`` for a bar if it told how far it is."""
+    if not task.meta:
+        return None
+    try:
+        told = decode(task.meta, "")
+    except Unreadable as reason:
+        return {"text": str(reason)}
+    shown: dict[str, Any] = {"text": pretty(told) if full else describe(told)}
+    if isinstance(told, dict):
+        current, total = told.get("current"), told.get("total")
+        if isinstance(current, int | float) and isinstance(total, int | float) and 0 <= current <= total and total:
+            shown |= {"value": f"{current:.6f}", "max": f"{total:.6f}"}
+    return shown
+
+
 def exception_line(result: TaskResult, *, full: bool) -> str:
     """Return the exception in one line for a list; its message may quote arguments, so ``full=False`` leaves it out."""
     return short(result.exception if full else result.exception.partition(":")[0])
@@ -206,6 +222,18 @@ def options_of(call: Call) -> dict[str, Any]:
 def pretty(value: Any) -> str:
     """Return ``value`` as indented JSON, at most :data:`TEXT_LIMIT` characters, without what keys say is secret."""
     return cut(json.dumps(plain(value), indent=2, ensure_ascii=False))
+
+
+def is_secret(name: str) -> bool:
+    """Does this name say that what it stands for is nobody's business?"""
+    return _SECRET.search(name) is not None
+
+
+def hide(value: Any) -> Any:
+    """Return a tree of plain JSON values as it is, but with everything hidden whose key names a secret."""
+    if isinstance(value, dict):
+        return {key: HIDDEN if is_secret(key) else hide(each) for key, each in value.items()}
+    return [hide(each) for each in value] if isinstance(value, list) else value
 
 
 def plain(value: Any) -> Any:

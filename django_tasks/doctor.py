@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -146,7 +146,12 @@ def _clock() -> Iterator[Problem]:
 
 def _workers() -> Iterator[Problem]:
     now = dashboard.database_now()
-    if not any(worker.status(now) == "online" for worker in dashboard.current_workers()):
+    yield from of_workers(worker.status(now) for worker in dashboard.current_workers())
+
+
+def of_workers(statuses: Iterable[str]) -> Iterator[Problem]:
+    """Judge the workers that did not stop, by what each of them is."""
+    if "online" not in statuses:
         yield Problem("workers", "error", "No worker is online: nothing runs.", "manage.py runworker")
 
 
@@ -157,11 +162,18 @@ def _beats() -> Iterator[Problem]:
     for name, error in broken.values_list("name", "last_error")[: dashboard.MOST]:
         text = f"Periodic task {escape(name)} cannot be sent: {escape(error)}"
         yield Problem("beats", "error", text, "Correct it in the admin.")
-    if not any(beat.status(now) == "online" for beat in Beat.objects.filter(stopped_at=None)):
-        if count := enabled.count():
-            text = f"No beat is online: {count:,} periodic task{'' if count == 1 else 's'} will not run."
+    statuses = [beat.status(now) for beat in Beat.objects.filter(stopped_at=None)]
+    overdue = enabled.filter(next_run_at__lt=now - timedelta(seconds=OVERDUE)).count()
+    yield from of_beats(statuses, enabled=enabled.count(), overdue=overdue)
+
+
+def of_beats(statuses: Iterable[str], *, enabled: int, overdue: int) -> Iterator[Problem]:
+    """Judge the beats that did not stop, when so many periodic tasks are enabled, and so many of them overdue."""
+    if "online" not in statuses:
+        if enabled:
+            text = f"No beat is online: {enabled:,} periodic task{'' if enabled == 1 else 's'} will not run."
             yield Problem("beats", "error", text, "manage.py runbeat, or manage.py runworker --beat")
-    elif overdue := enabled.filter(next_run_at__lt=now - timedelta(seconds=OVERDUE)).count():
+    elif overdue:
         text = f"{overdue:,} periodic task{' is' if overdue == 1 else 's are'} overdue although a beat is online."
         yield Problem("beats", "error", text, "The log of runbeat tells why; restart it.")
 
@@ -198,7 +210,12 @@ def _queues() -> Iterator[Problem]:
     now = dashboard.database_now()
     workers = dashboard.current_workers()
     online = any(worker.status(now) == "online" for worker in workers)
-    for queue in dashboard.queue_numbers(now, workers):
+    yield from of_queues(dashboard.queue_numbers(now, workers), online=online)
+
+
+def of_queues(queues: Iterable[dashboard.QueueNumbers], *, online: bool) -> Iterator[Problem]:
+    """Judge what waits in queues; without any worker ``online`` that is told elsewhere."""
+    for queue in queues:
         name, wait = escape(queue.name), queue.oldest_wait or 0
         if queue.waiting and not queue.workers and online:
             yield Problem(

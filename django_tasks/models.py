@@ -386,7 +386,8 @@ class Edge(models.Model):
 
     before_id = models.UUIDField(_("before"))
     after_id = models.UUIDField(_("after"))
-    #: How the second depends on the first: ``after``, ``chord`` or ``join`` (:mod:`django_tasks.backends.message`).
+    #: How the second depends on the first: ``after``, ``chord``, ``join`` or ``any``
+    #: (:mod:`django_tasks.backends.message`).
     kind = models.CharField(_("kind"), max_length=8)
     #: What became of the first: ``ok``, ``failed``, or ``skipped`` if one before it failed; NULL while it is not done.
     outcome = models.CharField(_("outcome"), max_length=8, null=True, blank=True)  # noqa: DJ001

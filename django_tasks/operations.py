@@ -100,8 +100,8 @@ def retry(task_ids: Iterable[str], edits: Mapping[str, Edit] | None = None) -> R
     expiry is counted anew. A task of which a copy is not done yet is left alone, and so is one that somebody else runs
     again in this very moment. What was not run because of it, in a workflow, is copied with it and waits for its copy;
     of such a task, what failed before it is run again. ``edits`` gives copies other arguments, by the originals' ids as
-    they are given here; a task that was not run cannot have any. Copies are stored in batches of :data:`BATCH`, each in a
-    transaction of its own unless the caller has one.
+    they are given here; a task that was not run cannot have any. Copies are stored in batches of :data:`BATCH`, each in
+    a transaction of its own unless the caller has one.
 
     Raises :class:`~django_tasks.exceptions.OperationalError` when the database cannot be reached.
     """
@@ -225,8 +225,8 @@ def reschedule(
     delay: float | None = None,
     eta: datetime | None = None,
 ) -> Changed:
-    """Change in which queue, with which priority, or when tasks run that nobody runs yet: ``delay`` seconds from now, or
-    at the aware moment ``eta``. A time cannot be given to what waits for other tasks, or for a worker that knows it.
+    """Change in which queue, with which priority, or when tasks run that nobody runs yet: ``delay`` seconds from now,
+    or at the aware moment ``eta``. A time cannot be given to what waits for other tasks, or for a worker that knows it.
 
     Raises ``ValueError`` for a queue or a priority that cannot be, or when there is nothing to change,
     :class:`~django_tasks.exceptions.OperationalError` when the broker cannot be reached.
@@ -258,8 +258,9 @@ def run_now(task_ids: Iterable[str]) -> Changed:
     return done
 
 
-def duplicate(task_ids: Iterable[str]) -> Changed:
-    """Send the same calls once more, as new tasks that have nothing to do with the first ones.
+def duplicate(task_ids: Iterable[str], edits: Mapping[str, Edit] | None = None) -> Changed:
+    """Send the same calls once more, as new tasks that have nothing to do with the first ones; ``edits`` gives them
+    other arguments, by the ids as they are given here.
 
     Arguments, headers, queue and priority are the stored ones; a place in a workflow is not taken over, so what takes
     in the results of other tasks is left alone (``blocked``).
@@ -272,7 +273,8 @@ def duplicate(task_ids: Iterable[str]) -> Changed:
             if (display.options_of(row).get("node") or {}).get("in"):
                 done.left[batch[str(row.pk)]] = "blocked"
             else:
-                messages[str(row.pk)] = _alone(row)
+                edit = (edits or {}).get(batch[str(row.pk)])
+                messages[str(row.pk)] = _alone(row, {str(row.pk): edit} if edit is not None else {})
         client.publish(list(messages.values()))
         done.changed |= {one: messages[key].id for key, one in batch.items() if key in messages}
         done.left |= {one: "unknown" for one in batch.values() if one not in done.changed and one not in done.left}
@@ -422,9 +424,9 @@ def _originals_of_copies(began: datetime, rows: Collection[TaskResult]) -> set[s
     return {str(display.options_of(row).get(RETRY_OF)) for row in found}
 
 
-def _alone(row: Task | TaskResult) -> Message:
+def _alone(row: Task | TaskResult, edits: Mapping[str, Edit]) -> Message:
     """Return a message like the one that ``row`` was, without its place among others."""
-    message = _copy(row)
+    message = _copy(row, edits)
     left_out = (RETRY_OF, "node", "group", "replaced_task_nesting", "root_id", "parent_id")
     options = {key: value for key, value in json.loads(message.options or "{}").items() if key not in left_out}
     message.options = json.dumps(options) if options else None

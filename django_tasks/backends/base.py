@@ -317,7 +317,7 @@ class Broker(RemoteControl):
     ) -> list[str]:
         """Return up to ``limit`` ids of tasks that are not done and not asked to stop, with this name, queue and tag,
         and with one of these stamps; in an order of its own, those behind the id ``after``. Also what the caller's own
-        transaction has sent."""
+        transaction has sent; what has no row (``durable=False``) is found by nobody."""
 
     @abstractmethod
     def purge(self, queues: Queues) -> int:

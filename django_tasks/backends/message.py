@@ -11,10 +11,12 @@ from typing import Final, NamedTuple
 from .. import states
 
 #: How a task depends on one before it. AFTER: if that fails, it is not run, and shares its fate. CHORD: it is
-#: the body, and fails with ``ChordError``. JOIN: it is one of many bodies, and fails as the header did.
+#: the body, and fails with ``ChordError``. JOIN: it is one of many bodies, and fails as the header did. ANY: it runs
+#: whatever becomes of that one, and is told.
 AFTER: Final = "after"
 CHORD: Final = "chord"
 JOIN: Final = "join"
+ANY: Final = "any"
 #: A node between many and many. It never runs: it is done when all before it are.
 JOIN_TASK: Final = "django_tasks.join"
 

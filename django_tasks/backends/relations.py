@@ -20,7 +20,7 @@ MANY = 500
 
 #: A join's options may be long, and nobody needs those of the others.
 _INPUTS = f"""
-SELECT id, state, result, result_encoding, CASE WHEN name = '{JOIN_TASK}' THEN options END
+SELECT id, custom_id, state, result, result_encoding, exception, CASE WHEN name = '{JOIN_TASK}' THEN options END
 FROM {TaskResult._meta.db_table} WHERE id IN ({{marks}})
 """  # noqa: S608 - constants
 
@@ -32,6 +32,10 @@ class Input(NamedTuple):
     #: Serialized.
     result: str | None
     encoding: str
+    #: The id by which its caller knows it.
+    task_id: str
+    #: Class and message of the exception in one line.
+    exception: str = ""
     #: Of a join: the value that it stands for.
     stands_for: Any = None
 
@@ -67,9 +71,10 @@ class Relations:
             params = [to_column.get_db_prep_value(key, connection) for key in some]
             with connection.cursor() as cursor:  # in SQL: making the same query anew costs more than running it
                 cursor.execute(_INPUTS.format(marks=", ".join(["%s"] * len(params))), params)
-                for id_, state, result, encoding, options in cursor.fetchall():
+                for id_, custom_id, state, result, encoding, exception, options in cursor.fetchall():
+                    key = dashed(id_)
                     stands_for = json.loads(options)["node"]["in"] if options else None
-                    found[dashed(id_)] = Input(state, result, encoding, stands_for)
+                    found[key] = Input(state, result, encoding, custom_id or key, exception, stands_for)
         return found
 
     def children(self, root: str, parent: str) -> list[Child]:

@@ -192,6 +192,7 @@ def message_of(row: PeriodicTask, run: datetime, *, jitter: bool = True) -> tupl
         "expires": row.expires_,
         **{name: getattr(row, name) for name in ("queue", "exchange", "routing_key", "priority")},
         **{name: getattr(row, name) for name in ("time_limit", "soft_time_limit")},
+        "durable": True,  # or a beat that dies right after its commit would take the run along
     }
     given = {name: value for name, value in options.items() if value is not None}
     return client.prepare(row.task, args, kwargs, given, task), args, kwargs

@@ -50,6 +50,6 @@ def outcomes(runs: Iterable[PeriodicRun]) -> list[Outcome]:
     return [Outcome(run, *places.get(run.task_id, ("", ""))) for run in runs]
 
 
-def beats(now: datetime) -> list[Beat]:
-    """Return the beats that are online, or were lost of late; newest first."""
-    return [beat for beat in Beat.objects.filter(stopped_at=None) if beat.status(now) != "stopped"]
+def online(now: datetime) -> list[Beat]:
+    """Return the beats that have told of themselves of late: one that stands still has not. Newest first."""
+    return [beat for beat in Beat.objects.filter(stopped_at=None) if beat.status(now) == "online"]

@@ -265,7 +265,7 @@ class Service:
         #: When the loop turned last, by ``time.monotonic()``.
         self.turned = time.monotonic()
         #: Why the database cannot be worked with; empty if it can.
-        self.trouble = ""
+        self.trouble = "starting: nothing was looked at yet"
         #: It was told to stop.
         self.draining = False
 

@@ -5,6 +5,8 @@ Names and meanings are Celery's (https://docs.celeryq.dev/en/stable/userguide/ca
 
 from __future__ import annotations
 
+from .batches import batch
+from .dags import dag
 from .maps import chunks, xmap, xstarmap
 from .primitives import _chain, _chord, chain, chord, group
 from .sending import Sender
@@ -17,9 +19,11 @@ __all__ = [
     "StampingVisitor",
     "_chain",
     "_chord",
+    "batch",
     "chain",
     "chord",
     "chunks",
+    "dag",
     "group",
     "maybe_signature",
     "maybe_subtask",

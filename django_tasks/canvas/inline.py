@@ -8,13 +8,13 @@ from typing import Any
 
 from .. import client, states
 from ..backends.fate import FAILED, NOT_RUN, OK, SKIPPED, Reason, fate
-from ..backends.message import JOIN, JOIN_TASK
+from ..backends.message import ANY, JOIN, JOIN_TASK
 from ..conf import settings
 from ..eager import run_eagerly
 from ..exceptions import ChordError, NotRegistered, TaskRevokedError
 from ..place import takes_request
 from ..request import Context
-from ..result import EagerResult, GroupResult
+from ..result import EagerResult, GroupResult, ResultSet
 from .plan import Node, Plan, prepared
 from .signatures import Signature
 
@@ -33,11 +33,16 @@ def run(sig: Signature, args: Sequence[Any], kwargs: Mapping[str, Any], options:
     whole, result = prepared(sig, given)
     if result is None:
         return None
-    found = _Run(Plan(whole, args, kwargs, given), throw).results()
-    made = _as_eager(result, found)
+    plan, _ = Plan.of(whole, args, kwargs, given)
+    made = run_plan(plan, result, throw)
     if isinstance(made, GroupResult) and len(made) == 1 and isinstance(made[0], GroupResult):
         return made[0]
     return made
+
+
+def run_plan(plan: Plan, result: Any, throw: bool) -> Any:
+    """Run a plan here; return the tree of results with those in place of its handles."""
+    return _as_eager(result, _Run(plan, throw).results())
 
 
 class _Run:
@@ -56,7 +61,7 @@ class _Run:
             reasons = [
                 Reason(before, kind, self._outcomes[before])
                 for before, kind in node.before
-                if self._outcomes[before] != OK
+                if self._outcomes[before] != OK and kind != ANY
             ]
             if reasons:
                 self._do_without(node, reasons)
@@ -90,7 +95,7 @@ class _Run:
             return
         self._outcomes[node.key] = FAILED
         if result.state == states.FAILURE:
-            self._call_errbacks(node, result)
+            self._call_errbacks(node, node.errbacks, result)
         if self._throw and isinstance(result.result, BaseException) and result.state in states.PROPAGATE_STATES:
             raise result.result
 
@@ -108,11 +113,11 @@ class _Run:
         why = f"{NOT_RUN}its predecessor {before.id} ended as {before.state}"
         result: EagerResult[Any] = EagerResult(node.task_id, error, state, why, node.name)
         self._results[node.key] = result
-        if outcome != SKIPPED and state == states.FAILURE:
-            self._call_errbacks(node, result)
+        if outcome != SKIPPED and (state == states.FAILURE or node.name == JOIN_TASK):
+            self._call_errbacks(node, [*node.errbacks, *node.fallbacks], result)
 
-    def _call_errbacks(self, node: Node, result: EagerResult[Any]) -> None:
-        for errback in node.errbacks:
+    def _call_errbacks(self, node: Node, errbacks: Sequence[Signature], result: EagerResult[Any]) -> None:
+        for errback in errbacks:
             task = errback._task()
             if task is not None and takes_request(task, errback.args, errback.kwargs):
                 request = Context(id=node.task_id, task=node.name, args=node.args, kwargs=node.kwargs, is_eager=True)
@@ -124,13 +129,29 @@ class _Run:
                 errback.apply((node.task_id,), parent_id=node.task_id, root_id=self._plan.root_of(node) or node.task_id)
 
     def _take(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return self._told(value["outcomes"])
         return self._values[value] if isinstance(value, str) else [self._take(one) for one in value]
+
+    def _told(self, value: Any) -> Any:
+        """Return what became of tasks, as a worker would tell it."""
+        if not isinstance(value, str):
+            return [self._told(one) for one in value]
+        result = self._results[value]
+        told = {"id": result.id, "state": result.state}
+        if result.state == states.SUCCESS:
+            return {**told, "result": result.result}
+        error = result.result if result.state in states.PROPAGATE_STATES else None
+        return {**told, "error": "" if error is None else f"{type(error).__name__}: {error}"[:255]}
 
 
 def _as_eager(result: Any, found: Mapping[str, EagerResult[Any]]) -> Any:
     """Return a tree of results with those in place of its handles."""
     if result is None:
         return None
+    if type(result) is not GroupResult and isinstance(result, ResultSet):
+        result.results = [_as_eager(one, found) for one in result.results]
+        return result
     if isinstance(result, GroupResult):
         members = [_as_eager(one, found) for one in result.results]
         return GroupResult(result.id, members, parent=_as_eager(result.parent, found))

@@ -6,16 +6,18 @@ with what lies before or behind it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 from .. import client, ids
-from ..backends.message import AFTER, CHORD, JOIN, JOIN_TASK, Edge, Message
+from ..backends.message import AFTER, ANY, CHORD, JOIN, JOIN_TASK, Edge, Message
 from ..conf import settings
 from ..context import current_request
 from ..exceptions import ImproperlyConfigured
 from ..options import LINKING, check_call
+from ..place import flat, outcomes_of
 from .primitives import Canvas, _chain, _chord, group
 from .signatures import Signature, as_list, maybe_signature
 
@@ -56,6 +58,8 @@ class Node:
     group: tuple[str, int] | None = None
     chord: str | None = None
     errbacks: list[Signature] = field(default_factory=list)
+    #: Errbacks that are called only if it is not run because of what came before it.
+    fallbacks: list[Signature] = field(default_factory=list)
     parent: str | None = None
     has_successors: bool = False
     #: Which of the successors are linked to it.
@@ -71,30 +75,51 @@ class Node:
     @property
     def is_linked(self) -> bool:
         """Is anything to be done but running it?"""
-        return bool(self.before or self.errbacks or self.has_successors or self.inherited)
+        return bool(self.before or self.errbacks or self.fallbacks or self.has_successors or self.inherited)
 
 
 class Plan:
-    """A canvas whose ids are fixed, as nodes in an order in which they could run."""
+    """Canvases whose ids are fixed, as nodes in an order in which they could run."""
 
-    def __init__(
-        self, sig: Signature, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, root_id: str | None = None, parent_id: str | None = None) -> None:
         self.nodes: list[Node] = []
         self._by_key: dict[str, Node] = {}
         self._priorities: dict[str, int] = {}
         self._errbacks: dict[int, dict[str, Any]] = {}
         request = current_request.get()
         inside = request is not None and not request.called_directly
-        self._root = (
-            options.get("root_id")
-            or sig.options.get("root_id")
-            or ((request.root_id or request.id) if request is not None and inside else None)
-        )
-        self._parent = options.get("parent_id") or sig.options.get("parent_id")
-        self.end = self._walk(sig, None, args, kwargs, dict(options))
+        self._root = root_id or ((request.root_id or request.id) if request is not None and inside else None)
+        self._parent = parent_id
+
+    @classmethod
+    def of(
+        cls, sig: Signature, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> tuple[Plan, Ends]:
+        """Return the plan of one canvas, and what it leads to."""
+        root, parent = (options.get(name) or sig.options.get(name) for name in ("root_id", "parent_id"))
+        plan = cls(root, parent)
+        return plan, plan.add(sig, None, args, kwargs, options)
 
     # Walking
+
+    def add(
+        self,
+        sig: Any,
+        prev: Ends | None = None,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] = MappingProxyType({}),
+        options: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Ends:
+        """Add a canvas behind what ``prev`` leads to."""
+        return self._walk(sig, prev, args, kwargs, dict(options))
+
+    def whatever(self, prev: Ends) -> Ends:
+        """Return the same ends for what runs whatever becomes of them, and is told."""
+        return prev._replace(value=outcomes_of(prev.value), kind=ANY)
+
+    def fall_back(self, first: int, errbacks: Sequence[Any]) -> None:
+        """Let errbacks be called if what was added from ``first`` on is not run because of what came before it."""
+        self.nodes[first].fallbacks += [maybe_signature(one) for one in errbacks]
 
     def _walk(
         self, sig: Any, prev: Ends | None, args: Sequence[Any], kwargs: Mapping[str, Any], options: dict[str, Any]
@@ -223,7 +248,7 @@ class Plan:
 
     def _joined(self, prev: Ends | None, members: Sequence[Any]) -> Ends | None:
         """Put one node between many and many: edges are then as many as both, not as each with each."""
-        if prev is None or prev.kind != CHORD or not members:
+        if prev is None or not members or (prev.kind != CHORD and len(prev.nodes) < 2):
             return prev
         join = Node(ids.new_id(), JOIN_TASK, (), {}, {})
         self._put(join, prev, takes_value=False)
@@ -292,8 +317,9 @@ class Plan:
             place["links"] = node.links
         if node.chord:
             place["chord"] = node.chord
-        if node.errbacks:
-            place["errbacks"] = [self._errback(one) for one in node.errbacks]
+        for name, errbacks in (("errbacks", node.errbacks), ("fallbacks", node.fallbacks)):
+            if errbacks:
+                place[name] = [self._errback(one) for one in errbacks]
         kept["node"] = place | node.inherited
         return kept
 
@@ -366,19 +392,10 @@ def _delays(node: Node) -> dict[str, float]:
 
 def _told(node: Node) -> Any:
     """Return how the node depends on others: one kind for all in its value, and what else comes before."""
-    inputs = set(flat(node.value))
+    inputs = set() if node.value is None else set(flat(node.value))
     kinds = {kind for key, kind in node.before if key in inputs}
     others = [[key, kind] for key, kind in node.before if key not in inputs]
     return [*sorted(kinds), *others]
-
-
-def flat(value: Value) -> Iterable[str]:
-    """Yield the ids in a value."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list):
-        for one in value:
-            yield from flat(one)
 
 
 def _link(body: Any, callbacks: Sequence[Any], errbacks: Sequence[Any]) -> None:

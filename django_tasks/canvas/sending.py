@@ -12,8 +12,8 @@ from ..conf import settings
 from ..exceptions import ImproperlyConfigured
 from ..request import Context
 from ..result import AsyncResult, GroupResult, ResultSet
-from .inline import run
-from .plan import Node, Plan, prepared
+from .inline import run, run_plan
+from .plan import Ends, Node, Plan, prepared
 from .primitives import _chain, _chord, group
 from .signatures import Signature, as_list, maybe_signature
 
@@ -46,13 +46,22 @@ def send(sig: Signature, args: Sequence[Any], kwargs: Mapping[str, Any], options
         return result
     chord = options.pop("chord", None) or whole.options.get("chord")
     _check_chord(chord)
-    plan = Plan(whole, args, kwargs, options)
-    retry, policy = options.get("retry"), options.get("retry_policy")
+    plan, end = Plan.of(whole, args, kwargs, options)
     if any(client.exists(one) for one in _first_id(sig, options)):
         return result
+    send_plan(plan, result, options, None if chord is None else (chord, end))
+    return _unwrapped(sig, result)
+
+
+def send_plan(plan: Plan, result: Any, options: Mapping[str, Any], joining: tuple[str, Ends] | None = None) -> None:
+    """Store what is planned in the caller's transaction, and let the handles of ``result`` know what became of it.
+
+    ``joining``: the body of a chord that waits for these ends, too.
+    """
     messages, edges = plan.messages(), plan.edges()
-    if chord is not None:
-        _add_to_chord(chord, plan, messages, edges)
+    retry, policy = options.get("retry"), options.get("retry_policy")
+    if joining is not None:
+        _add_to_chord(*joining, messages, edges)
     elif edges:
         _require_workflows()
         client.publish_workflow(messages, edges, retry=retry, policy=policy)
@@ -60,7 +69,14 @@ def send(sig: Signature, args: Sequence[Any], kwargs: Mapping[str, Any], options
         client.publish(messages, retry=retry, policy=policy)
     _tell(plan.nodes, messages)
     _follow(result, plan.nodes, messages)
-    return _unwrapped(sig, result)
+
+
+def dispatch(plan: Plan, result: Any, options: Mapping[str, Any]) -> Any:
+    """Send what is planned, or run it here if tasks run eagerly; return its result."""
+    if settings.TASK_ALWAYS_EAGER:
+        return run_plan(plan, result, settings.TASK_EAGER_PROPAGATES)
+    send_plan(plan, result, options)
+    return result
 
 
 def replacement(sig: Signature, request: Context, kept: Mapping[str, Any]) -> Replacement:
@@ -70,7 +86,7 @@ def replacement(sig: Signature, request: Context, kept: Mapping[str, Any]) -> Re
     """
     _require_workflows()
     whole, _ = prepared(sig, {"task_id": request.id})
-    plan = Plan(whole, (), {}, {})
+    plan, _ = Plan.of(whole, (), {}, {})
     key = ids.key_of(str(request.id))
     place = kept.get("node") or {}
     last = next(one for one in plan.nodes if one.key == key)
@@ -105,10 +121,10 @@ def _unwrapped(sig: Signature, result: Any) -> Any:
     return result
 
 
-def _add_to_chord(chord: str, plan: Plan, messages: Sequence[Message], edges: Sequence[Edge]) -> None:
+def _add_to_chord(chord: str, end: Ends, messages: Sequence[Message], edges: Sequence[Edge]) -> None:
     _require_workflows()
-    joining = [Edge(one, chord, CHORD) for one in plan.end.nodes]
-    if not get_broker().extend_chord(chord, messages, [*edges, *joining], plan.end.value):
+    joining = [Edge(one, chord, CHORD) for one in end.nodes]
+    if not get_broker().extend_chord(chord, messages, [*edges, *joining], end.value):
         raise ImproperlyConfigured(
             f"The chord's body {chord} does not wait any more: add to a chord while one of its tasks runs"
         )

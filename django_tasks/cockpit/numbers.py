@@ -150,7 +150,7 @@ def depths(span: Span, now: float, *, queue: str | None = None) -> dict[str, dic
     cells = rows.order_by().annotate(bucket=F("moment") - F("moment") % span.step).values_list("queue", "bucket")
     most = [Max(name) for name in ("waiting", "scheduled", "running", "oldest")]
     for queue_, bucket, *values in cells.annotate(*most):
-        found.setdefault(queue_, {})[bucket] = Depth(*map(int, values[:3]), oldest=float(values[3]))
+        found.setdefault(queue_, {})[bucket] = Depth(int(values[0]), int(values[1]), int(values[2]), float(values[3]))
     return found
 
 

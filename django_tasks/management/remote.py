@@ -11,6 +11,8 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from .. import client, control, health, ids
+from ..beat import history
+from ..dashboard import database_now
 from ..exceptions import TimeoutError
 from ..registry import autodiscover
 from ..result import AsyncResult
@@ -56,6 +58,7 @@ class RemoteVerbs:
         add("report", "Tell versions, machine and settings, for a report of a problem.")
 
         verb = add("health", "Tell whether workers are alive: 0 yes, 1 no. Without --file any online worker counts.")
+        verb.add_argument("--beat", action="store_true", help="Whether a beat is alive: one that stands still is not.")
         verb.add_argument("--file", metavar="FILE", help="What a worker's --health-file names; asks no database.")
         verb.add_argument(
             "--max-age",
@@ -112,8 +115,9 @@ class RemoteVerbs:
             problem = health.problem_of(given.file, given.max_age)
             said = f"{given.file} is fresh."
         else:
-            nodes = control.nodes()
-            problem = None if nodes else "No worker is online. Start one: manage.py runworker"
+            nodes = [beat.name for beat in history.online(database_now())] if given.beat else control.nodes()
+            what, command = ("beat", "runbeat") if given.beat else ("worker", "runworker")
+            problem = None if nodes else f"No {what} is online. Start one: manage.py {command}"
             said = f"Online: {', '.join(nodes)}."
         if given.json:
             self.tell({"ok": not problem, "problem": problem})

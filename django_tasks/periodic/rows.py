@@ -321,7 +321,7 @@ class PeriodicTask(models.Model):
         wanted = schedules.maybe_schedule(schedule)
         for cls, name, timetable in STORED_AS:
             if type(wanted) is cls:
-                found = timetable.from_schedule(wanted)
+                found = timetable.for_schedule(wanted)
                 if found.pk is None:
                     found.save(using=self._state.db)
                 for other in TIMETABLES:

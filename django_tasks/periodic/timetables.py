@@ -60,6 +60,13 @@ SOLAR_SCHEDULES = [
     ("sunset", _("Sunset")),
 ]
 
+_SINGULAR = {
+    DAYS: _("day"),
+    HOURS: _("hour"),
+    MINUTES: _("minute"),
+    SECONDS: _("second"),
+    MICROSECONDS: _("microsecond"),
+}
 _UNITS = {
     DAYS: timedelta(days=1),
     HOURS: timedelta(hours=1),
@@ -108,6 +115,12 @@ class Timetable(models.Model):
             raise ValidationError(str(error), code="invalid") from error
 
     @classmethod
+    def for_schedule(cls, schedule: Any) -> Self:
+        """Return the row of a schedule as people would write it, a new one that is not saved if there is none."""
+        found: Self = cls.from_schedule(schedule)  # type: ignore[attr-defined] # each kind has one
+        return found
+
+    @classmethod
     def _found_or_made(cls, **spec: Any) -> Self:
         return cls.objects.filter(**spec).first() or cls(**spec)
 
@@ -133,9 +146,9 @@ class IntervalSchedule(Timetable):
         ordering = ("period", "every")
 
     def __str__(self) -> str:
-        name = str(dict(PERIOD_CHOICES).get(self.period, self.period)).lower()
         if self.every == 1:
-            return _("every {}").format(self.period_singular)
+            return _("every {}").format(_SINGULAR.get(self.period, self.period_singular))
+        name = str(dict(PERIOD_CHOICES).get(self.period, self.period)).lower()
         return _("every {} {}").format(self.every, name)
 
     @property
@@ -167,6 +180,12 @@ class IntervalSchedule(Timetable):
         if schedule.run_every % unit:  # it would not run as often as it says
             period, unit = MICROSECONDS, _UNITS[MICROSECONDS]
         return cls._found_or_made(every=schedule.run_every // unit, period=period)
+
+    @classmethod
+    def for_schedule(cls, schedule: schedules.schedule) -> IntervalSchedule:
+        """Return the row of this interval in its largest unit: an hour, and not 3,600 seconds."""
+        period = next(name for name, unit in _UNITS.items() if not schedule.run_every % unit)
+        return cls.from_schedule(schedule, period)
 
 
 class CrontabSchedule(Timetable):

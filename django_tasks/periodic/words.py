@@ -1,19 +1,19 @@
-"""A crontab in words. Celery's meaning of the days: they must fit the month's field *and* the week's."""
+"""A crontab in words, in the reader's language. Celery's meaning of the days: they must fit the month's field *and* the
+week's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
+
+from django.utils.dates import MONTHS, WEEKDAYS
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext, pgettext
 
 from ..schedules import crontab
 
 __all__ = ["in_words"]
 
-DAYS: Final = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
-MONTHS: Final = (
-    *("", "January", "February", "March", "April", "May", "June"),
-    *("July", "August", "September", "October", "November", "December"),
-)
 #: Most times of a day that are listed one by one.
 MOST_TIMES: Final = 6
 
@@ -23,37 +23,47 @@ def in_words(schedule: crontab) -> str:
     of_month, of_week = schedule.day_of_month, schedule.day_of_week
     parts = [_times(schedule.minute, schedule.hour)]
     if len(of_month) < 31:
-        parts.append(f"on {_listed(of_month, str, 'day', 'days')} of the month")
+        days = _parts(of_month, str)
+        text = ngettext("on day %(days)s of the month", "on days %(days)s of the month", len(of_month))
+        parts.append(text % {"days": _and(days)})
     if len(of_week) < 7:
-        week = _listed(of_week, lambda day: DAYS[day])
-        parts.append(f"only if it is {week.replace(' and ', ' or ')}" if len(of_month) < 31 else week)
+        days = _parts(of_week, _weekday)
+        parts.append(_("only if it is %s") % _or(days) if len(of_month) < 31 else _and(days))
     if len(schedule.month_of_year) < 12:
-        parts.append(f"in {_listed(schedule.month_of_year, lambda month: MONTHS[month])}")
+        parts.append(_("in %s") % _and(_parts(schedule.month_of_year, _month)))
     return ", ".join(parts)
 
 
 def _times(minutes: Collection[int], hours: Collection[int]) -> str:
     if len(minutes) == 60:
-        return "Every minute" if len(hours) == 24 else f"Every minute of {_hours(hours)}"
+        return _("Every minute") if len(hours) == 24 else _("Every minute of %s") % _hours(hours)
     if len(minutes) * len(hours) <= MOST_TIMES:
-        return f"At {_joined([f'{hour:02}:{minute:02}' for hour in sorted(hours) for minute in sorted(minutes)])}"
+        return _("At %s") % _and([f"{hour:02}:{minute:02}" for hour in sorted(hours) for minute in sorted(minutes)])
     step = _step(minutes, 60)
     if step:
-        often = f"Every {step} minutes"
+        often = _("Every %s minutes") % step
     elif set(minutes) == {0}:
         every = _step(hours, 24)
-        return f"Every {every} hours, on the hour" if every else f"On the hour, {_within(hours)}"
+        if every:
+            return _("Every %s hours, on the hour") % every
+        return _("On the hour, %s") % (_("every hour") if len(hours) == 24 else _("in %s") % _hours(hours))
     else:
-        often = f"At {_listed(minutes, str, 'minute', 'minutes')} past the hour"
-    return often if len(hours) == 24 else f"{often}, {_within(hours)}"
-
-
-def _within(hours: Collection[int]) -> str:
-    return "every hour" if len(hours) == 24 else f"in {_hours(hours)}"
+        text = ngettext("At minute %(minutes)s past the hour", "At minutes %(minutes)s past the hour", len(minutes))
+        often = text % {"minutes": _and(_parts(minutes, str))}
+    return often if len(hours) == 24 else f"{often}, {_('in %s') % _hours(hours)}"
 
 
 def _hours(hours: Collection[int]) -> str:
-    return _listed(hours, lambda hour: f"{hour:02}", "hour", "hours")
+    text = ngettext("hour %(hours)s", "hours %(hours)s", len(hours))
+    return text % {"hours": _and(_parts(hours, lambda hour: f"{hour:02}"))}
+
+
+def _weekday(day: int) -> str:
+    return str(WEEKDAYS[(day - 1) % 7])  # Django counts from Monday
+
+
+def _month(month: int) -> str:
+    return str(MONTHS[month])
 
 
 def _step(numbers: Collection[int], count: int) -> int:
@@ -62,19 +72,28 @@ def _step(numbers: Collection[int], count: int) -> int:
     return least if 1 < least < count and set(numbers) == set(range(0, count, least)) else 0
 
 
-def _listed(numbers: Collection[int], name: Callable[[int], str], one: str = "", many: str = "") -> str:
+def _parts(numbers: Collection[int], name: Callable[[int], str]) -> list[str]:
     """Return numbers by their names, three or more in a row as a range."""
     parts: list[str] = []
     ordered = sorted(numbers)
     while ordered:
         length = next((i for i in range(1, len(ordered)) if ordered[i] != ordered[0] + i), len(ordered))
         if length > 2:
-            parts.append(f"{name(ordered[0])} to {name(ordered[length - 1])}")
+            names = {"first": name(ordered[0]), "last": name(ordered[length - 1])}
+            parts.append(pgettext("a range", "%(first)s to %(last)s") % names)
         else:
             parts += [name(number) for number in ordered[:length]]
         ordered = ordered[length:]
-    return f"{one if len(numbers) == 1 else many} {_joined(parts)}".strip()
+    return parts
 
 
-def _joined(parts: list[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+def _and(parts: Sequence[str]) -> str:
+    if len(parts) == 1:
+        return parts[0]
+    return _("%(some)s and %(last)s") % {"some": ", ".join(parts[:-1]), "last": parts[-1]}
+
+
+def _or(parts: Sequence[str]) -> str:
+    if len(parts) == 1:
+        return parts[0]
+    return _("%(some)s or %(last)s") % {"some": ", ".join(parts[:-1]), "last": parts[-1]}

@@ -141,6 +141,12 @@ class AsyncResult(Generic[R]):
         return record.queue if record is not None else None
 
     @property
+    def root_id(self) -> str:
+        """The id of the first task of all in its workflow, by which the whole is known; its own if it stands alone."""
+        record = self._record(strict=False)
+        return (record.root_id if record is not None else None) or ids.key_of(self.id)
+
+    @property
     def children(self) -> list[Any] | None:
         """The handles of what it sent, and of what follows it in its workflow, in the order in which that was stored;
         groups as one. ``None`` if there is nothing.

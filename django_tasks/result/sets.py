@@ -52,6 +52,12 @@ class ResultSet:
         """Take all results out."""
         self.results.clear()
 
+    @property
+    def root_id(self) -> str | None:
+        """The id by which the workflow is known of which they are part, ``None`` if there are none."""
+        first = next(leaves(self.results), None)
+        return None if first is None else str(first.root_id)
+
     # What they are
 
     def ready(self) -> bool:

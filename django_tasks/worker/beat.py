@@ -55,7 +55,7 @@ class BeatCommand:
         where = f"{connection.vendor} {settings.DATABASE!r}"
         say(f" django-workbeat {__version__}   {self.name}\n   schedules    {where}")
         health = start.health_of(self.health_file, self.probe, self.name)
-        health.watch(self.service)
+        health.watch(self.service, "beat")
         with start._pidfile(self.pidfile and start._expand(self.pidfile, self.name)):
             # In a thread of its own, so that signals and probes are answered whatever the database does.
             thread = threading.Thread(target=self.service.start, name="beat", daemon=True)

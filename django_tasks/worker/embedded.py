@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from django.db import connections
 
 from ..beat import Service
+from .health import Health
 
 #: Seconds that the worker waits for the beat's last turn.
 PATIENCE = 10.0
@@ -34,9 +35,10 @@ class EmbeddedService(Service):
 
 
 @contextlib.contextmanager
-def embedded_beat(name: str, gate: threading.Lock) -> Iterator[None]:
-    """Let a beat run beside what is done within. ``gate`` is held by whoever forks."""
+def embedded_beat(name: str, gate: threading.Lock, health: Health) -> Iterator[None]:
+    """Let a beat run beside what is done within. ``gate`` is held by whoever forks; a stuck beat is told by ``health``."""
     service = EmbeddedService(name, gate)
+    health.watch(service, "beat")
     thread = threading.Thread(target=service.start, args=(True,), name="beat", daemon=True)
     thread.start()
     try:

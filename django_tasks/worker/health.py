@@ -25,10 +25,10 @@ TOUCH_EVERY = 1.0
 MORE_TIME = 30
 
 
-class Loops(Protocol):
-    """What is known of a worker's loops; moments by ``time.monotonic()``."""
+class Loop(Protocol):
+    """A loop that must turn, in a thread of its own; moments by ``time.monotonic()``."""
 
-    #: When the steward's loop turned last.
+    #: When it turned last.
     turned: float
     draining: bool
 
@@ -46,7 +46,8 @@ class Health:
         self._file = Path(file) if file else None
         self._touched = 0.0
         self._notifier = notifier or Notifier.of_environment()
-        self._loops: Loops | None = None
+        #: By name; the first one stands for the database, too.
+        self._loops: dict[str, Loop] = {}
         #: When the main loop turned last; ``None`` while nobody says so.
         self._main: float | None = None
         self._ready = False
@@ -59,9 +60,9 @@ class Health:
 
             self._probe = Probe(*probe, self.pages())
 
-    def watch(self, loops: Loops) -> None:
-        """Judge by these loops."""
-        self._loops = loops
+    def watch(self, loop: Loop, name: str = "steward") -> None:
+        """Judge by this loop, too."""
+        self._loops[name] = loop
 
     @property
     def every(self) -> float:
@@ -96,8 +97,8 @@ class Health:
     def stalled(self) -> str:
         """Return which loop does not turn; empty if all do."""
         now = time.monotonic()
-        steward = self._loops.turned if self._loops is not None and self._ready else now
-        for name, turned in (("main loop", self._main or now), ("steward", steward)):
+        loops = {name: loop.turned for name, loop in self._loops.items()} if self._ready else {}
+        for name, turned in {"main loop": self._main or now, **loops}.items():
             if now - turned > STALLED_AFTER:
                 return f"stalled: the {name} has not turned for {now - turned:.0f} s"
         return ""
@@ -106,11 +107,12 @@ class Health:
         """Return why the worker takes no tasks; empty if it does."""
         if stalled := self.stalled():
             return stalled
-        if self._ending or (self._loops is not None and self._loops.draining):
+        loop = next(iter(self._loops.values()), None)
+        if self._ending or (loop is not None and loop.draining):
             return "ending"
-        if not self._ready or self._loops is None:
+        if not self._ready or loop is None:
             return "starting: the database was not reached yet"
-        return self._loops.trouble
+        return loop.trouble
 
     def pages(self) -> dict[str, Callable[[], str]]:
         """Return the pages of the probe: by path what is wrong, or nothing."""

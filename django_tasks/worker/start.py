@@ -18,7 +18,8 @@ from django.db import DatabaseError, OperationalError, connections
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import autoreload
 
-from .. import __version__, routing
+from .. import __version__, addresses, exceptions, routing
+from ..backends import unfit
 from ..backends.base import Queues, WorkerInfo
 from ..conf import settings
 from ..registry import tasks
@@ -139,7 +140,7 @@ class WorkerCommand:
         with _pidfile(self.pidfile and _expand(self.pidfile, self.name)):
             cls = Solo if self.pool == "solo" else Supervisor
             worker = cls(info, options, health_of(self.health_file, self.probe, self.name))
-            beat = embedded_beat(self.name, worker.steward.gate) if self.beat else contextlib.nullcontext()
+            beat = embedded_beat(self.name, worker.steward.gate, worker.health) if self.beat else contextlib.nullcontext()
             with beat:
                 return worker.run()
 
@@ -173,7 +174,7 @@ def health_of(file: str | None, probe: tuple[str, int] | None, name: str) -> Hea
 def prepare(*, needs_tasks: bool = True) -> str | None:
     """Return what is missing for a worker, or a beat, to run, with the command that cures it; ``None`` if nothing is.
 
-    A database that cannot be reached is no reason not to start: the worker waits for it.
+    A database or a broker that cannot be reached is no reason not to start: the worker waits for it.
     """
     alias = settings.DATABASE
     try:
@@ -184,7 +185,10 @@ def prepare(*, needs_tasks: bool = True) -> str | None:
         )
         connection.close()
     except (OperationalError, DatabaseError):
-        return None
+        waiting = []
+    with contextlib.suppress(exceptions.OperationalError):
+        for problem in unfit(settings.BROKER_URL):
+            return " ".join(problem)
     if waiting:
         target = "" if alias == "default" else f" --database {alias}"
         return f"The tables of django_tasks are not up to date. Run: manage.py migrate django_tasks{target}"
@@ -205,9 +209,12 @@ def banner(info: WorkerInfo) -> str:
         if connection.vendor == "sqlite"
         else f"{where['HOST'] or 'local'}:{where['PORT'] or ''}/{where['NAME']}"
     )
+    broker = f"{connection.vendor} {settings.DATABASE!r} at {place}"
+    if not addresses.is_database(settings.BROKER_URL):
+        broker = f"{addresses.masked(settings.BROKER_URL)}, rows in {broker}"
     lines = [
         f" django-workbeat {info.version}   {info.name}",
-        f"   broker       {connection.vendor} {settings.DATABASE!r} at {place}",
+        f"   broker       {broker}",
         f"   queues       {info.queues}",
         f"   concurrency  {info.concurrency} ({info.pool})",
         "   tasks        " + "\n                ".join(sorted(tasks)),

@@ -147,6 +147,27 @@ def test_a_preview_of_what_is_wrong_tells_what_is_wrong(root: Client) -> None:
     assert "line" in errors(root.post(ADD, {**FORM, "kind": "cron", "line": "x", "_preview": "1"}))
 
 
+def test_a_preview_warns_of_an_argument_of_another_type_than_the_function_says(root: Client) -> None:
+    text = text_of(root.post(ADD, {**FORM, "args": '["one"]', "_preview": "1"}).content.decode())
+    assert 'x is "one"; the function says int.' in text
+    assert "the function says" not in text_of(root.post(ADD, {**FORM, "_preview": "1"}).content.decode())
+
+
+def test_a_preview_is_in_the_language_of_its_reader(root: Client) -> None:
+    form = {**FORM, "kind": "crontab", "minute": "30", "hour": "2", "day_of_week": "1-5", "_preview": "1"}
+    text = text_of(root.post(ADD, form, headers={"accept-language": "de"}).content.decode())
+    assert "Montag" in text
+
+
+def test_what_is_said_in_a_folded_part_of_the_page_is_not_folded_away(root: Client) -> None:
+    def folded(found: PeriodicTask) -> list[bool]:
+        fieldsets = root.get(page_url("periodictask", found.pk)).context["adminform"].fieldsets
+        return ["collapse" in options.get("classes", ()) for name, options in fieldsets if name in ("Bounds", "Delivery")]
+
+    assert folded(row()) == [True, True]
+    assert folded(row(name="Other", queue="slow")) == [True, False]
+
+
 def test_a_schedule_that_is_over_is_a_warning(root: Client) -> None:
     form = {**FORM, "end_time_0": "2020-01-01", "end_time_1": "00:00", "_preview": "1"}
     assert "It never runs again as it stands." in root.post(ADD, form).context["preview"].warnings

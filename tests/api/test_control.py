@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.db import transaction
 
-from django_tasks import control
+from django_tasks import chain, control, group, shared_task, states
 from django_tasks.backends import get_broker
 from django_tasks.control import Control, control_command, inspect, inspect_command
+from django_tasks.exceptions import WouldBlockForever
 from django_tasks.models import Command
 from tests.backends.calls import a_worker
 from tests.databases import TestDatabase
@@ -82,7 +84,6 @@ def test_what_is_no_json_is_not_sent(database: TestDatabase) -> None:
     [
         (lambda: control.enable_events(), "no event messages"),
         (lambda: control.disable_events(destination=["w"]), "no event messages"),
-        (lambda: control.revoke_by_stamped_headers({"a": "b"}), "stamps of workflows"),
         (lambda: control.pool_restart(reload=True), "runworker --autoreload"),
         (lambda: control.pool_restart(["shop.tasks"]), "runworker --autoreload"),
     ],
@@ -105,6 +106,41 @@ def test_a_command_waits_for_a_worker_that_is_slow(database: TestDatabase) -> No
     control.pool_grow(2, pattern="w1*", expires=10)
     grown = get_broker().commands(holder.worker)[-1]
     assert (grown.arguments, 0 < grown.expires_in < 11) == ({"n": 2}, True)
+
+
+@shared_task
+def carry() -> None: ...
+
+
+@SQLITE
+def test_what_carries_a_stamp_is_revoked_whether_a_worker_runs_or_not(database: TestDatabase) -> None:
+    first = group(carry.s().set(countdown=60), carry.s())
+    first.stamp(customer=7)
+    second = chain(carry.si(), carry.si())
+    second.stamp(customer=[8, 9], run="a")
+    hit, spared = first.apply_async(), second.apply_async()
+    plain = carry.delay()
+    assert control.revoke_by_stamped_headers({"customer": [6, "7"]}) is None
+    assert [one.state for one in hit.results] == [states.REVOKED] * 2
+    assert {spared.state, spared.parent.state, plain.state} == {states.PENDING}
+    with transaction.atomic():
+        assert control.revoke_by_stamped_headers(["run=a"], terminate=True) is None
+        transaction.set_rollback(True)
+    assert spared.parent.state == states.PENDING
+    plain.revoke_by_stamped_headers({"customer": "9"})
+    assert (spared.state, spared.parent.state, plain.state) == (states.REVOKED, states.REVOKED, states.PENDING)
+    with pytest.raises(ValueError, match="headers must be"):
+        control.revoke_by_stamped_headers({})
+    with pytest.raises(ValueError, match="signal is 'SIGFOO'"):
+        control.revoke_by_stamped_headers({"a": 1}, terminate=True, signal="SIGFOO")
+
+
+@SQLITE
+def test_replies_are_not_awaited_inside_of_a_transaction(database: TestDatabase) -> None:
+    with transaction.atomic():
+        for call in (control.revoke, control.revoke_by_stamped_headers):
+            with pytest.raises(WouldBlockForever, match=r"revoke.*\(reply=True\) inside of a transaction"):
+                call(["a=b"], reply=True)
 
 
 def test_commands_are_declared_with_and_without_arguments(declared: dict[str, control.CommandInfo]) -> None:

@@ -25,3 +25,8 @@ def whoami(self: Task[..., Any]) -> dict[str, Any]:
 @shared_task
 def fail(message: str = "boom") -> None:
     raise ValueError(message)
+
+
+@shared_task
+def echo(value: Any) -> Any:
+    return value

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tests.backends.promises.claiming import Claiming
 from tests.backends.promises.commands import Commanding, Showing
-from tests.backends.promises.control import Cancelling, Tidying, Watching
+from tests.backends.promises.control import Cancelling, Finding, Tidying, Watching
 from tests.backends.promises.finishing import Finishing, Returning
 from tests.backends.promises.leasing import Leasing, Slots
 from tests.backends.promises.limiting import Limiting
@@ -25,6 +25,7 @@ class BrokerContract(
     Slots,
     Watching,
     Cancelling,
+    Finding,
     Rescheduling,
     Tidying,
     Commanding,

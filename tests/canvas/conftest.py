@@ -10,7 +10,8 @@ import pytest
 from django.conf import settings
 from django.test import override_settings
 
-from django_tasks.backends import close_all
+from django_tasks.backends import close_all, get_broker
+from django_tasks.models import Edge, Task
 from tests.api.conftest import MODES, Runner
 from tests.canvas import jobs
 from tests.databases import TestDatabase
@@ -42,6 +43,15 @@ def run(request: pytest.FixtureRequest, database: TestDatabase) -> Iterator[Runn
             stack.callback(close_all)
             stack.enter_context(override_settings(DJANGO_TASKS={**settings.DJANGO_TASKS, "BROKER_URL": url}))
         yield Runner("eager" if request.param == "eager" else "real", stack)
+
+
+def assert_nothing_is_left() -> None:
+    """No task waits, and once the workers have tidied up, no edge is there."""
+    assert not Task.objects.exists(), "something is left waiting"
+    while Edge.objects.exists():
+        before = Edge.objects.count()
+        get_broker().unblock()
+        assert Edge.objects.count() < before, "something is left over"
 
 
 @pytest.fixture(autouse=True)

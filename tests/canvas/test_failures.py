@@ -10,6 +10,7 @@ from django_tasks import AsyncResult, chain, chord, group, states
 from django_tasks.exceptions import ChordError, TaskRevokedError
 from django_tasks.models import Edge, Task, TaskResult
 from tests.api.conftest import Runner
+from tests.canvas.conftest import assert_nothing_is_left
 from tests.canvas.jobs import add, boom, ignoring, listed, note, note_error, note_failed, notes, summed
 
 E = note_error
@@ -19,9 +20,7 @@ def finish(run: Runner, canvas: Any) -> Any:
     """Run a canvas to its end; return its result."""
     result = canvas.apply_async()
     run.finish()
-    if not run.is_eager:
-        assert not Task.objects.exists(), "nothing is left waiting"
-        assert not Edge.objects.exists(), "nothing is left over"
+    assert_nothing_is_left()
     return result
 
 

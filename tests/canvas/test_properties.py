@@ -1,193 +1,137 @@
-"""Random workflows with failures and retries: every task has one fate, nothing is left waiting, and what runs in the
-caller comes to the same as what workers run."""
+"""Random workflows with failures, retries, crashes and cancellations: every task has one fate, errbacks are told of
+what failed, once, nothing is left waiting, and what runs in the caller comes to the same as what workers run.
+
+``WORKFLOW_EXAMPLES`` is how many of each there are, and ``WORKFLOW_LEAVES`` how large they may be: about 9 tasks are
+nested two deep, 40 four deep.
+"""
 
 from __future__ import annotations
 
-import json
-from collections import Counter
+import os
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.conf import settings as django_settings
 from django.test import override_settings
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
-from django_tasks import chain, chord, group, shared_task, states
-from django_tasks.backends.fate import NOT_RUN
+from django_tasks import AsyncResult
+from django_tasks.backends import close_all, get_broker
+from django_tasks.executor import execute
 from django_tasks.models import Edge, Task, TaskResult
+from tests.canvas.conftest import assert_nothing_is_left
+from tests.canvas.random_workflows import Builder, outcome, problems, ran, recipes
 from tests.databases import TestDatabase
 from tests.inprocess import Worker
 
-#: How often each labelled task has begun its last attempt, and which errbacks were told, in one run.
-ran: Counter[str] = Counter()
-told: Counter[str] = Counter()
+EXAMPLES = int(os.environ.get("WORKFLOW_EXAMPLES", "0"))
+LEAVES = int(os.environ.get("WORKFLOW_LEAVES", "9"))
+#: No crash makes poison of a task here.
+MANY_LOSSES = 1_000
+
+#: What befalls workers while they run a workflow, one after the other.
+FAULTS = ("none", "killed before", "killed after", "late", "revoke")
 
 
-@shared_task(bind=True, max_retries=2)
-def step(self: Any, *values: Any, label: str, retries: int = 0, fails: bool = False) -> Any:
-    if self.request.retries < retries:
-        raise self.retry(countdown=0)
-    ran[label] += 1
-    if fails:
-        raise ValueError(label)
-    return [label, *values]
-
-
-@shared_task(ignore_result=True)
-def quiet(*values: Any, label: str, retries: int = 0, fails: bool = False) -> Any:
-    ran[label] += 1
-    if fails:
-        raise ValueError(label)
-    return [label, *values]
-
-
-@shared_task
-def failed(request: Any, exc: BaseException, traceback: Any, label: str) -> None:
-    told[label] += 1
-
-
-_leaf = st.fixed_dictionaries(
-    {
-        "retries": st.sampled_from([0, 0, 0, 1, 2]),
-        "fails": st.sampled_from([False] * 7 + [True]),
-        "immutable": st.sampled_from([False, False, True]),
-        "errback": st.booleans(),
-        "quiet": st.sampled_from([False, False, False, True]),
-        "link": st.sampled_from([False, False, False, True]),
-    }
-)
-
-
-def _larger(parts: Any) -> Any:
-    several = st.lists(parts, min_size=1, max_size=3)
-    return st.one_of(
-        st.tuples(st.just("chain"), several),
-        st.tuples(st.just("group"), several),
-        st.tuples(st.just("chord"), several, parts),
-    )
-
-
-recipes = st.recursive(_leaf, _larger, max_leaves=9)
-
-
-class Builder:
-    """Builds a canvas of a recipe; each of its tasks gets a label."""
-
-    def __init__(self) -> None:
-        self.labels: list[str] = []
-        self.with_errback: set[str] = set()
-        self.links: set[str] = set()
-
-    def build(self, recipe: Any) -> Any:
-        if isinstance(recipe, dict):
-            return self._leaf(recipe)
-        kind, parts, *body = recipe
-        made = [self.build(one) for one in parts]
-        if kind == "chain":
-            return chain(*made) if len(made) > 1 else made[0]
-        return group(made) if kind == "group" else chord(made, self.build(body[0]))
-
-    def _leaf(self, recipe: dict[str, Any]) -> Any:
-        label = f"t{len(self.labels)}"
-        self.labels.append(label)
-        task = quiet if recipe["quiet"] else step
-        retries = 0 if recipe["quiet"] else recipe["retries"]
-        kwargs = {"label": label, "retries": retries, "fails": recipe["fails"]}
-        sig = task.signature(kwargs=kwargs, immutable=recipe["immutable"])
-        if recipe["errback"]:
-            self.with_errback.add(label)
-            sig.link_error(failed.s(label=label))
-        if recipe["link"]:
-            linked = f"{label}.link"
-            self.labels.append(linked)
-            self.links.add(linked)
-            sig.link(step.s(label=linked))
-        return sig
-
-
-def outcome(result: Any) -> Any:
-    """Return a result as data: values, and which exception."""
-    if hasattr(result, "results"):
-        return [outcome(one) for one in result.results]
-    try:
-        value = result.get(timeout=0, follow_parents=False, disable_sync_subtasks=False)
-    except Exception as error:
-        text = str(error)
-        return type(error).__name__, text if isinstance(error, ValueError) else ""
-    return value
-
-
-def run_for_real(recipe: Any) -> tuple[Any, Builder]:
-    for model in (Task, TaskResult, Edge):
-        model.objects.all().delete()
-    builder = Builder()
-    result = builder.build(recipe).apply_async()
-    Worker().drain()
-    return outcome(result), builder
-
-
-def check(recipe: Any) -> None:
-    ran.clear()
-    told.clear()
-    found, builder = run_for_real(recipe)
-    note(f"{recipe!r}\n{found!r}")
-    assert not Task.objects.exists(), "something is left waiting"
-    assert not Edge.objects.exclude(
-        after_id__in=TaskResult.objects.filter(name="django_tasks.join").values("id")
-    ).exists()
-    assert not [label for label, count in ran.items() if count != 1], "something ran twice"
-    fates = fates_by_label()
-    assert not [label for label, count in fates.items() if count != 1]
-    for label in builder.with_errback:
-        row = rows_by_label().get(label)
-        own = row is not None and row.state == states.FAILURE
-        is_skipped = (
-            own and row is not None and (row.traceback or "").startswith(NOT_RUN) and row.exception[:10] != "ChordError"
-        )
-        if own and not is_skipped:
-            assert told[label] == 1, f"the errback of {label} was told {told[label]} times"
-        elif label not in ran:
-            assert told[label] <= 1
-        else:
-            assert told[label] == 0
-    first = dict(ran), dict(told)
-    ran.clear()
-    told.clear()
-    with override_settings(DJANGO_TASKS={**_settings(), "TASK_ALWAYS_EAGER": True}):
-        eager = outcome(Builder().build(recipe).apply_async())
-    assert (dict(ran), dict(told)) == first
-    assert eager == found
-
-
-def rows_by_label() -> dict[str, TaskResult]:
-    return {
-        json.loads(row.body)[1].get("label", ""): row for row in TaskResult.objects.exclude(name__endswith="failed")
-    }
-
-
-def fates_by_label() -> Counter[str]:
-    rows = TaskResult.objects.filter(name__in=[step.name, quiet.name])
-    return Counter(json.loads(row.body)[1]["label"] for row in rows)
-
-
-def _settings() -> dict[str, Any]:
-    from django.conf import settings as django_settings
-
-    return django_settings.DJANGO_TASKS  # type: ignore[no-any-return]
-
-
-@pytest.mark.databases("sqlite", "postgresql")
-def test_every_task_of_a_random_workflow_has_one_fate_and_nothing_is_left_waiting(database: TestDatabase) -> None:
-    examples = 120 if database.kind == "sqlite" else 40
-
-    @settings(
-        max_examples=examples,
+def examples(count: int) -> Any:
+    return settings(
+        max_examples=EXAMPLES or count,
         deadline=None,
         suppress_health_check=list(HealthCheck),
         phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
     )
-    @given(recipes)
+
+
+@pytest.fixture(params=["database", "redis"])
+def broker(request: pytest.FixtureRequest, database: TestDatabase) -> Iterator[str]:
+    """Carry tasks by the database, and by Redis."""
+    if request.param == "database":
+        yield database.kind
+        return
+    url = request.getfixturevalue("redis_url")
+    with override_settings(DJANGO_TASKS={**django_settings.DJANGO_TASKS, "BROKER_URL": url}):
+        yield "redis"
+    close_all()
+
+
+def forget_everything() -> None:
+    for model in (Task, TaskResult, Edge):
+        model.objects.all().delete()
+    ran.clear()
+
+
+@pytest.mark.databases("sqlite", "postgresql")
+def test_a_random_workflow_comes_to_the_same_here_and_on_workers(broker: str) -> None:
+    """R6, R7, R27"""
+    worker = Worker()
+
+    @examples(80 if broker == "sqlite" else 30)
+    @given(recipes(LEAVES))
     def run(recipe: Any) -> None:
-        check(recipe)
+        forget_everything()
+        builder = Builder()
+        result = builder.build(recipe).apply_async()
+        worker.drain()
+        found, once = outcome(result), dict(ran)
+        note(f"{recipe!r}\n{found!r}")
+        assert_nothing_is_left()
+        assert problems(builder) == []
+        assert set(once.values()) <= {1}, "something ran twice"
+        ran.clear()
+        with override_settings(DJANGO_TASKS={**django_settings.DJANGO_TASKS, "TASK_ALWAYS_EAGER": True}):
+            eager = outcome(Builder().build(recipe).apply_async())
+        assert dict(ran) == once
+        assert eager == found
 
     run()
+
+
+@pytest.mark.databases("sqlite", "postgresql")
+def test_whatever_befalls_workers_a_random_workflow_ends_in_order(broker: str) -> None:
+    """R6, R7, R27: workers die before and after a task's body, answer when another one has taken over, and somebody
+    cancels what waits."""
+    workers = [Worker(name="first@test"), Worker(name="second@test")]
+
+    @examples(80 if broker == "sqlite" else 30)
+    @given(recipes(LEAVES), st.lists(st.tuples(st.sampled_from(FAULTS), st.integers(0, 50)), max_size=12))
+    def run(recipe: Any, faults: list[tuple[str, int]]) -> None:
+        forget_everything()
+        builder = Builder()
+        result = builder.build(recipe).apply_async()
+        for fault, number in faults:
+            suffer(workers, fault, number)
+        for worker in workers:
+            worker.drain()
+        note(f"{recipe!r}\n{faults!r}\n{outcome(result)!r}")
+        assert_nothing_is_left()
+        assert problems(builder) == []
+        runs_again = sum(fault.startswith(("killed", "late")) for fault, _ in faults)
+        assert sum(ran.values()) <= len(ran) + runs_again
+        if not any(fault == "revoke" for fault, _ in faults):
+            ran.clear()
+            with override_settings(DJANGO_TASKS={**django_settings.DJANGO_TASKS, "TASK_ALWAYS_EAGER": True}):
+                eager = outcome(Builder().build(recipe).apply_async())
+            assert eager == outcome(result)
+
+    run()
+
+
+def suffer(workers: list[Worker], fault: str, number: int) -> None:
+    """Run one task, or let something happen to it."""
+    one, other = workers[number % 2], workers[1 - number % 2]
+    if fault == "none":
+        one.step()
+    elif fault == "revoke":
+        ids = sorted(str(key) for key in Task.objects.values_list("pk", flat=True))
+        if ids:
+            AsyncResult(ids[number % len(ids)]).revoke()
+    elif (delivery := one.claim()) is not None:
+        execution = None if fault == "killed before" else execute(delivery, worker=one.holder.name)
+        get_broker().lose(one.holder, [delivery.id], max_losses=MANY_LOSSES, reason="It was killed")
+        if fault == "late" and execution is not None:
+            other.step()
+            if not execution.stored:
+                refused = get_broker().step([execution.done], holder=one.holder).refused
+                assert refused == {delivery.id}

@@ -78,6 +78,11 @@ def test_what_lasts_needs_no_reply(tasks: Command) -> None:
     assert (said.code, said.out) == (0, "It is stored; no worker is there to answer.\n")
     assert waiting.state == states.REVOKED
     assert tasks("control", "rate_limit", "tests.app.tasks.noop", "5/m", "--json").code == 0
+    stamped = jobs.noop.s()
+    stamped.stamp(customer=7)
+    sent = stamped.delay()
+    assert tasks("control", "revoke_by_stamped_headers", "customer=7").code == 0
+    assert sent.state == states.REVOKED
 
 
 @pytest.mark.parametrize(
@@ -92,6 +97,8 @@ def test_what_lasts_needs_no_reply(tasks: Command) -> None:
         (("control", "rate_limit", "tests.app.tasks.noop", "x/y"), "rate_limit is 'x/y'"),
         (("control", "terminate", "SIGFOO", "abc"), "signal is 'SIGFOO'"),
         (("control", "rate_limit"), "rate_limit takes TASK RATE"),
+        (("control", "revoke_by_stamped_headers", "customer"), "A stamp is given as NAME=VALUE, not 'customer'"),
+        (("control", "revoke_by_stamped_headers"), "headers must be"),
     ],
 )
 def test_wrong_usage_is_told(tasks: Command, words: tuple[str, ...], message: str) -> None:

@@ -500,6 +500,39 @@ def test_a_running_task_is_terminated_by_its_id(site: Site) -> None:
 
 
 @SQLITE
+def test_running_tasks_are_terminated_by_their_stamps(site: Site) -> None:
+    site.launch("-n", "w1@t", concurrency=2).wait_for_children(2)
+    ours, theirs = (wait_at_gate.s(str(site.gates)) for _ in range(2))
+    ours.stamp(customer=7)
+    theirs.stamp(customer=8)
+    ended, other = ours.delay(), theirs.delay()
+    for result in (ended, other):
+        site.wait_for_start(result)
+    later = work.s()
+    later.stamp(customer=7)
+    waiting = later.apply_async(countdown=3_600)
+
+    def told(headers: Any, **options: Any) -> str:
+        [reply] = control.revoke_by_stamped_headers(headers, reply=True, timeout=LONG, **options) or []
+        return str(reply["w1@t"]["ok"])
+
+    assert told({"customer": 6}) == "headers {'customer': ['6']} flagged as revoked, but not terminated"
+    assert told({"customer": 6}, terminate=True) == "headers {'customer': ['6']} were not terminated"
+    # What the row says is obeyed at once, so the task may be over when the command comes.
+    assert told({"customer": [6, 7]}, terminate=True) in (
+        "headers {'customer': {'7'}} revoked",
+        "headers {'customer': ['6', '7']} were not terminated",
+    )
+    site.wait_for(lambda: ended.state == states.REVOKED)
+    assert waiting.state == states.REVOKED
+    arguments = {"headers": ["customer=8"], "terminate": True}  # from one who knows no method for it
+    [reply] = control.broadcast("revoke_by_stamped_headers", arguments, reply=True, timeout=LONG) or []
+    assert reply["w1@t"]["ok"].startswith("headers ")
+    site.wait_for(lambda: other.state == states.REVOKED)
+    assert later.delay().get(timeout=LONG) == 1, "what is sent later is none of it"
+
+
+@SQLITE
 def test_time_limits_are_set_at_run_time(site: Site) -> None:
     site.launch("-n", "w1@t", concurrency=1).wait_for_children(1)
     name = "tests.integration.jobs.wait_at_gate"

@@ -184,6 +184,8 @@ class DatabaseBroker(DatabaseControl, Broker):
         refused: set[str] = set()
         if returns:
             refused |= self._return(returns, holder)
+            if any(one.state != states.UNROUTABLE for one in returns):
+                self._wake_idle()  # this worker may be busy when they are due
         if linked := [one for one in outcomes if one.linked]:
             refused |= self._finish_linked(linked, holder, queues if limit else None)
             outcomes = [one for one in outcomes if not one.linked]
@@ -408,7 +410,7 @@ class DatabaseBroker(DatabaseControl, Broker):
             self.engine.execute(f"UPDATE {WORKER} SET idle = %s WHERE id = %s", [idle, worker])
 
     def unregister(self, worker: int) -> None:
-        def work(cursor: Any) -> None:
+        def work(cursor: Any) -> int:
             cursor.execute(
                 f"UPDATE {WORKER} SET stopped_at = {self.dialect.now}, idle = %s WHERE id = %s AND lost_at IS NULL",
                 [False, worker],
@@ -419,7 +421,10 @@ class DatabaseBroker(DatabaseControl, Broker):
                 [worker],
             )
 
-        self.engine.transaction(work)
+            return int(cursor.rowcount)
+
+        if self.engine.transaction(work):
+            self._wake_idle()
         for row in self._held_rows(worker):  # revoked meanwhile
             self._end(row, Holder(worker, row[2]), charged=False, max_losses=0, reason="")
 
@@ -434,12 +439,12 @@ class DatabaseBroker(DatabaseControl, Broker):
             f"SELECT id, name FROM {WORKER} WHERE (stopped_at IS NOT NULL OR lost_at IS NOT NULL)"
             f" AND EXISTS (SELECT 1 FROM {TASK} t WHERE t.worker_id = {WORKER}.id)"
             f" OR {ran_out}"
+            # It may even have slept until its row was deleted.
+            f" UNION ALL SELECT DISTINCT worker_id, '' FROM {TASK} WHERE state = 'STARTED' AND {_FORGOTTEN}"
         )
-        # It may even have slept until its row was deleted.
-        forgotten = self.engine.query(f"SELECT DISTINCT worker_id FROM {TASK} WHERE state = 'STARTED' AND {_FORGOTTEN}")
-        lost += [(worker, f"number {worker}, which is known no more,") for (worker,) in forgotten]
         count = 0
-        for worker, name in lost:
+        for worker, known_name in lost:
+            name = known_name or f"number {worker}, which is known no more,"
             # From here on its heartbeat fails, and so it stops whatever it still runs.
             self.engine.execute(
                 f"UPDATE {WORKER} SET lost_at = {self.dialect.now}, idle = %s WHERE id = %s AND {ran_out}",
@@ -452,7 +457,7 @@ class DatabaseBroker(DatabaseControl, Broker):
                 count += self._end(
                     row, Holder(worker, row[2], name), charged=charged, max_losses=max_losses, reason=reason
                 )
-        return count
+        return self._went_back(count)
 
     def lose(
         self, holder: Holder, running: Iterable[str], *, begun: Iterable[str] = (), max_losses: int, reason: str
@@ -469,7 +474,7 @@ class DatabaseBroker(DatabaseControl, Broker):
                 max_losses=max_losses,
                 reason=reason,
             )
-        return count
+        return self._went_back(count)
 
     def give_back(self, holder: Holder, ids: Sequence[str]) -> int:
         count = 0
@@ -486,7 +491,7 @@ class DatabaseBroker(DatabaseControl, Broker):
             for row in self._held_rows(holder.worker, holder.slot):
                 if row[5] and dashed(row[0]) in asked:
                     count += self._end(row, holder, charged=False, max_losses=0, reason="")
-        return count
+        return self._went_back(count)
 
     def adopt(self, names: Iterable[str]) -> int:
         found = self.engine.query(f"SELECT DISTINCT name FROM {TASK} WHERE state = 'UNROUTABLE'")
@@ -494,10 +499,17 @@ class DatabaseBroker(DatabaseControl, Broker):
         if not known:
             return 0
         marks = ", ".join(["%s"] * len(known))
-        return self.engine.execute(
+        count = self.engine.execute(
             f"UPDATE {TASK} SET state = {_HELD_OR} WHERE state = 'UNROUTABLE' AND name IN ({marks})",
             [states.PENDING, *known],
         )
+        return self._went_back(count)
+
+    def _went_back(self, count: int) -> int:
+        """So many tasks are in their queues again: whoever is idle may take them."""
+        if count:
+            self._wake_idle()
+        return count
 
     # One task
 
@@ -761,6 +773,8 @@ class DatabaseBroker(DatabaseControl, Broker):
             earlier = json.loads(history) if history else []
             log = json.dumps([*earlier, entry]) if charged or begun else None
             done = Return(task_id, attempt, states.PENDING, lost=charged, history=log)
+        if isinstance(done, Return):
+            return 0 if self._return([done], holder) else 1
         return 0 if task_id in self.step([done], holder=holder).refused else 1
 
     def _delete(

@@ -77,7 +77,7 @@ closed AS (UPDATE django_tasks_edge SET outcome = 'ok' WHERE before_id = ANY(ARR
     AND outcome IS NULL RETURNING id, after_id, kind),
 released AS (UPDATE {task} t SET state = CASE WHEN limit_key IS NULL THEN 'PENDING' ELSE 'LIMITED' END,
         due_at = statement_timestamp()
-    FROM closed c WHERE t.id = c.after_id AND c.kind <> 'chord' AND t.state = 'WAITING' AND t.name <> '{join}'
+    FROM closed c WHERE t.id = c.after_id AND c.kind IN ('after', 'join') AND t.state = 'WAITING' AND t.name <> '{join}'
     AND t.due_at <= t.created_at AND t.expires_at IS NULL
     AND NOT EXISTS (SELECT 1 FROM django_tasks_edge e WHERE e.after_id = t.id AND e.id <> c.id
         AND (e.outcome IS NULL OR e.outcome <> 'ok'))

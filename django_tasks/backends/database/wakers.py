@@ -26,8 +26,8 @@ FOLLOW, FOLLOW_LOOK = 0.5, 0.0003
 COMMANDED = "command"
 #: Where nothing tells, an idle worker asks every so many seconds at most.
 POLL_MOST = 0.5
-#: The net below notifications, seconds.
-NET = 20.0
+#: Seconds between looks at a connection that listens, and the net below its notifications.
+LISTEN_LOOK, NET = 5.0, 20.0
 
 
 class Listener(Waker):
@@ -47,7 +47,7 @@ class Listener(Waker):
         return int(self._raw.fileno())
 
     def interval(self, idle_for: float) -> float:
-        return NET
+        return LISTEN_LOOK
 
     def woken(self) -> bool:
         """Raises :class:`~django_tasks.exceptions.OperationalError` when the connection is gone: make a new waker."""

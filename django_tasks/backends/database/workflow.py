@@ -22,7 +22,7 @@ from ...exceptions import ChordError, TaskRevokedError
 from ...ids import dashed, new_id
 from ...serialization import dumps, exception_from_data, exception_to_data, loads, storable
 from ..fate import FAILED, NOT_RUN, OK, SKIPPED, Reason, fate
-from ..message import JOIN, JOIN_TASK, Edge, Message, Outcome
+from ..message import ANY, JOIN, JOIN_TASK, Edge, Message, Outcome
 from .arrivals import Arrivals
 from .dialect import RESULT, TASK, Dialect
 from .engine import Engine
@@ -38,7 +38,7 @@ MANY = 500
 SWEPT = 5_000
 
 _OPEN = f"EXISTS (SELECT 1 FROM {EDGE} e WHERE e.after_id = t.id AND e.outcome IS NULL)"
-_SPOILT = f"EXISTS (SELECT 1 FROM {EDGE} e WHERE e.after_id = t.id AND e.outcome <> '{OK}')"
+_SPOILT = f"EXISTS (SELECT 1 FROM {EDGE} e WHERE e.after_id = t.id AND e.outcome <> '{OK}' AND e.kind <> '{ANY}')"
 
 
 class Ended(NamedTuple):
@@ -289,7 +289,7 @@ class Workflows:
         keys = self._keys_of({one.id: one for one in rows})
         cursor.execute(
             f"SELECT after_id, before_id, kind, outcome FROM {EDGE} WHERE after_id IN ({self._marks(keys)})"
-            f" AND outcome <> '{OK}' ORDER BY id",
+            f" AND outcome <> '{OK}' AND kind <> '{ANY}' ORDER BY id",
             keys,
         )
         reasons: dict[str, list[Reason]] = {}
@@ -307,7 +307,9 @@ class Workflows:
             else:
                 ending = culprit.broke_chord(one.id, one.attempt + 1)
             outcomes.append(ending)
-            ended[one.id] = Ended(outcome, calls=not is_skipped and ending.state == states.FAILURE)
+            # A join has none but those of a batch, which are for whatever kept it from being complete.
+            calls = ending.state == states.FAILURE or one.name == JOIN_TASK
+            ended[one.id] = Ended(outcome, calls=calls and not is_skipped)
         self._end(cursor, rows, outcomes, awaited)
         return ended
 
@@ -328,13 +330,14 @@ class Workflows:
         messages = []
         for keys in self._keys(failed):
             cursor.execute(
-                f"SELECT id, custom_id, options, root_id FROM {RESULT} WHERE id IN ({self._marks(keys)})"
-                " AND options LIKE %s",
-                [*keys, '%"errbacks":%'],
+                f"SELECT id, custom_id, options, root_id, CASE WHEN traceback LIKE %s THEN 1 ELSE 0 END FROM {RESULT}"
+                f" WHERE id IN ({self._marks(keys)}) AND (options LIKE %s OR options LIKE %s)",
+                [f"{NOT_RUN}%", *keys, '%"errbacks":%', '%"fallbacks":%'],
             )
-            for id_, custom_id, options, root_id in cursor.fetchall():
+            for id_, custom_id, options, root_id, was_not_run in cursor.fetchall():
                 place = json.loads(options).get("node") or {}
-                for record in place.get("errbacks", ()):
+                fallbacks = place.get("fallbacks", ()) if was_not_run else ()
+                for record in (*place.get("errbacks", ()), *fallbacks):
                     root = dashed(root_id) if root_id is not None else dashed(id_)
                     messages.append(_errback(record, dashed(id_), custom_id or dashed(id_), root))
         if messages:

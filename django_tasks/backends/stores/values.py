@@ -76,7 +76,7 @@ def fetch(text: str, encoding: str) -> tuple[str, str]:
         return text, encoding
     try:
         found = _store(kind).load(text)
-    except (ImproperlyConfigured, OperationalError):
+    except (ImproperlyConfigured, OperationalError, UnknownResult):
         raise
     except Exception as error:
         raise OperationalError(f"{_name(kind)} cannot give the result {text}: {error}") from error

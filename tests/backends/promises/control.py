@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
+from typing import Any
 
 from django_tasks import states
 from django_tasks.backends.base import Broker, Queues
@@ -166,6 +168,57 @@ class Cancelling:
         assert bench.state(aside) is not None
         assert broker.purge(Queues(("default",))) == 1
         assert bench.state(aside) is None
+
+
+class Finding:
+    """find()"""
+
+    def test_what_is_not_done_is_found_by_what_it_is(self, broker: Broker, holder: Holder, bench: Bench) -> None:
+        named, there, tagged, stamped, several = send(
+            broker,
+            a_message("x.y"),
+            a_message(queue="mail", delay=60),
+            a_message(tags=("a", "b"), limit_key="mail"),
+            a_message(options=json.dumps({"stamps": {"customer": 7}})),
+            a_message("x.y", queue="mail", tags=("a",), options=json.dumps({"stamps": {"customer": [8, 9], "run": 1}})),
+        )
+
+        def found(**what: Any) -> set[str]:
+            return set(broker.find(**what, limit=10))
+
+        assert found() == {named, there, tagged, stamped, several}
+        assert found(name="x.y") == {named, several}
+        assert found(queue="mail") == {there, several}
+        assert found(tag="a") == {tagged, several}
+        assert found(stamps={"customer": ["7"]}) == {stamped}
+        assert found(stamps={"customer": ["7", "9"]}) == {stamped, several}
+        assert found(stamps={"customer": ["0"], "run": ["1"]}) == {several}
+        assert found(stamps={"run": ["7"]}) == set()
+        assert found(name="x.y", queue="mail", tag="a", stamps={"run": ["1"]}) == {several}
+        assert found(name="x.y", tag="b") == set()
+        broker.revoke([several])
+        assert found(queue="mail") == {there}
+
+    def test_what_is_found_is_told_page_by_page(self, broker: Broker, holder: Holder, bench: Bench) -> None:
+        options = [json.dumps({"stamps": {"even": str(number % 2 == 0)}}) for number in range(9)]
+        sent = send(broker, *[a_message(options=each) for each in options])
+        for stamps, expected in ((None, sent), ({"even": ["True"]}, sent[::2]), ({"even": ["False"]}, sent[1::2])):
+            told: list[str] = []
+            while page := broker.find(stamps=stamps, after=told[-1] if told else "", limit=2):
+                assert len(page) <= 2
+                told += page
+            assert sorted(told) == sorted(expected)
+
+    def test_what_runs_is_found_until_it_is_asked_to_stop(self, broker: Broker, holder: Holder, bench: Bench) -> None:
+        with bench.transaction():
+            [task_id] = send(broker)
+            assert broker.find(limit=1) == [task_id]
+        delivery = claim_one(broker, holder)
+        assert broker.find(limit=1) == [task_id]
+        broker.revoke([task_id])
+        assert broker.find(limit=1) == []
+        finish(broker, holder, success(delivery))
+        assert broker.find(limit=1) == []
 
 
 class Tidying:

@@ -1,0 +1,147 @@
+"""A form made from what a function takes: a field for each parameter, by its annotation, JSON where nothing fits."""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import Any, Final, Literal, Union
+from uuid import UUID
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+Parameter = inspect.Parameter
+
+_SIMPLE: Final[Mapping[Any, type[forms.Field]]] = {
+    int: forms.IntegerField,
+    float: forms.FloatField,
+    Decimal: forms.DecimalField,
+    date: forms.DateField,
+    datetime: forms.DateTimeField,
+    time: forms.TimeField,
+    UUID: forms.UUIDField,
+}
+_PREFIX: Final = "arg-"
+
+
+class ArgumentsForm(forms.Form):
+    """Asks for the arguments of one task. :meth:`call` gives them once the form is valid."""
+
+    def __init__(self, task: Any, data: Mapping[str, Any] | None = None) -> None:
+        super().__init__(data)
+        self._parameters = list(task._arguments.signature.parameters.values())
+        hints = _hints(task.run)
+        for one in self._parameters:
+            self.fields[_PREFIX + one.name] = _field(one, hints.get(one.name, one.annotation))
+
+    def call(self) -> tuple[list[Any], dict[str, Any]]:
+        """Return args and kwargs; what was left empty and has a default is not among them."""
+        args: list[Any] = []
+        kwargs: dict[str, Any] = {}
+        for one in self._parameters:
+            value = self.cleaned_data.get(_PREFIX + one.name)
+            if one.kind is Parameter.VAR_POSITIONAL:
+                if value:
+                    # What comes before the stars has to be given by position, too.
+                    args += [kwargs.pop(name) for name in list(kwargs)]
+                    args += value
+            elif one.kind is Parameter.VAR_KEYWORD:
+                kwargs |= value or {}
+            elif _is_left_out(one, value):
+                continue
+            elif one.kind is Parameter.POSITIONAL_ONLY:
+                args.append(value)
+            else:
+                kwargs[one.name] = value
+        return args, kwargs
+
+
+def _is_left_out(one: Parameter, value: Any) -> bool:
+    return one.default is not Parameter.empty and value in (None, "")
+
+
+def _field(one: Parameter, annotation: Any) -> forms.Field:
+    if one.kind is Parameter.VAR_POSITIONAL:
+        return _JSONOf(list, label=f"*{one.name}", required=False)
+    if one.kind is Parameter.VAR_KEYWORD:
+        return _JSONOf(dict, label=f"**{one.name}", required=False)
+    has_default = one.default is not Parameter.empty
+    kind, may_be_none = _without_none(annotation)
+    common: dict[str, Any] = {
+        "label": one.name,
+        "required": not has_default and not may_be_none,
+        "help_text": _help(one, annotation),
+    }
+    if kind is bool:
+        choices = [("true", _("yes")), ("false", _("no"))]
+        return _choice(choices, lambda text: text == "true", has_default or may_be_none, common)
+    if typing.get_origin(kind) is Literal:
+        return _among(typing.get_args(kind), has_default or may_be_none, common)
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return _among([member.value for member in kind], has_default or may_be_none, common)
+    if kind is str:
+        # An empty text is a text; left out is only what has a default.
+        return forms.CharField(**{**common, "required": False}, strip=False, widget=forms.Textarea(attrs={"rows": 1}))
+    if kind in _SIMPLE:
+        return _SIMPLE[kind](**common)
+    return forms.JSONField(**common, widget=forms.Textarea(attrs={"rows": 2}))
+
+
+class _JSONOf(forms.JSONField):
+    """JSON of one kind."""
+
+    def __init__(self, kind: type, **options: Any) -> None:
+        super().__init__(**options, widget=forms.Textarea(attrs={"rows": 2}))
+        self._kind = kind
+
+    def clean(self, value: Any) -> Any:
+        found = super().clean(value)
+        if found is not None and not isinstance(found, self._kind):
+            what = _("a JSON list") if self._kind is list else _("a JSON object")
+            raise forms.ValidationError(_("Give %(what)s."), params={"what": what})
+        return found
+
+
+def _among(values: Any, optional: bool, common: dict[str, Any]) -> forms.Field:
+    known = list(values)
+    choices = [(str(place), str(value)) for place, value in enumerate(known)]
+    return _choice(choices, lambda text: known[int(text)], optional, common)
+
+
+def _choice(
+    choices: list[tuple[str, Any]], coerce: Callable[[str], Any], optional: bool, common: dict[str, Any]
+) -> forms.Field:
+    empty = [("", "–")] if optional else []
+    return forms.TypedChoiceField(choices=[*empty, *choices], coerce=coerce, empty_value=None, **common)
+
+
+def _help(one: Parameter, annotation: Any) -> str:
+    told = [] if annotation is Parameter.empty else [inspect.formatannotation(annotation)]
+    if one.default is not Parameter.empty:
+        told.append(f"= {_cut(repr(one.default))}")
+    return " ".join(told)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 100 else f"{text[:99]}…"
+
+
+def _without_none(annotation: Any) -> tuple[Any, bool]:
+    if typing.get_origin(annotation) in (Union, types.UnionType):
+        rest = [each for each in typing.get_args(annotation) if each is not type(None)]
+        if len(rest) < len(typing.get_args(annotation)):
+            return (rest[0] if len(rest) == 1 else Any), True
+    return annotation, False
+
+
+def _hints(function: Any) -> dict[str, Any]:
+    """Return annotations as types; none of them if one cannot be found where the function was declared."""
+    try:
+        return typing.get_type_hints(getattr(function, "__func__", function))
+    except Exception:
+        return {}

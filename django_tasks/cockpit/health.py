@@ -1,0 +1,16 @@
+"""The page of what is wrong: the same as ``manage.py tasks doctor``."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext as _
+
+from .. import doctor
+from .pages import PageAdmin
+
+
+class HealthAdmin(PageAdmin):
+    """What is wrong, and how it is cured."""
+
+    def index(self, request: HttpRequest) -> HttpResponse:
+        return self.page(request, "health.html", _("Health"), problems=doctor.examine())

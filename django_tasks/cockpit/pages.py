@@ -1,0 +1,190 @@
+"""Pages of the admin that are no lists of rows: what they have in common, and the overview."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from django.contrib import admin
+from django.contrib.admin.models import LogEntry
+from django.contrib.admin.utils import quote
+from django.contrib.contenttypes.models import ContentType
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseNotModified
+from django.template.loader import render_to_string
+from django.template.response import TemplateResponse
+from django.urls import get_script_prefix, reverse
+from django.utils import timezone
+from django.utils.http import parse_etags
+from django.utils.translation import get_language
+from django.utils.translation import gettext as _
+
+from . import panels
+from .numbers import SPANS, Span
+from .overview import Overview, overview
+
+if TYPE_CHECKING:
+    ModelAdmin = admin.ModelAdmin[Any]
+else:
+    ModelAdmin = admin.ModelAdmin
+
+logger = logging.getLogger("django_tasks.admin")
+
+#: Lines of history on a page.
+HISTORY: Final = 20
+#: Seconds between looks that the reader may choose from; the first one is the choice of who does not choose.
+EVERY: Final = (5, 2, 15)
+#: Fragments that are kept, so that who has seen the newest one costs nothing.
+MOST_KEPT: Final = 64
+
+
+class PageAdmin(ModelAdmin):
+    """Has a place in the admin's index, and permissions, and nothing to add, change or delete."""
+
+    page_template: ClassVar[str]
+
+    class Media:
+        css: ClassVar = {"all": ("django_tasks/admin.css", "django_tasks/cockpit.css")}
+        js: ClassVar = ("django_tasks/live.js",)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.may(request, f"view_{self.opts.model_name}")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def may(self, request: HttpRequest, permission: str) -> bool:
+        """Has this person that permission of ours?"""
+        return bool(request.user.has_perm(f"django_tasks.{permission}"))
+
+    def require(self, request: HttpRequest, permission: str) -> None:
+        """Raises ``PermissionDenied`` for who has not that permission, whatever they were shown."""
+        if not self.may(request, permission):
+            raise PermissionDenied
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        return self.index(request)
+
+    def index(self, request: HttpRequest) -> HttpResponse:
+        """Return the page."""
+        raise NotImplementedError
+
+    def url(self, view: str, *args: Any) -> str:
+        """Return the address of a page of ours on this site, as ``queue_changelist``."""
+        quoted = [quote(arg) for arg in args]
+        return reverse(f"admin:django_tasks_{view}", args=quoted, current_app=self.admin_site.name)
+
+    def audit(self, request: HttpRequest, obj: Any, sentence: str) -> None:
+        """Write into the history of what ``obj`` stands for, and into the log, what this person did."""
+        self.log_change(request, obj, sentence)
+        logger.info("%s: %s by %s", obj, sentence, request.user.get_username())
+
+    def history_of(self, key: str) -> list[LogEntry]:
+        """Return what people did to it, the newest first."""
+        kind = ContentType.objects.get_for_model(self.model, for_concrete_model=False)
+        entries = LogEntry.objects.filter(content_type=kind, object_id=key).select_related("user")
+        return list(entries.order_by("-action_time")[:HISTORY])
+
+    def page(self, request: HttpRequest, template: str, title: str, **context: Any) -> TemplateResponse:
+        """Return a page within the admin's frame."""
+        request.current_app = self.admin_site.name
+        told = {
+            **self.admin_site.each_context(request),
+            "title": title,
+            "opts": self.opts,
+            "media": self.media,
+            **context,
+        }
+        return TemplateResponse(request, f"admin/django_tasks/{template}", told)
+
+
+class OverviewAdmin(PageAdmin):
+    """Is it working? What waits, and how long? What fails?"""
+
+    def index(self, request: HttpRequest) -> HttpResponse:
+        span = span_of(request)
+        found = overview(span)
+
+        def render() -> str:
+            return render_fragment("overview_content.html", request, panels.of_overview(found), self.admin_site.name)
+
+        fragment = _fragment(("overview", self.admin_site.name, span.name), found, render)
+        if "fragment" in request.GET:
+            return live_answer(request, fragment)
+        return self.page(
+            request,
+            "overview.html",
+            _("Overview"),
+            content=fragment.html,
+            spans=SPANS.values(),
+            span=span,
+            every=EVERY,
+        )
+
+
+def span_of(request: HttpRequest) -> Span:
+    """Return how far back the page is to look; what an address says wrongly is an hour."""
+    return SPANS.get(request.GET.get("span", ""), SPANS["1h"])
+
+
+# Fragments -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """A part of a page that is fetched anew while somebody looks at it."""
+
+    html: str
+    etag: str
+
+
+_lock = threading.Lock()
+_fragments: dict[tuple[Any, ...], tuple[object, Fragment]] = {}
+
+
+def render_fragment(template: str, request: HttpRequest, context: Mapping[str, Any], site: str) -> str:
+    """Return a fragment as HTML; its links lead into this site."""
+    request.current_app = site
+    return render_to_string(f"admin/django_tasks/{template}", dict(context), request)
+
+
+def _fragment(key: tuple[str, ...], source: Overview, render: Callable[[], str]) -> Fragment:
+    """Return the fragment made of ``source``, the same one as long as that is the same one."""
+    key = (*key, get_language() or "", timezone.get_current_timezone_name(), get_script_prefix())
+    with _lock:
+        made_of, fragment = _fragments.get(key, (None, Fragment("", "")))
+    if made_of is source:
+        return fragment
+    fragment = new_fragment(render())
+    with _lock:
+        if len(_fragments) >= MOST_KEPT:
+            _fragments.clear()
+        _fragments[key] = (source, fragment)
+    return fragment
+
+
+def new_fragment(html: str) -> Fragment:
+    """Return a fragment of this HTML."""
+    return Fragment(html, f'"{hashlib.sha256(html.encode()).hexdigest()[:32]}"')
+
+
+def live_answer(request: HttpRequest, fragment: Fragment) -> HttpResponse:
+    """Answer who asks whether there is anything new; an answer never makes a session live longer."""
+    request.session.modified = False
+    known = parse_etags(request.headers.get("If-None-Match", ""))
+    response = HttpResponseNotModified() if fragment.etag in known else HttpResponse(fragment.html)
+    response.headers["ETag"] = fragment.etag
+    response.headers["Cache-Control"] = "private, no-cache"
+    return response

@@ -1,0 +1,210 @@
+"""What the panels of pages show: charts, cards and lines, made of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from ..dashboard import QueueNumbers
+from ..metrics.histogram import BOUNDS
+from . import charts, words
+from .charts import Chart, Line
+from .numbers import Depth, Numbers, Span
+from .overview import Overview, QueueRow
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One number that matters."""
+
+    label: str
+    value: str
+    note: str = ""
+    spark: str = ""
+    #: ``bad`` draws the eye.
+    kind: str = ""
+
+
+def of_overview(found: Overview) -> dict[str, Any]:
+    """Return what the overview's template shows."""
+    return {
+        "found": found,
+        "cards": _cards(found),
+        "charts": [
+            throughput(found.span, found.buckets, "throughput"),
+            waiting(found.span, found.buckets, found.depth, "waiting"),
+            waits(found.span, found.buckets, "waits"),
+            runs(found.span, found.buckets, "runs"),
+        ],
+        "queues": [QueueLine.of(row) for row in found.queues],
+        "workers": found.workers,
+        "slowest": found.slowest(),
+        "busiest": found.busiest(),
+    }
+
+
+def _cards(found: Overview) -> list[Card]:
+    values = list(found.buckets.values())
+    waiting_ = _depth_line(found.buckets, found.depth)
+    oldest = max((queue for queue in found.look.queues if queue.oldest_wait is not None), key=_wait, default=None)
+    online = sum(worker.status == "online" for worker in found.workers)
+    lost = sum(worker.status == "lost" for worker in found.workers)
+    failed = found.total.failed
+    return [
+        Card(_("Waiting"), words.count(found.look.waiting), spark=charts.spark(waiting_, _("Waiting tasks over time"))),
+        Card(_("Running"), words.count(found.look.running), _("%s places") % words.count(found.slots)),
+        Card(_("Scheduled"), words.count(found.look.scheduled), _("due later")),
+        Card(
+            _("Failed"),
+            words.amount(failed),
+            words.part(found.total.failure_rate),
+            charts.spark([float(each.failed) for each in values], _("Failures over time")),
+            "bad" if failed else "",
+        ),
+        Card(_("Oldest wait"), words.duration(oldest.oldest_wait if oldest else None), oldest.name if oldest else ""),
+        Card(
+            _("Workers"),
+            words.amount(online),
+            ngettext("%s lost", "%s lost", lost) % lost if lost else _("online"),
+            kind="bad" if lost or not online else "",
+        ),
+    ]
+
+
+def _wait(queue: QueueNumbers) -> float:
+    return queue.oldest_wait or 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLine:
+    """A queue as a line of a table."""
+
+    name: str
+    waiting: str
+    scheduled: str
+    running: str
+    set_aside: str
+    oldest: str
+    arriving: str
+    leaving: str
+    workers: int
+    wait: str
+    failures: str
+    trend: str
+    spark: str
+    paused: bool
+    #: Nobody consumes what waits.
+    stuck: bool
+
+    @classmethod
+    def of(cls, row: QueueRow) -> QueueLine:
+        """Return a queue's line."""
+        now = row.now
+        return cls(
+            name=now.name,
+            waiting=words.count(now.waiting),
+            scheduled=words.count(now.scheduled),
+            running=words.count(now.running),
+            set_aside=words.count(now.limited + now.unroutable),
+            oldest=words.duration(now.oldest_wait),
+            arriving="–" if row.arriving is None else words.amount(row.arriving),
+            leaving=words.amount(row.leaving),
+            workers=now.workers,
+            wait=words.duration(row.done.wait(0.95)),
+            failures=words.part(row.done.failure_rate),
+            trend=trend(row),
+            spark=charts.spark(row.depth, _("Waiting tasks in %s over time") % now.name),
+            paused=row.pause is not None,
+            stuck=bool(now.waiting and not now.workers),
+        )
+
+
+def trend(row: QueueRow) -> str:
+    """Say whether a queue grows, or when it will be empty."""
+    if row.empty_in is not None:
+        return _("empty in about %s") % words.duration(row.empty_in)
+    if row.growth:
+        return _("growing by %s per minute") % words.amount(60 * row.growth)
+    return ""
+
+
+# Charts --------------------------------------------------------------------------------------------------------------
+
+
+def labels(span: Span, buckets: Mapping[int, Any]) -> list[str]:
+    """Return the beginnings of buckets as text."""
+    return [words.clock(bucket, day=span.step >= 3_600) for bucket in buckets]
+
+
+def throughput(span: Span, buckets: Mapping[int, Numbers], ident: str) -> Chart:
+    """Draw how many attempts ended how."""
+    values = list(buckets.values())
+    lines = [
+        Line(_("succeeded"), "ok", [each.succeeded for each in values]),
+        Line(_("failed"), "bad", [each.failed for each in values]),
+        Line(_("retried"), "again", [each.retried for each in values]),
+        Line(_("other"), "other", [each.other for each in values]),
+    ]
+    said = ", ".join(f"{words.amount(sum(value or 0 for value in line.values))} {line.name}" for line in lines)
+    title = _("Tasks per %s") % words.stretch(span.step)
+    return charts.bars(title, labels(span, buckets), lines, form=words.amount, description=said, ident=ident)
+
+
+def waiting(span: Span, buckets: Mapping[int, Numbers], depth: Mapping[int, Depth], ident: str) -> Chart:
+    """Draw how many tasks waited."""
+    values = _depth_line(buckets, depth)
+    most = max((value for value in values if value is not None), default=None)
+    said = _("At most %s.") % words.amount(most) if most is not None else _("No worker has looked.")
+    line = Line(_("waiting"), "first", values)
+    return charts.curves(
+        _("Waiting tasks"), labels(span, buckets), [line], form=words.amount, description=said, ident=ident
+    )
+
+
+def waits(span: Span, buckets: Mapping[int, Numbers], ident: str) -> Chart:
+    """Draw how long tasks waited once they were due."""
+    values = list(buckets.values())
+    return _percentiles(
+        _("Wait time"), span, buckets, [each.wait(0.5) for each in values], [each.wait(0.95) for each in values], ident
+    )
+
+
+def runs(span: Span, buckets: Mapping[int, Numbers], ident: str) -> Chart:
+    """Draw how long tasks ran."""
+    values = list(buckets.values())
+    return _percentiles(
+        _("Run time"), span, buckets, [each.run(0.5) for each in values], [each.run(0.95) for each in values], ident
+    )
+
+
+def run_histogram(done: Numbers, ident: str) -> Chart:
+    """Draw how many runs took how long."""
+    ends = [f"≤ {words.duration(bound)}" for bound in BOUNDS] + [f"> {words.duration(BOUNDS[-1])}"]
+    title = _("Runs by duration")
+    said = _("%s runs") % words.amount(sum(done.runs))
+    return charts.histogram(title, ends, done.runs, form=words.amount, description=said, ident=ident)
+
+
+def _percentiles(
+    title: str,
+    span: Span,
+    buckets: Mapping[int, Numbers],
+    median: Sequence[float | None],
+    high: Sequence[float | None],
+    ident: str,
+) -> Chart:
+    lines = [
+        Line(_("half of them within"), "first", median),
+        Line(_("95 % within"), "second", high),
+    ]
+    worst = max((value for value in high if value is not None), default=None)
+    said = _("95 % within %s at worst.") % words.duration(worst) if worst is not None else _("Nothing ran.")
+    return charts.curves(title, labels(span, buckets), lines, form=words.duration, description=said, ident=ident)
+
+
+def _depth_line(buckets: Mapping[int, Numbers], depth: Mapping[int, Depth]) -> list[float | None]:
+    return [float(depth[bucket].waiting) if bucket in depth else None for bucket in buckets]

@@ -1,0 +1,157 @@
+"""The pages of tasks as they are declared: what they take, how they do, and a form to send one."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, Final
+
+from django import forms
+from django.contrib import messages
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from .. import dashboard
+from ..conf import PRIORITIES, QUEUE_NAME
+from ..exceptions import TaskError
+from ..models import Limit, TaskType
+from ..registry import tasks
+from . import numbers, panels
+from .arguments_form import ArgumentsForm
+from .numbers import SPANS, Numbers
+from .overview import paused
+from .pages import EVERY, PageAdmin, live_answer, new_fragment, render_fragment, span_of
+
+#: Options of a declaration that a page shows.
+OPTIONS: Final = (
+    *("queue", "priority", "max_retries", "default_retry_delay", "autoretry_for", "retry_backoff", "rate_limit"),
+    *("time_limit", "soft_time_limit", "acks_late", "ignore_result", "atomic", "serializer", "expires"),
+)
+
+
+class SendForm(forms.Form):
+    """How a task is sent, if not as it says itself."""
+
+    queue = forms.RegexField(
+        rf"^{QUEUE_NAME.pattern}$", label=gettext_lazy("Queue (empty: the task's own)"), max_length=64, required=False
+    )
+    priority = forms.IntegerField(
+        label=gettext_lazy("Priority"), min_value=PRIORITIES[0], max_value=PRIORITIES[-1], required=False
+    )
+    countdown = forms.FloatField(label=gettext_lazy("Not before so many seconds"), min_value=0, required=False)
+
+
+class TaskTypeAdmin(PageAdmin):
+    """What can be run."""
+
+    def index(self, request: HttpRequest) -> HttpResponse:
+        span = span_of(request)
+        now = dashboard.database_now().timestamp()
+        done = numbers.grouped(numbers.by_task(span, now), 1)
+        pauses = {limit.name for limit in paused(Limit.TASK)}
+        names = sorted({*tasks, *done} - {""})[: dashboard.MOST]
+        lines = [(name, _summary(name), done.get(name, Numbers()), name in pauses, name in tasks) for name in names]
+        html = render_fragment("types_content.html", request, {"lines": lines}, self.admin_site.name)
+        fragment = new_fragment(html)
+        if "fragment" in request.GET:
+            return live_answer(request, fragment)
+        told = {"content": fragment.html, "spans": SPANS.values(), "span": span, "every": EVERY}
+        return self.page(request, "overview.html", _("Task types"), **told)
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        name = unquote(object_id)
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        if request.method == "POST":
+            self.require(request, "enqueue_task")
+            if tasks.get(name) is None:
+                raise Http404(f"This process knows no task {name!r}")
+            return self._send(request, name)
+        return self._show(request, name)
+
+    def _show(self, request: HttpRequest, name: str, forms_given: tuple[Any, Any] | None = None) -> HttpResponse:
+        span = span_of(request)
+        task = tasks.get(name)
+        now = dashboard.database_now().timestamp()
+        buckets = numbers.by_bucket(span, now, name=name)
+        total = numbers.total(buckets.values())
+        if task is None and not total.ended and name not in dashboard.finished_names():
+            raise Http404(f"Nobody knows a task {name!r}")
+        charts = [
+            panels.throughput(span, buckets, "throughput"),
+            panels.runs(span, buckets, "runs"),
+            panels.waits(span, buckets, "waits"),
+            panels.run_histogram(total, "histogram"),
+        ]
+        html = render_fragment(
+            "type_content.html", request, {"charts": charts, "done": total, "name": name}, self.admin_site.name
+        )
+        fragment = new_fragment(html)
+        if "fragment" in request.GET:
+            return live_answer(request, fragment)
+        arguments, sending = forms_given or ((ArgumentsForm(task), SendForm()) if task is not None else (None, None))
+        return self.page(
+            request,
+            "type.html",
+            name,
+            content=fragment.html,
+            spans=SPANS.values(),
+            span=span,
+            every=EVERY,
+            trail=[(self.url("tasktype_changelist"), _("Task types"))],
+            name=name,
+            known=task is not None,
+            signature=str(task._arguments.signature) if task is not None else "",
+            doc=inspect.getdoc(task.run) if task is not None else "",
+            options=_options(task),
+            may_send=self.may(request, "enqueue_task"),
+            arguments_form=arguments,
+            send_form=sending,
+            history=self.history_of(name),
+        )
+
+    def _send(self, request: HttpRequest, name: str) -> HttpResponse:
+        task = tasks[name]
+        arguments, sending = ArgumentsForm(task, request.POST), SendForm(request.POST)
+        if not (arguments.is_valid() and sending.is_valid()):
+            return self._show(request, name, (arguments, sending))
+        args, kwargs = arguments.call()
+        options = {key: value for key, value in sending.cleaned_data.items() if value not in (None, "")}
+        try:
+            if request.POST.get("action") == "check":
+                task._arguments.check(args, kwargs)
+                self.message_user(request, _("The arguments fit."), messages.SUCCESS)
+                return self._show(request, name, (arguments, sending))
+            result = task.apply_async(args, kwargs, **options)
+        except (TypeError, ValueError, TaskError) as error:
+            arguments.add_error(None, str(error))
+            return self._show(request, name, (arguments, sending))
+        self.audit(request, TaskType(pk=name, name=name), _("Sent as %s") % result.id)
+        url = reverse("admin:django_tasks_task_change", args=[result.id], current_app=self.admin_site.name)
+        self.message_user(request, format_html('{} <a href="{}">{}</a>', _("Sent:"), url, result.id), messages.SUCCESS)
+        return HttpResponseRedirect(request.get_full_path())
+
+
+def _summary(name: str) -> str:
+    task = tasks.get(name)
+    text = inspect.getdoc(task.run) if task is not None else None
+    return (text or "").partition("\n")[0]
+
+
+def _options(task: Any) -> Mapping[str, str]:
+    """Return what the declaration says, as text; what it leaves to the settings is not among it."""
+    found = {name: getattr(task, name, None) for name in OPTIONS}
+    return {name: _text(value) for name, value in found.items() if value not in (None, (), "", False)}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(_text, value))
+    return value.__name__ if isinstance(value, type) else str(value)

@@ -1,0 +1,176 @@
+"""What the pages of the to-do list and of the ledger have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.contrib import admin
+from django.contrib.admin.utils import quote, unquote
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import path, reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from .. import access, display, ids, operations, states
+from ..conf import settings
+from ..display import moment
+from ..models import Call, Task, TaskResult
+from . import editing, relations, timeline
+from .acting import ActingAdmin
+from .base import Row, badge
+
+_STATE_HINTS: dict[str, Any] = {
+    states.UNROUTABLE: gettext_lazy("No running worker knows this name. The task waits until one does."),
+    states.WAITING: gettext_lazy("Waits for other tasks of its workflow."),
+    states.RETRY: gettext_lazy("Waits for its next attempt."),
+    states.LIMITED: gettext_lazy("A limit or a pause holds it back, or a task that it is to follow."),
+}
+
+
+class CallAdmin(ActingAdmin):
+    """What the to-do list and the ledger have in common."""
+
+    search_fields = ("name",)  # for the search field to appear; django_tasks.search says what it does
+    search_help_text = gettext_lazy(
+        "An id, the beginning of a name, or key:value: state queue name tag worker exc since before run wait try prio "
+        "root parent group periodic args kwargs.NAME result. Example: queue:mail since:2h exc:Timeout"
+    )
+    list_display_links = ("task_name",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return access.visible(request, super().get_queryset(request))
+
+    @admin.display(description=gettext_lazy("task"))
+    def task_name(self, row: Call) -> str:
+        return display.short(row.name)
+
+    @admin.display(description=gettext_lazy("id"))
+    def shown_id(self, row: Call) -> SafeString:
+        if row.custom_id:
+            return format_html('<span class="djt-id">{}</span>', display.short(row.custom_id, 80))
+        # The end of a UUIDv7 is its random part: what tells ids of the same moment apart.
+        return format_html('<span class="djt-id" title="{}">…{}</span>', row.pk, str(row.pk)[-12:])
+
+    @admin.display(description=gettext_lazy("created"))
+    def created(self, row: Call) -> Any:
+        return moment(row.created_at)
+
+    # An id leads to its task, wherever that is by now
+
+    def get_urls(self) -> list[Any]:
+        name = f"django_tasks_{self.opts.model_name}_edit"
+        return [
+            path("<path:object_id>/edit/", self.admin_site.admin_view(self.edit_view), name=name),
+            *super().get_urls(),
+        ]
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        term = request.GET.get("q", "").strip() if request.method == "GET" else ""
+        if self.has_view_permission(request) and ":" not in term and (found := self._place_of(request, term)):
+            return HttpResponseRedirect(self._page_of(*found))
+        return super().changelist_view(request, extra_context)
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        asked = unquote(object_id)
+        found = self._place_of(request, asked) if self.has_view_permission(request) else None
+        if found and found != (self.opts.model_name, asked):
+            return HttpResponseRedirect(self._page_of(*found))
+        return super().change_view(request, object_id, form_url, extra_context)
+
+    def edit_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Ask for other arguments, and send the task with them."""
+        return editing.edit_view(self, request, unquote(object_id))
+
+    def _page_of(self, model: str, key: str) -> str:
+        return reverse(f"admin:django_tasks_{model}_change", args=(quote(key),), current_app=self.admin_site.name)
+
+    def _place_of(self, request: HttpRequest, task_id: str) -> tuple[str, str] | None:
+        """Return the model and the key under which a task is found by its id, its own or ours; ``None`` if it is
+        not, or is not for this person to see."""
+        if not 0 < len(task_id) <= 255:
+            return None
+        key = ids.key_of(task_id)
+        for model in (Task, TaskResult):
+            rows: Any = model._default_manager.using(settings.DATABASE).filter(pk=key)
+            if access.visible(request, rows).exists():
+                return str(model._meta.model_name), key
+        return None
+
+    # The page of a task
+
+    def detail(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
+        full = self.sees_payload(request)
+        options = display.options_of(obj)
+        technical: list[Row] = [
+            (_("Stored arguments"), _("%(size)s characters") % {"size": f"{len(obj.body):,}"}),
+            (_("Encoding"), obj.encoding or "json"),
+        ]
+        if full:
+            hidden = ("argsrepr", "kwargsrepr", operations.RETRY_OF)
+            technical += [
+                (display.short(key), display.pretty(each)) for key, each in options.items() if key not in hidden
+            ]
+        spans = timeline.spans(obj, timezone.now(), full=full)
+        children = relations.sent_by(request, obj)
+        return {
+            "full": full,
+            "state_badge": badge(obj),
+            "state_hint": _STATE_HINTS.get(obj.state, ""),
+            "arguments": display.arguments(obj, full=full),
+            "attempts": display.attempts(obj, full=full),
+            "technical": technical,
+            "moment": moment,
+            "timeline": timeline.draw(spans),
+            "timeline_rows": timeline.table(spans),
+            "children": [
+                (self.link(child._meta.model_name or "", child.pk, display.short(child.name)), badge(child))
+                for child in children
+            ],
+            "done": [(moment(entry.action_time), entry.user, entry.change_message) for entry in relations.history(obj)],
+            "buttons": self.buttons(request),
+            "edit_url": self.edit_url(obj) if self.may(request, "enqueue_task") and full else "",
+            "list_url": reverse(
+                f"admin:django_tasks_{self.opts.model_name}_changelist", current_app=self.admin_site.name
+            ),
+        }
+
+    def edit_url(self, obj: Call) -> str:
+        """Return the address of the page that asks for other arguments."""
+        name = f"admin:django_tasks_{self.opts.model_name}_edit"
+        return reverse(name, args=(quote(obj.pk),), current_app=self.admin_site.name)
+
+    def identity(self, obj: Call) -> list[Row]:
+        """Return what the call is."""
+        options = display.options_of(obj)
+        original = _uuid(options.get(operations.RETRY_OF))
+        group = options.get("group")
+        return [
+            (_("Task"), obj.name),
+            (_("Id"), obj.id),
+            (_("Own id"), obj.custom_id or ""),
+            (_("Queue"), obj.queue),
+            (_("Priority"), obj.priority),
+            (_("Tags"), ", ".join(map(str, options.get("tags") or ()))),
+            (_("Runs again"), self.link("taskresult", original, original) if original else ""),
+            (_("Sent by"), self.link("task", obj.parent_id, obj.parent_id) if obj.parent_id else ""),
+            (_("Root"), self.link("task", obj.root_id, obj.root_id) if obj.root_id else ""),
+            (_("Group"), self._group_link(group[0]) if isinstance(group, list) and group else ""),
+        ]
+
+    def _group_link(self, group: Any) -> SafeString:
+        url = reverse("admin:django_tasks_taskresult_changelist", current_app=self.admin_site.name)
+        return format_html('<a href="{}?q=group:%22{}%22">{}</a>', url, group, group)
+
+
+def _uuid(text: Any) -> UUID | None:
+    try:
+        return UUID(text) if isinstance(text, str) else None
+    except ValueError:
+        return None

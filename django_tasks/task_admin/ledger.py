@@ -1,0 +1,94 @@
+"""The pages of the ledger."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from .. import actions, changelists, display, operations
+from ..display import moment
+from ..models import TaskResult
+from .acting import as_admin_action
+from .base import Row, badge, seconds
+from .calls import CallAdmin
+
+
+class TaskResultAdmin(CallAdmin):
+    """The ledger."""
+
+    list_display = ("task_name", "shown_id", "shown_state", "queue", "finished", "run_time", "attempt", "shown_worker")
+    list_filter = (
+        changelists.ResultStateFilter,
+        changelists.FinishedFilter,
+        changelists.QueueFilter,
+        changelists.NameFilter,
+    )
+    filters = frozenset({"state", "queue", "name", "finished"})
+    changelist_class = changelists.ResultChangeList
+    actions = tuple(as_admin_action(one) for one in actions.ACTIONS if one.model is TaskResult)
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        error = "error" if self.sees_payload(request) else "error_class"
+        return (*self.list_display, error)
+
+    @admin.display(description=gettext_lazy("state"))
+    def shown_state(self, row: TaskResult) -> SafeString:
+        return badge(row)
+
+    @admin.display(description=gettext_lazy("finished"))
+    def finished(self, row: TaskResult) -> Any:
+        return moment(row.finished_at)
+
+    @admin.display(description=gettext_lazy("run time"))
+    def run_time(self, row: TaskResult) -> str:
+        return seconds(row.runtime)
+
+    @admin.display(description=gettext_lazy("worker"))
+    def shown_worker(self, row: TaskResult) -> str:
+        return display.short(row.worker)
+
+    @admin.display(description=gettext_lazy("exception"))
+    def error(self, row: TaskResult) -> str:
+        return display.exception_line(row, full=True)
+
+    @admin.display(description=gettext_lazy("exception"))
+    def error_class(self, row: TaskResult) -> str:
+        return display.exception_line(row, full=False)
+
+    def detail(self, request: HttpRequest, obj: TaskResult) -> dict[str, Any]:
+        context = super().detail(request, obj)
+        full = context["full"]
+        waited = (obj.started_at - obj.due_at).total_seconds() if obj.started_at else None
+        times: list[Row] = [
+            (_("Created"), moment(obj.created_at)),
+            (_("Due"), moment(obj.due_at)),
+            (_("Started"), moment(obj.started_at)),
+            (_("Finished"), moment(obj.finished_at)),
+            (_("Waited"), seconds(None if waited is None else max(0.0, waited))),
+            (_("Run time"), seconds(obj.runtime)),
+            (_("Expires"), moment(obj.expires_at)),
+        ]
+        delivery: list[Row] = [
+            (_("Worker"), obj.worker),
+            (_("Attempt"), obj.attempt),
+            (_("Retries"), obj.retries),
+            *((_("Run again as"), self.copy_link(copy)) for copy in operations.copies_of(obj)),
+        ]
+        return {
+            **context,
+            "sections": [(_("Call"), self.identity(obj)), (_("Times"), times), (_("Delivery"), delivery)],
+            "exception": display.exception_line(obj, full=full),
+            "outcome": display.outcome(obj, full=full),
+            "traceback": display.cut(obj.traceback or "") if full else "",
+        }
+
+    def copy_link(self, copy: operations.Copy) -> SafeString:
+        """Return a link to a copy, and its state."""
+        model = "taskresult" if copy.finished else "task"
+        return format_html("{} ({})", self.link(model, copy.id, copy.id), copy.state)
