@@ -87,7 +87,7 @@ class Contestant(ABC):
         raise NotImplementedError(f"{self.distribution} has no chords")
 
     def send_chords(self, chords: int, members: int) -> tuple[float, int]:
-        """Send a chain of so many chords; return the seconds until they are stored, and the largest message in bytes."""
+        """Send a chain of so many chords; return the seconds until that is stored, and the largest message in bytes."""
         raise NotImplementedError(f"{self.distribution} has no chords")
 
     def send_group(self, members: int) -> float:

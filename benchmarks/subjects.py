@@ -5,6 +5,7 @@ CPU time stands beside every rate: on shared cores a rate tells as much about th
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -202,7 +202,7 @@ def _percentiles(
         Line(_("95 % within"), "second", high),
     ]
     worst = max((value for value in high if value is not None), default=None)
-    said = _("95 % within %s at worst.") % words.duration(worst) if worst is not None else _("Nothing ran.")
+    said = _("95 %% within %s at worst.") % words.duration(worst) if worst is not None else _("Nothing ran.")
     return charts.curves(title, labels(span, buckets), lines, form=words.duration, description=said, ident=ident)
 
 

@@ -35,6 +35,8 @@ TICK = 100
 #: A lease survives two ticks and not three.
 LEASE = 250.0
 MAX_LOSSES = 3
+#: So many of the tasks of this name may hold a place at the same time.
+LIMITED, PLACES = "tests.limited", 2
 DELAYS = st.sampled_from([0, TICK, 2 * TICK])
 
 
@@ -46,6 +48,7 @@ class Fate:
     priority: int
     due_in: int
     at_most_once: bool
+    limited: bool = False
     state: str = states.PENDING
     attempt: int = 0
     losses: int = 0
@@ -66,14 +69,20 @@ class Fate:
     def claimable(self) -> bool:
         return self.state in states.CLAIMABLE and self.due_in <= 0
 
+    @property
+    def has_place(self) -> bool:
+        return self.limited and self.state in (states.PENDING, states.STARTED)
+
     def end(self, state: str, result: str | None = None, *, kept: bool = True) -> None:
         """No move leads out of this."""
         assert not self.finished
         self.state, self.result, self.kept, self.holder = state, result, kept, None
 
     def back(self, state: str = states.PENDING) -> None:
-        """Nobody has it any more."""
+        """Nobody has it any more. The next attempt of what is limited has to be let through like the first."""
         self.state, self.holder, self.begun = state, None, False
+        if self.limited and state == states.RETRY:
+            self.state = states.LIMITED
 
     def lose(self, *, charged: bool) -> None:
         """Its worker is gone."""
@@ -95,6 +104,7 @@ class Life(RuleBasedStateMachine):
         super().__init__()
         for model in (Task, TaskResult, Worker):
             model.objects.all().delete()
+        self.bench.limit("task", LIMITED, concurrency=PLACES)
         self.broker = self.bench.new_broker()
         self.fates: dict[str, Fate] = {}
         self.deliveries: list[Delivery] = []
@@ -114,7 +124,10 @@ class Life(RuleBasedStateMachine):
             self.adopt()
             self.start_a_worker()
             holder = self.workers[-1]
-            while found := self.claim_with(holder, limit=50):
+            while any(not fate.finished for fate in self.fates.values()):
+                self.admit()
+                found = self.claim_with(holder, limit=50)
+                assert found, "something waits for ever"
                 for delivery in found:
                     self.hand_in(delivery, Outcome(delivery.id, delivery.attempt, states.SUCCESS))
             self.both_tables_tell_what_must_be()
@@ -122,13 +135,20 @@ class Life(RuleBasedStateMachine):
         finally:
             self.broker.close()
 
-    @initialize(at_most_once=st.lists(st.booleans(), min_size=2, max_size=4), claimed=st.integers(0, 3))
-    def begin_with_some_work(self, at_most_once: list[bool], claimed: int) -> None:
+    @initialize(
+        at_most_once=st.lists(st.booleans(), min_size=2, max_size=4),
+        limited=st.integers(0, 4),
+        claimed=st.integers(0, 3),
+    )
+    def begin_with_some_work(self, at_most_once: list[bool], claimed: int, limited: int) -> None:
         """Hypothesis leaves rules out of most runs, and without work nothing happens."""
         self.start_a_worker()
         self.start_a_worker()
         for once in at_most_once:
-            self.send(queue="a", priority=0, delay=0, at_most_once=once, count=1)
+            self.send(queue="a", priority=0, delay=0, at_most_once=once, limited=False, count=1)
+        if limited:
+            self.send(queue="a", priority=0, delay=0, at_most_once=False, limited=True, count=limited)
+            self.admit()
         if claimed:
             self.claim_with(self.workers[0], limit=claimed)
 
@@ -136,16 +156,18 @@ class Life(RuleBasedStateMachine):
 
     @rule(
         queue=st.sampled_from("ab"), priority=st.integers(-1, 1), delay=DELAYS, at_most_once=st.booleans(),
-        count=st.integers(1, 3),
+        limited=st.booleans(), count=st.integers(1, 3),
     )  # fmt: skip
-    def send(self, queue: str, priority: int, delay: int, at_most_once: bool, count: int) -> None:
-        messages = [
-            a_message(queue=queue, priority=priority, delay=delay, at_most_once=at_most_once) for _ in range(count)
-        ]
+    def send(self, queue: str, priority: int, delay: int, at_most_once: bool, limited: bool, count: int) -> None:
+        kind: dict[str, Any] = {"name": LIMITED, "limit_key": ""} if limited else {}
+        call: dict[str, Any] = {"queue": queue, "priority": priority, "delay": delay, "at_most_once": at_most_once}
+        messages = [a_message(**kind, **call) for _ in range(count)]
         again = [a_message(id=id_, queue="b", delay=5_000) for id_, fate in self.fates.items() if not fate.finished]
         self.broker.publish([*messages, *again[:1]])
         for message in messages:
-            self.fates[message.id] = Fate(queue, priority, delay, at_most_once)
+            self.fates[message.id] = Fate(queue, priority, delay, at_most_once, limited)
+            if limited:
+                self.fates[message.id].state = states.LIMITED
 
     @rule(data=st.data(), limit=st.integers(1, 5))
     def claim(self, data: st.DataObject, limit: int) -> None:
@@ -256,6 +278,26 @@ class Life(RuleBasedStateMachine):
                 if fate.holder and fate.holder.worker == holder.worker:
                     fate.lose(charged=False)
 
+    @rule()
+    def admit(self) -> None:
+        """The gatekeeper gives free places to the best that are due, and takes back those that nobody can use."""
+        held = {id_: fate for id_, fate in self.fates.items() if fate.state == states.LIMITED}
+        heads = {(fate.queue, fate.priority) for fate in held.values() if fate.due_in <= 0}
+        if heads and all(seconds > LEASE for seconds in self.silent.values()):  # no worker is there
+            for id_, fate in self.fates.items():
+                if fate.has_place and fate.state == states.PENDING:
+                    fate.state = states.LIMITED
+                    held[id_] = fate
+        due = {id_ for id_, fate in held.items() if fate.due_in <= 0 and (fate.queue, fate.priority) in heads}
+        count = min(len(due), PLACES - sum(fate.has_place for fate in self.fates.values()))
+        assert self.broker.admit(QUEUES, free=1).admitted == count
+        chosen = {str(pk) for pk in Task.objects.filter(pk__in=due, state=states.PENDING).values_list("pk", flat=True)}
+        assert len(chosen) == count
+        left = [self.fates[id_].priority for id_ in due - chosen]
+        for id_ in chosen:
+            assert self.fates[id_].priority >= max(left, default=self.fates[id_].priority)
+            self.fates[id_].state = states.PENDING
+
     @rule(data=st.data(), what=st.sampled_from(["a new worker", "a body begins", "adopt", "prune"]))
     def something_else_happens(self, data: st.DataObject, what: str) -> None:
         if what == "a new worker":
@@ -281,9 +323,9 @@ class Life(RuleBasedStateMachine):
 
     def adopt(self) -> None:
         aside = [fate for fate in self.fates.values() if fate.state == states.UNROUTABLE]
-        assert self.broker.adopt(["tests.noop"]) == len(aside)
+        assert self.broker.adopt(["tests.noop", LIMITED]) == len(aside)
         for fate in aside:
-            fate.back()
+            fate.back(states.LIMITED if fate.limited else states.PENDING)
 
     # What must be
 
@@ -303,6 +345,11 @@ class Life(RuleBasedStateMachine):
         assert done == {id_: (fate.state, fate.attempt) for id_, fate in fates if fate.finished and fate.kept}
         for id_, result in results.items():
             assert self.fates[id_].result in (None, result)
+
+    @invariant()
+    def a_limit_is_never_exceeded(self) -> None:
+        places = Task.objects.filter(limit_key__isnull=False, state__in=[states.PENDING, states.STARTED])
+        assert places.count() <= PLACES
 
     # Helpers
 

@@ -19,18 +19,27 @@ from tests.servers import Redis, new_server
 
 
 class RedisSite(Site):
-    """A database, a Redis of the site's own, and workers; this process sends through the same Redis."""
+    """A database, a Redis of the site's own (or one that is at ``url``), and workers; this process sends through the
+    same Redis."""
 
-    def __init__(self, database: TestDatabase, directory: Path, **options: str) -> None:
+    def __init__(self, database: TestDatabase, directory: Path, *, url: str = "", **options: str) -> None:
         super().__init__(database, directory)
-        server = new_server("redis", **options)
-        assert isinstance(server, Redis)
-        self.redis = server
+        self._server: Redis | None = None
+        if not url:
+            server = new_server("redis", **options)
+            assert isinstance(server, Redis)
+            self._server, url = server, server.url
         #: What the site's ``DJANGO_TASKS`` says of Redis; the timeout is short for tests that wait for it.
-        self.broker: dict[str, Any] = {"BROKER_URL": server.url, "BROKER_CONNECTION_TIMEOUT": 2.0}
+        self.broker: dict[str, Any] = {"BROKER_URL": url, "BROKER_CONNECTION_TIMEOUT": 2.0}
         self._settings = override_settings()
         self._settings.enable()
         self.configure()
+
+    @property
+    def redis(self) -> Redis:
+        """The site's own server."""
+        assert self._server is not None
+        return self._server
 
     def configure(self, **broker: Any) -> None:
         """Let this process, and workers that start from now on, reach Redis so."""
@@ -66,4 +75,5 @@ class RedisSite(Site):
         super().close()
         close_all()
         self._settings.disable()
-        self.redis.close()
+        if self._server is not None:
+            self._server.close()

@@ -130,7 +130,7 @@ def test_a_bad_value_is_refused_with_what_was_given_and_what_is_allowed(words: l
     assert problem in str(raised.value)
 
 
-@pytest.mark.parametrize("left", ["", "not a number", "0", "-7", "999999999", str(os.getpid())])
+@pytest.mark.parametrize("left", ["", "not a number", "0", "-7", "999999999", pytest.param(str(os.getpid()), id="own")])
 def test_a_pid_file_that_names_no_other_live_process_is_taken_over(tmp_path: Path, left: str) -> None:
     """In a container the dead worker before us had our own process id."""
     file = tmp_path / "pid"

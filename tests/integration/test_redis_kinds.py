@@ -1,0 +1,252 @@
+"""Redis behind Sentinels, as a cluster, encrypted, on a socket, with a user of few rights; and what it is refused for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from django_tasks import checks, chord, doctor, states
+from django_tasks.backends import get_broker
+from django_tasks.backends.redis.broker import RedisBroker
+from django_tasks.exceptions import OperationalError
+from django_tasks.models import Task
+from tests import redis_servers
+from tests.conftest import do_without
+from tests.databases import TestDatabase
+from tests.eventually import eventually
+from tests.integration.jobs import echo, work
+from tests.integration.load import Load
+from tests.integration.redis_site import RedisSite
+from tests.integration.site import ROOT, SHORT_LEASE
+from tests.servers import ServerMissing
+
+pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.timeout(240)]
+
+#: Seconds within which tasks run again once there is a server again.
+BACK_AT_WORK = 10.0
+MANY_LOSSES = {**SHORT_LEASE, "TASK_MAX_WORKER_LOSSES": 50}
+#: Sends that nobody asks for; ``TEST_REDIS_SENDS=100000`` for the full measure.
+SENDS = int(os.environ.get("TEST_REDIS_SENDS", "3000"))
+#: Moves of a slot under load; ``TEST_REDIS_MOVES`` for more.
+MOVES = int(os.environ.get("TEST_REDIS_MOVES", "3"))
+
+
+@pytest.fixture
+def make_site(database: TestDatabase, tmp_path: Path) -> Iterator[Callable[..., RedisSite]]:
+    """Give ``make_site(url)``, or with options of a Redis of its own."""
+    made = []
+
+    def make(url: str = "", **options: str) -> RedisSite:
+        try:
+            made.append(RedisSite(database, tmp_path, url=url, **options))
+        except ServerMissing as missing:
+            do_without("redis", missing)
+        return made[-1]
+
+    yield make
+    for site in made:
+        site.close()
+
+
+def or_skip(made: Callable[[], AbstractContextManager[Any]]) -> Iterator[Any]:
+    """Give what a context manager gives, unless there is no such server here."""
+    try:
+        with made() as given:
+            yield given
+    except ServerMissing as missing:
+        do_without("redis", missing)
+
+
+@pytest.fixture
+def watched() -> Iterator[redis_servers.Watched]:
+    yield from or_skip(redis_servers.watched)
+
+
+@pytest.fixture
+def cluster() -> Iterator[redis_servers.Cluster]:
+    yield from or_skip(redis_servers.cluster)
+
+
+@pytest.fixture
+def encrypted() -> Iterator[redis_servers.EncryptedRedis]:
+    yield from or_skip(redis_servers.encrypted)
+
+
+def make_round(site: RedisSite) -> None:
+    """Let a worker run one of everything: a row, none, a time, a workflow, a caller that waits."""
+    worker = site.start()
+    sent = [work.delay(), work.apply_async(durable=False), work.apply_async(countdown=0.2)]
+    whole = chord([echo.s(1), echo.s(2)], echo.s()).delay()
+    assert [one.get(timeout=30) for one in sent] == [1, 1, 1]
+    assert whole.get(timeout=30) == [1, 2]
+    assert Task.objects.count() == 0
+    assert worker.stop() == 0
+
+
+def test_a_failover_loses_nothing(make_site: Callable[..., RedisSite], watched: redis_servers.Watched) -> None:
+    """R19: the server dies, the Sentinels choose the replica, and all go on there."""
+    site = make_site(watched.url)
+    worker = site.start(**MANY_LOSSES, WORKER_LEASE=15.0)
+    processes = worker.tree()
+    with Load(seconds=0.01, pause=0.02) as load:
+        site.wait_for_entries(20, "start")
+        watched.fail_over()
+        before = len(site.journal("start"))
+        eventually(lambda: len(site.journal("start")) > before + 10, timeout=BACK_AT_WORK + 5, message="no task runs")
+    account = site.account(load.accepted, unknown=load.unknown)
+    assert set(account.fates.values()) == {states.SUCCESS}
+    assert worker.tree() == processes
+    assert worker.stop() == 0
+
+
+def test_a_slot_that_moves_loses_nothing(make_site: Callable[..., RedisSite], cluster: redis_servers.Cluster) -> None:
+    site = make_site(cluster.url)
+    worker = site.start(**MANY_LOSSES, WORKER_LEASE=15.0)
+    processes = worker.tree()
+    with Load(seconds=0.005, pause=0.01) as load:
+        for _ in range(MOVES):
+            site.wait_for_entries(len(site.journal("start")) + 20, "start")
+            cluster.move("djt:{default}")
+            before = len(site.journal("start"))
+            eventually(lambda before=before: len(site.journal("start")) > before, timeout=BACK_AT_WORK)  # type: ignore[misc]
+    account = site.account(load.accepted, unknown=load.unknown)
+    assert set(account.fates.values()) == {states.SUCCESS}
+    assert account.reruns <= 4 * MOVES
+    assert worker.tree() == processes
+    assert worker.stop() == 0
+
+
+def test_everything_works_on_a_cluster(make_site: Callable[..., RedisSite], cluster: redis_servers.Cluster) -> None:
+    site = make_site(cluster.url)
+    site.configure(RESULT_BACKEND=cluster.url)
+    for queue in ("mail", "reports", "x"):
+        work.apply_async(queue=queue)
+    make_round(site)
+
+
+def test_everything_works_by_tls(
+    make_site: Callable[..., RedisSite], encrypted: redis_servers.EncryptedRedis
+) -> None:
+    site = make_site(encrypted.url)
+    make_round(site)
+    site.configure(BROKER_URL=f"rediss://127.0.0.1:{encrypted.port}/0")  # whose certificate nobody vouches for
+    with pytest.raises(OperationalError, match="cannot be reached"):
+        work.apply_async(durable=False)
+
+
+#: What the how-to guide says that a user of few rights is to be allowed.
+RIGHTS = "~site:* &site:* +@all -@admin -@dangerous +info +client|unblock"
+
+
+def test_a_user_of_few_rights_and_a_socket_will_do(make_site: Callable[..., RedisSite], tmp_path: Path) -> None:
+    """S16, too: the password is in no log and no message."""
+    own = make_site(unixsocketperm="777")
+    path = own.redis.home / "socket"
+    with own.redis.client() as client:
+        client.execute_command("ACL SETUSER", "tasks", "on", ">canary-secret", "resetkeys", *RIGHTS.split())
+    own.redis.options.update(unixsocket=str(path), **{"unixsocketperm": "777"})
+    own.redis.restart()
+    with own.redis.client() as client:
+        client.execute_command("ACL SETUSER", "tasks", "on", ">canary-secret", "resetkeys", *RIGHTS.split())
+        client.set("other", "not ours")
+        for url in (
+            f"unix://tasks:canary-secret@{path}?prefix=site",
+            f"redis://tasks:canary-secret@127.0.0.1:{own.redis.port}/0?prefix=site",
+        ):
+            own.configure(BROKER_URL=url)
+            make_round(own)
+            assert {key.decode().partition(":")[0] for key in client.scan_iter()} == {"site", "other"}
+    log = "".join(file.read_text(errors="replace") for file in own.directory.glob("*.log"))
+    assert "tasks:***@" in log
+    assert "canary" not in log
+    own.configure(BROKER_URL=f"redis://tasks:canary-wrong@127.0.0.1:{own.redis.port}/0?prefix=site")
+    with pytest.raises(OperationalError) as caught:
+        work.apply_async(durable=False)
+    assert "canary" not in str(caught.value)
+    assert "redis://tasks:***@127.0.0.1" in str(caught.value)
+
+
+def test_sites_with_prefixes_of_their_own_share_a_server(make_site: Callable[..., RedisSite]) -> None:
+    site = make_site()
+    site.configure(BROKER_URL=f"{site.redis.url}?prefix=other")
+    left = work.apply_async(durable=False)
+    site.configure(BROKER_URL=f"{site.redis.url}?prefix=mine")
+    make_round(site)
+    assert left.id not in {entry.task_id for entry in site.journal("start")}
+    with site.redis.client() as client:
+        assert {key.decode().partition(":")[0] for key in client.scan_iter()} == {"mine", "other"}
+
+
+def test_a_server_that_evicts_is_refused(make_site: Callable[..., RedisSite]) -> None:
+    """R23"""
+    site = make_site(maxmemory="20mb", **{"maxmemory-policy": "allkeys-lru"})
+    [problem] = checks.check_broker(None)
+    assert problem.id == "django_tasks.E006"
+    assert "allkeys-lru: when its memory is full it deletes tasks" in str(problem.msg)
+    assert any(one.check == "settings" and "allkeys-lru" in one.problem for one in doctor.examine())
+    command = [sys.executable, "-m", "tests.manage", "runworker"]
+    done = subprocess.run(command, cwd=ROOT, env=site.environ(), check=False, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "allkeys-lru" in done.stderr
+    with site.redis.client() as client:
+        client.config_set("maxmemory-policy", "noeviction")
+    assert checks.check_broker(None) == []
+
+
+def test_a_server_that_is_away_is_told_by_the_doctor_alone(make_site: Callable[..., RedisSite]) -> None:
+    site = make_site()
+    site.redis.kill()
+    assert checks.check_broker(None) == []
+    [problem] = [one for one in doctor.examine() if one.check == "broker"]
+    assert (problem.level, "cannot be reached" in problem.problem) == ("error", True)
+    site.redis.start()
+
+
+def test_an_old_server_is_refused(make_site: Callable[..., RedisSite]) -> None:
+    from django_tasks.backends.redis import fitness
+    from django_tasks.backends.redis.server import Server
+
+    class Older(Server):
+        def version(self) -> tuple[int, ...]:
+            return 5, 0
+
+    site = make_site()
+    broker = get_broker()
+    assert isinstance(broker, RedisBroker)
+    with closing(Older(broker.server.address, 2.0)) as server:
+        [(text, _)] = fitness.problems(server)
+    assert "is version 5.0; commands of 6.2 are needed" in text
+    assert site.redis.pid
+
+
+def test_who_waits_is_woken_and_who_does_not_leaves_nothing(make_site: Callable[..., RedisSite]) -> None:
+    """Many sends that nobody asks for leave no key, subscription or connection behind."""
+    site = make_site()
+    site.start()
+    assert echo.delay("warm").get(timeout=30) == "warm"
+
+    def census() -> tuple[set[str], int, int]:
+        with site.redis.client() as client:
+            connections = [one for one in client.client_list() if one["id"] != str(client.client_id())]
+            return site.parts(), len(client.pubsub_channels()), len(connections)
+
+    before = census()
+    for _ in range(SENDS // 1000):
+        echo.enqueue_many([(number,) for number in range(1000)])
+    sent = [echo.delay(number) for number in range(50)]
+    assert [one.get(timeout=60) for one in sent] == list(range(50))
+    eventually(lambda: Task.objects.count() == 0, timeout=60)
+
+    def is_as_before() -> bool:
+        parts, channels, connections = census()
+        return parts <= before[0] | {"k"} and channels == before[1] and connections <= before[2] + 1
+
+    eventually(is_as_before, message=f"something stays: {census()} after {before}")
+
