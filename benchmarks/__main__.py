@@ -51,6 +51,10 @@ def arguments(line: Sequence[str] | None = None) -> argparse.Namespace:
     command.add_argument("--samples", type=_positive, default=300)
     command = subject("idle", "what a worker without work costs")
     command.add_argument("--seconds", type=_positive, default=30)
+    command = subject("beat", "what an idle beat costs, and how fast it sends what is due", peers=False, rounds=1)
+    command.add_argument("--schedules", type=_positive, default=10_000, help="periodic tasks")
+    command.add_argument("--due", type=_positive, default=1_000, help="of which are due in the same second")
+    command.add_argument("--seconds", type=_positive, default=30, help="for which it is left alone")
     subject("memory", "memory of a worker with two children")
     command = subject("backlog", "the cost of a task in tables that are full", peers=False, rounds=1)
     command.add_argument("--tasks", type=_positive, default=60_000, help="no-op tasks that are measured")
@@ -104,7 +108,7 @@ def orders(given: argparse.Namespace) -> dict[str, tuple[str, str, dict[str, Any
         return {"workbeat": ("workbeat", broker, options)} | {
             name: (name, PEERS[name][0], {**options, "large": 0}) for name in peers
         }
-    options = {name: getattr(given, name) for name in ("tasks", "samples", "seconds", "pool") if hasattr(given, name)}
+    options = {name: getattr(given, name) for name in ("tasks", "samples", "seconds", "pool", "schedules", "due") if hasattr(given, name)}
     chosen = {"workbeat": ("workbeat", broker, options)}
     if broker == "redis":
         chosen = {f"workbeat, {word}": (name, broker, options) for word, name in REDIS.items()}

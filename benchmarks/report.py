@@ -18,6 +18,7 @@ _COMPARED = {
     "enqueue": {"one/s": True, "bulk/s": True},
     "latency": {"result p50 ms": False},
     "idle": {"worker % of a core": False},
+    "beat": {},
     "memory": {"PSS MiB": False},
     "backlog": {},
     "flow": {"total µs": False},
@@ -128,6 +129,9 @@ def budgets(subject: str, broker: str, ours: str, results: Results) -> Iterable[
         yield Budget("% of a core, worker and server", mine["worker % of a core"] + mine["server % of a core"], 0.3)
         if broker == "postgresql":
             yield Budget("statements a minute", mine["statements/min"], 30)
+    elif subject == "beat":
+        yield Budget("s until all that were due are sent", mine["all sent after s"], 2.0)
+        yield Budget("% of a core, idle beat", mine["beat % of a core"], 0.3)
     elif subject == "memory" and (limit := celery.get("PSS MiB")):
         yield Budget("PSS MiB against Celery's", mine["PSS MiB"], limit)
     elif subject == "flow":

@@ -20,6 +20,7 @@ SUBJECTS: dict[str, Callable[..., dict[str, Any]]] = {
     "enqueue": subjects.enqueue,
     "latency": subjects.latency,
     "idle": subjects.idle,
+    "beat": subjects.beat,
     "memory": subjects.memory,
     "backlog": subjects.backlog,
     "flow": subjects.flow,

@@ -9,9 +9,11 @@ import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import periodic
 from benchmarks.contestant import Contestant
 from benchmarks.processes import Workers, cpu_seconds, memory_bytes, running
 from benchmarks.servers import Server
@@ -163,6 +165,25 @@ def idle(contestant: Contestant, server: Server, *, seconds: float) -> Figures:
         "server % of a core": cpu / lasted * 100,
         "statements/min": None if statements is None else statements * 60 / seconds,
     }
+
+
+def beat(contestant: Contestant, server: Server, *, schedules: int, due: int, seconds: float) -> Figures:
+    """Leave a beat alone with ``schedules`` rows: percent of a core that it and its server use; then let ``due`` of them
+    run in the same second: seconds until the last is sent."""
+    contestant.prepare()
+    periodic.fill(schedules)
+    with running([periodic.RUNBEAT]) as beats:
+        beats.wait_until(periodic.planned, f"{schedules} rows planned", timeout=RUN_TIMEOUT)
+        time.sleep(5)
+        own, cpu, start = cpu_seconds(beats.pids), _server_cpu(server), time.monotonic()
+        time.sleep(seconds)
+        lasted = time.monotonic() - start
+        own, cpu = cpu_seconds(beats.pids) - own, _server_cpu(server) - cpu
+        figures: Figures = {"beat % of a core": own / lasted * 100, "server % of a core": cpu / lasted * 100}
+        moment = periodic.let_run(due, timedelta(seconds=10))
+        beats.wait_until(lambda: periodic.sent() >= due, f"{due} runs", timeout=RUN_TIMEOUT)
+        figures["all sent after s"] = (periodic.sent_last() - moment).total_seconds()
+    return figures
 
 
 def memory(contestant: Contestant, server: Server) -> Figures:

@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy
 
 from . import dashboard, paging, states
 from .conf import QUEUE_NAME, settings
+from .models import Task, TaskResult
 from .registry import tasks
 from .search import AGES, SearchError, Selection
 
@@ -118,6 +119,7 @@ class CallChangeList(PagedChangeList):
     #: The column along which an index gives the rows of a state, if one does.
     tab_order: ClassVar[str | None] = None
 
+    model: type[Task] | type[TaskResult]
     selection: Selection
     #: Of each tab: what it is called, its address, how many there are (or ``""``), and whether it is the present one.
     tabs: Sequence[tuple[str, str, str, bool]] = ()
@@ -143,7 +145,8 @@ class CallChangeList(PagedChangeList):
 
     @property
     def _sees_payload(self) -> bool:
-        return bool(self.model_admin.sees_payload(self._request))
+        model_admin: Any = self.model_admin
+        return bool(model_admin.sees_payload(self._request))
 
     def get_filters(self, request: HttpRequest) -> Any:
         self._request = request
@@ -158,7 +161,7 @@ class CallChangeList(PagedChangeList):
     def prepare(self, request: HttpRequest, rows: Sequence[Any]) -> None:
         for note in self.selection.notes:
             messages.info(request, note)
-        counts = self._count_states()
+        counts = {} if self.query else self._count_states()
         present = self.params.get("state")
         every = (_("All"), self.get_query_string(remove=["state"]), "", present is None)
         self.tabs = [every] + [
@@ -171,12 +174,10 @@ class CallChangeList(PagedChangeList):
         return self.root_queryset.filter(state=state)
 
     def _count_states(self) -> dict[str, str]:
-        """Return how many rows there are in each state, whatever is searched for; in words."""
+        """Return how many rows there are in each state, in words; nothing if that takes long."""
         try:
             with paging.time_limit(settings.DATABASE, COUNTING):
-                counts = paging.count_each(
-                    {state: self.of_state(state) for state in self.tab_states}, self.tab_order
-                )
+                counts = paging.count_each({state: self.of_state(state) for state in self.tab_states}, self.tab_order)
         except paging.TooSlow:
             return {}
         limit = paging.COUNT_LIMIT

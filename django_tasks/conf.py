@@ -159,6 +159,11 @@ def _database(value: Any) -> str:
     return str(value)
 
 
+def _token(value: Any) -> str | None:
+    _refuse_unless(value is None or (isinstance(value, str) and len(value) >= 16))
+    return None if value is None else str(value)
+
+
 def _broker_url(value: Any) -> str:
     _refuse_unless(isinstance(value, str))
     if not addresses.is_database(value):
@@ -475,6 +480,11 @@ class Settings:
         _optional(_matching(_DOTTED_NAME, "the dotted path of a function of the request and a QuerySet"), "all rows"),
         None,
         "What says which tasks and results a person sees, and can act on, in the admin: it returns a QuerySet.",
+    )
+    METRICS_TOKEN = Setting(
+        Kind("None (nobody) or a text of at least 16 characters", _token, lambda value: f"a {type(value).__name__}"),
+        None,
+        "What a Prometheus server gives as a bearer token to read the metrics; people may who see the overview.",
     )
     WORKER_REDIRECT_STDOUTS = Setting(
         BOOLEAN, False, "Whether what tasks write to standard output and standard error goes to the log."

@@ -344,6 +344,14 @@ class Control:
         """
         return self.broadcast("shutdown", {}, destination, **options)
 
+    def quiet(self, destination: Sequence[str] | None = None, **options: Any) -> list[ByNode] | None:
+        """Have workers take nothing new; what runs goes on."""
+        return self.broadcast("quiet", {}, destination, **options)
+
+    def resume(self, destination: Sequence[str] | None = None, **options: Any) -> list[ByNode] | None:
+        """Have workers take tasks again after :meth:`quiet`."""
+        return self.broadcast("resume", {}, destination, **options)
+
     def pool_grow(self, n: int = 1, destination: Sequence[str] | None = None, **options: Any) -> list[ByNode] | None:
         """Have ``n`` more processes in each worker."""
         return self.broadcast("pool_grow", {"n": n}, destination, **options)

@@ -157,7 +157,7 @@ def error_text(value: Any) -> str:
 
 
 def progress(task: Task, *, full: bool) -> dict[str, Any] | None:
-    """Return what a running task told of itself: ``text``, and ``value`` and ``max`` for a bar if it told how far it is."""
+    """Return what a running task told of itself: ``text``, and if it told how far it is, ``value`` and ``max``."""
     if not task.meta:
         return None
     try:

@@ -9,14 +9,16 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Count
 from django.db.models.functions import Length
 
-from . import dashboard
+from . import backends, dashboard
 from .checks import TAG
 from .conf import check_settings, settings
+from .exceptions import OperationalError
 from .models import Beat, PeriodicTask, Task, TaskResult, Worker
 from .querysets import TaskQuerySet
 from .utils.log import escape
@@ -36,8 +38,8 @@ LARGE: Final = 0.5
 class Problem:
     """Something that is wrong."""
 
-    #: Which look found it: ``settings``, ``database``, ``migrations``, ``sqlite``, ``clock``, ``workers``, ``beats``,
-    #: ``rescue``, ``queues``, ``names`` or ``payloads``.
+    #: Which look found it: ``settings``, ``broker``, ``database``, ``migrations``, ``sqlite``, ``clock``, ``workers``,
+    #: ``beats``, ``rescue``, ``queues``, ``names`` or ``payloads``.
     check: str
     #: ``error``: tasks do not run as they should; ``warning``: they may not tomorrow.
     level: str
@@ -54,6 +56,7 @@ def examine() -> list[Problem]:
     if check_settings() or settings.DATABASE not in connections:
         return found
     of_rows = (_clock, _workers, _beats, _rescue, _queues, _names, _payloads)
+    found += list(_broker())
     for looks in ((_database,), (_migrations, _sqlite), of_rows):
         found += [problem for look in looks for problem in _look(look)]
         if any(problem.check in ("database", "migrations") for problem in found):
@@ -83,6 +86,17 @@ def _settings() -> Iterator[Problem]:
         text = str(message.msg) if not message.id else f"{message.msg} ({message.id})"
         cure = message.hint or "Correct the setting; manage.py check --deploy tells whether all is well."
         yield Problem("settings", level, text, str(cure))
+
+
+def _broker() -> Iterator[Problem]:
+    """What the server lacks is found by a check; this finds that it is away."""
+    try:
+        backends.unfit(settings.BROKER_URL)
+    except OperationalError as error:
+        cure = "Start it, or correct DJANGO_TASKS['BROKER_URL']; what was sent meanwhile is published once it is back."
+        yield Problem("broker", "error", escape(str(error)), cure)
+    except ImproperlyConfigured:
+        pass
 
 
 def _database() -> Iterator[Problem]:

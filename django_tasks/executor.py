@@ -22,7 +22,7 @@ from django.db import OperationalError as DatabaseOperationalError
 
 from . import exceptions, signals, states
 from .backends import get_broker
-from .backends.message import Delivery, Outcome, Return
+from .backends.message import Delivery, Outcome, Return, entries
 from .backends.results import Record
 from .client import drops_result, options_of
 from .conf import settings
@@ -147,13 +147,13 @@ def _begin(delivery: Delivery, worker: str, eager: bool, limits: TimeLimits | No
         options = options_of(delivery.options)
         if "node" in options:
             args = received(options["node"], task, args, kwargs)
+        request = _request(delivery, task, args, kwargs, options, worker, eager)
     except (DatabaseOperationalError, InterfaceError):
         return Execution(Return(delivery.id, delivery.attempt))  # what it takes in cannot be read now
     except exceptions.UnknownResult as error:
         return Execution(failure(delivery, error, text=traceback_text(error)))
     except Exception as error:
         return _malformed(delivery, task, error)
-    request = _request(delivery, task, args, kwargs, options, worker, eager)
     if limits is not None:
         request.timelimit = limits
     if options and "context" in options:
@@ -422,8 +422,7 @@ def _replaced(delivery: Delivery, task: Any, request: Context, error: Replaced, 
         "runtime": round(time.monotonic() - began, 6),
         "error": f"{task.name} put {error.replacement.own.name} in its place",
     }
-    earlier = json.loads(delivery.history) if delivery.history else []
-    log = json.dumps([*earlier, entry])
+    log = json.dumps([*entries(delivery.history), entry])
     back = Return(delivery.id, delivery.attempt, history=log, replacement=error.replacement)
     return Execution(back, _after(task, request, states.IGNORED, error, None), value=error, request=request)
 
@@ -520,8 +519,7 @@ def _history(delivery: Delivery, request: Context, outcome: str, error: Any, tex
         "error": exception_to_data(error),
         "traceback": text,
     }
-    earlier = json.loads(delivery.history) if delivery.history else []
-    return json.dumps([*earlier, entry])
+    return json.dumps([*entries(delivery.history), entry])
 
 
 # Telling ------------------------------------------------------------------------------------------------------------

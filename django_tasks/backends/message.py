@@ -6,7 +6,7 @@ import json
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from .. import states
 
@@ -19,6 +19,15 @@ JOIN: Final = "join"
 ANY: Final = "any"
 #: A node between many and many. It never runs: it is done when all before it are.
 JOIN_TASK: Final = "django_tasks.join"
+
+
+def entries(history: str | None) -> list[dict[str, Any]]:
+    """Return what is known of earlier attempts, oldest first; what cannot be read is left out."""
+    try:
+        found = json.loads(history) if history else []
+    except ValueError:
+        return []
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
 class Edge(NamedTuple):
@@ -130,7 +139,7 @@ class Delivery:
         """May an earlier attempt have begun, and not ended as the task wanted? A claim given back unstarted is none."""
         if self.attempt - self.retries < 2:
             return False
-        return self.losses > 0 or any(one.get("outcome") != "RETRY" for one in json.loads(self.history or "[]"))
+        return self.losses > 0 or any(one.get("outcome") != "RETRY" for one in entries(self.history))
 
     @property
     def task_id(self) -> str:

@@ -139,6 +139,14 @@ def _without_none(annotation: Any) -> tuple[Any, bool]:
     return annotation, False
 
 
+def signature_text(task: Any) -> str:
+    """Return what a task takes, as a declaration would say it."""
+    hints = _hints(task.run)
+    signature: inspect.Signature = task._arguments.signature
+    told = [one.replace(annotation=hints.get(one.name, one.annotation)) for one in signature.parameters.values()]
+    return str(signature.replace(parameters=told))
+
+
 def _hints(function: Any) -> dict[str, Any]:
     """Return annotations as types; none of them if one cannot be found where the function was declared."""
     try:

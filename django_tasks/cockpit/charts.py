@@ -13,11 +13,12 @@ from typing import Final
 
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext as _
 
 #: Size of a chart in its own units; on a page it is as wide as there is room.
 WIDTH, HEIGHT = 640, 200
 #: Room for the numbers at the left, the top, and the times below.
-_LEFT, _TOP, _BOTTOM = 52, 10, 22
+_LEFT, _TOP, _BOTTOM = 62, 14, 24
 _SPARK_WIDTH, _SPARK_HEIGHT = 120, 24
 
 _EMPTY: Final = SafeString("")
@@ -148,6 +149,9 @@ def _chart(
         for anchor, part, place in (("start", 0.0, 0), ("middle", 0.5, len(labels) // 2), ("end", 1.0, -1))
         if labels
     ]  # fmt: skip
+    if not any(value for line in lines for value in line.values):
+        at = _numbers(x=_LEFT + (WIDTH - _LEFT) / 2, y=HEIGHT / 2)
+        named.append(format_html('<text class="djt-label" text-anchor="middle"{}>{}</text>', at, _("nothing")))
     svg = format_html(
         '<svg class="djt-chart" viewBox="0 0 {} {}" role="img" aria-labelledby="{}-t {}-d">'
         '<title id="{}-t">{}</title><desc id="{}-d">{}</desc>{}{}{}</svg>',
@@ -185,11 +189,11 @@ def _y(value: float, top: float) -> float:
 
 
 def _top(most: float) -> float:
-    """Return the end of the scale: 1, 2 or 5 times a power of ten, not below ``most``."""
+    """Return the end of the scale: not below ``most``, and a number whose half is easily read, too."""
     if most <= 0 or not math.isfinite(most):
         return 1.0
     power = 10.0 ** math.floor(math.log10(most))
-    return next((factor * power for factor in (1, 2, 5, 10) if factor * power >= most), 10 * power)
+    return next((factor * power for factor in (1, 1.6, 2, 3, 4, 5, 6, 8, 10) if factor * power >= most), 10 * power)
 
 
 def _number(value: float) -> str:

@@ -17,15 +17,17 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseNotModified
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
-from django.urls import get_script_prefix, reverse
+from django.urls import get_script_prefix, path, reverse
 from django.utils import timezone
 from django.utils.http import parse_etags
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
+from .. import access
 from . import panels
 from .numbers import SPANS, Span
 from .overview import Overview, overview
+from .prometheus import metrics
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -64,8 +66,9 @@ class PageAdmin(ModelAdmin):
         return False
 
     def may(self, request: HttpRequest, permission: str) -> bool:
-        """Has this person that permission of ours?"""
-        return bool(request.user.has_perm(f"django_tasks.{permission}"))
+        """Has this person that permission of ours, and is not to look only?"""
+        acts = not permission.startswith("view_")
+        return request.user.has_perm(f"django_tasks.{permission}") and not (acts and access.is_read_only(request))
 
     def require(self, request: HttpRequest, permission: str) -> None:
         """Raises ``PermissionDenied`` for who has not that permission, whatever they were shown."""
@@ -112,6 +115,10 @@ class PageAdmin(ModelAdmin):
 
 class OverviewAdmin(PageAdmin):
     """Is it working? What waits, and how long? What fails?"""
+
+    def get_urls(self) -> list[Any]:
+        # Who scrapes is nobody that could log in: the view itself says who may see it.
+        return [path("metrics", metrics, name="django_tasks_overview_metrics"), *super().get_urls()]
 
     def index(self, request: HttpRequest) -> HttpResponse:
         span = span_of(request)
@@ -182,7 +189,9 @@ def new_fragment(html: str) -> Fragment:
 
 def live_answer(request: HttpRequest, fragment: Fragment) -> HttpResponse:
     """Answer who asks whether there is anything new; an answer never makes a session live longer."""
-    request.session.modified = False
+    if not request.session.modified:
+        # What is not there is not saved, even if a site saves all sessions with each request.
+        del request.session  # type: ignore[misc]
     known = parse_etags(request.headers.get("If-None-Match", ""))
     response = HttpResponseNotModified() if fragment.etag in known else HttpResponse(fragment.html)
     response.headers["ETag"] = fragment.etag

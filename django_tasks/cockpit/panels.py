@@ -56,7 +56,7 @@ def _cards(found: Overview) -> list[Card]:
     failed = found.total.failed
     return [
         Card(_("Waiting"), words.count(found.look.waiting), spark=charts.spark(waiting_, _("Waiting tasks over time"))),
-        Card(_("Running"), words.count(found.look.running), _("%s places") % words.count(found.slots)),
+        Card(_("Running"), words.count(found.look.running), _("of %s places") % words.count(found.slots)),
         Card(_("Scheduled"), words.count(found.look.scheduled), _("due later")),
         Card(
             _("Failed"),

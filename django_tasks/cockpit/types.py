@@ -22,7 +22,7 @@ from ..exceptions import TaskError
 from ..models import Limit, TaskType
 from ..registry import tasks
 from . import numbers, panels
-from .arguments_form import ArgumentsForm
+from .arguments_form import ArgumentsForm, signature_text
 from .numbers import SPANS, Numbers
 from .overview import paused
 from .pages import EVERY, PageAdmin, live_answer, new_fragment, render_fragment, span_of
@@ -108,7 +108,7 @@ class TaskTypeAdmin(PageAdmin):
             trail=[(self.url("tasktype_changelist"), _("Task types"))],
             name=name,
             known=task is not None,
-            signature=str(task._arguments.signature) if task is not None else "",
+            signature=signature_text(task) if task is not None else "",
             doc=inspect.getdoc(task.run) if task is not None else "",
             options=_options(task),
             may_send=self.may(request, "enqueue_task"),

@@ -31,7 +31,9 @@ def duration(seconds: float | None) -> str:
     """Return a time in the unit that suits it, as ``3 ms``, ``2.1 s``, ``14 min``, ``1 h 5 min``; a dash for none."""
     if seconds is None:
         return "–"
-    if seconds < 0.0995:
+    if seconds == 0:
+        return "0 s"
+    if seconds < 0.9995:
         return f"{_decimal(seconds * 1000, 1 if seconds < 0.00995 else 0)} ms"
     if seconds < 9.95:
         return f"{_decimal(seconds, 1)} s"

@@ -1,4 +1,4 @@
-"""The verb of ``manage.py tasks`` about periodic tasks: sync-schedules."""
+"""The verbs of ``manage.py tasks`` about periodic tasks: sync-schedules, copy-celery-beat."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
+from django.db import connections
 
-from ..beat import sync
+from ..beat import copying, sync
 from ..periodic.entries import problems
+from ..registry import autodiscover
 from ..utils.log import escape
 
-#: Exit code.
-PROBLEM = 1
+#: Exit codes.
+PROBLEM, USAGE = 1, 2
 
 _DONE = {
     sync.CREATED: "created",
@@ -32,6 +34,8 @@ _FOUND = {
     sync.TAKEN: "was made by people: the code's entry of this name is left out",
 }
 
+_COPIES = {copying.COPIED: "copied", copying.LEFT: "left", copying.REFUSED: "cannot be kept"}
+
 
 class ScheduleVerbs:
     """Part of the command ``tasks``, which parses, shows and delegates."""
@@ -39,8 +43,12 @@ class ScheduleVerbs:
     say: Callable[[Namespace, dict[str, Any], str], None]
 
     def add_schedule_verbs(self, add: Callable[[str, str], CommandParser]) -> None:
-        """Declare the verb."""
+        """Declare the verbs."""
         verb = add("sync-schedules", "Make periodic tasks what the code declares, as a beat does when it starts.")
+        verb.add_argument("--dry-run", action="store_true", help="Only say what would be done.")
+        verb = add("copy-celery-beat", "Copy django-celery-beat's periodic tasks; names that are taken are left alone.")
+        verb.add_argument("--from-database", metavar="ALIAS", help="Where its tables are (default: where tasks are).")
+        verb.add_argument("--disabled", action="store_true", help="Switch the copies off.")
         verb.add_argument("--dry-run", action="store_true", help="Only say what would be done.")
 
     def do_sync_schedules(self, given: Namespace) -> int:
@@ -55,3 +63,18 @@ class ScheduleVerbs:
         data = {"dry_run": given.dry_run, "changes": [change._asdict() for change in found]}
         self.say(given, data, "\n".join(lines) or "All periodic tasks are as declared.")
         return 0
+
+    def do_copy_celery_beat(self, given: Namespace) -> int:
+        if given.from_database is not None and given.from_database not in connections:
+            allowed = ", ".join(connections)
+            raise CommandError(f"--from-database {given.from_database!r}: allowed are {allowed}", returncode=USAGE)
+        autodiscover()
+        try:
+            found = copying.copy_rows(given.from_database, disabled=given.disabled, dry_run=given.dry_run)
+        except LookupError as error:
+            raise CommandError(str(error), returncode=PROBLEM) from error
+        texts = {**_COPIES, copying.COPIED: "would be copied"} if given.dry_run else _COPIES
+        lines = [f"{escape(one.name)}: {texts[one.kind]}{f': {escape(one.why)}' * bool(one.why)}" for one in found]
+        data = {"dry_run": given.dry_run, "copies": [one._asdict() for one in found]}
+        self.say(given, data, "\n".join(lines) or "django-celery-beat has no periodic tasks.")
+        return PROBLEM if any(one.kind == copying.REFUSED for one in found) else 0

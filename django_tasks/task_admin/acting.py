@@ -1,4 +1,4 @@
-"""Doing something to chosen rows: ask first, with the number of them and what will happen, then do it and write it down.
+"""Doing something to chosen rows: ask, with how many they are and what will happen, then do it and write it down.
 
 Each action is offered in the list, for the chosen rows or for all that match, and on the page of a row.
 """
@@ -73,7 +73,9 @@ class ActingAdmin(ReadOnlyAdmin):
     def act(self, request: HttpRequest, queryset: QuerySet[Any], action: Action) -> HttpResponse | None:
         """Do something to chosen rows, or ask whether to."""
         if len(request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)) > MOST:
-            text = _("An action takes %(most)s chosen rows at most. For more, narrow the list, and take all that match.")
+            text = _(
+                "An action takes %(most)s chosen rows at most. For more, narrow the list, and take all that match."
+            )
             self.message_user(request, text % {"most": f"{MOST:,}"}, messages.ERROR)
             return None
         rows = list(queryset.only("pk", "name", "custom_id", "state"))
@@ -111,9 +113,7 @@ class ActingAdmin(ReadOnlyAdmin):
             return HttpResponseRedirect(request.get_full_path())
         audit.record(request.user, [operation], {str(operation.pk): str(action.of_many)})
         return HttpResponseRedirect(
-            reverse(
-                "admin:django_tasks_bulkoperation_change", args=(operation.pk,), current_app=self.admin_site.name
-            )
+            reverse("admin:django_tasks_bulkoperation_change", args=(operation.pk,), current_app=self.admin_site.name)
         )
 
     def page_of(self, key: Any) -> str:
@@ -157,7 +157,7 @@ class ActingAdmin(ReadOnlyAdmin):
             "opts": self.opts,
             "media": self.media,
         }
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
+        request.current_app = self.admin_site.name
         return TemplateResponse(request, "admin/django_tasks/confirm.html", context)
 
     def _tell(self, request: HttpRequest, action: Action, done: Done) -> None:

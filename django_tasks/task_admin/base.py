@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from hashlib import md5
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin
 from django.contrib.admin.utils import quote
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
 from django.urls import reverse
+from django.utils.cache import get_conditional_response
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -38,7 +41,7 @@ class ReadOnlyAdmin(ModelAdmin):
     changelist_class: type[changelists.PagedChangeList] = changelists.PagedChangeList
 
     class Media:
-        css: ClassVar = {"all": ("django_tasks/admin.css",)}
+        css: ClassVar = {"all": ("django_tasks/admin.css", "django_tasks/tasks.css")}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).using(settings.DATABASE)
@@ -47,9 +50,7 @@ class ReadOnlyAdmin(ModelAdmin):
         return self.changelist_class
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        return super().changelist_view(
-            request, {"read_only": access.is_read_only(request), **(extra_context or {})}
-        )
+        return super().changelist_view(request, {"read_only": access.is_read_only(request), **(extra_context or {})})
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -99,6 +100,14 @@ class ReadOnlyAdmin(ModelAdmin):
         """Return a link to the page of a row."""
         url = reverse(f"admin:django_tasks_{model}_change", args=(quote(pk),), current_app=self.admin_site.name)
         return format_html('<a href="{}">{}</a>', url, text)
+
+
+def fragment(request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:
+    """Return the live part of a page; 304 if the browser has it as it is."""
+    content = render_to_string(template, context, request)
+    etag = f'"{md5(content.encode(), usedforsecurity=False).hexdigest()}"'
+    answer = HttpResponse(content, headers={"ETag": etag, "Cache-Control": "no-store"})
+    return get_conditional_response(request, etag=etag, response=answer) or answer
 
 
 # Values on pages -----------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from .. import actions, audit, bulk, changelists, dashboard, display
 from ..actions import REASONS
 from ..display import moment
 from ..models import BulkOperation
-from .base import ReadOnlyAdmin, Row, seconds
+from .base import ReadOnlyAdmin, Row, fragment, seconds
 
 #: Seconds for which a request works itself, where no worker does; and rows per batch then.
 HERE, BATCH_HERE = 0.5, 50
@@ -41,6 +41,19 @@ class BulkOperationAdmin(ReadOnlyAdmin):
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         mine = obj is not None and obj.user_id == str(request.user.pk)
         return bool(mine) or super().has_view_permission(request, obj)
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        if "fragment" not in request.GET:
+            return super().change_view(request, object_id, form_url, extra_context)
+        row = self.get_object(request, object_id)
+        if row is None:
+            raise Http404
+        if not self.has_view_permission(request, row):
+            raise PermissionDenied
+        context = {**self.detail(request, row), "original": row}
+        return fragment(request, "admin/django_tasks/bulk_content.html", context)
 
     def get_urls(self) -> list[Any]:
         view = self.admin_site.admin_view(self.order_view)
@@ -94,9 +107,7 @@ class BulkOperationAdmin(ReadOnlyAdmin):
         return HttpResponseRedirect(self._page_of(row))
 
     def _page_of(self, row: BulkOperation) -> str:
-        return reverse(
-            "admin:django_tasks_bulkoperation_change", args=(row.pk,), current_app=self.admin_site.name
-        )
+        return reverse("admin:django_tasks_bulkoperation_change", args=(row.pk,), current_app=self.admin_site.name)
 
     def detail(self, request: HttpRequest, obj: BulkOperation) -> dict[str, Any]:
         known = actions.BY_NAME.get(obj.action)

@@ -97,7 +97,7 @@ class CallAdmin(ActingAdmin):
         if not 0 < len(task_id) <= 255:
             return None
         key = ids.key_of(task_id)
-        for model in (Task, TaskResult):
+        for model in sorted((Task, TaskResult), key=lambda one: one is not self.model):  # most often it is here
             rows: Any = model._default_manager.using(settings.DATABASE).filter(pk=key)
             if access.visible(request, rows).exists():
                 return str(model._meta.model_name), key

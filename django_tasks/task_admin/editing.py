@@ -36,13 +36,13 @@ class ArgumentsForm(forms.Form):
     args = forms.CharField(label=gettext_lazy("Positional arguments"), widget=forms.Textarea, strip=False)
     kwargs = forms.CharField(label=gettext_lazy("Named arguments"), widget=forms.Textarea, strip=False)
 
-    def __init__(self, call: Call, stored: tuple[Any, Any], *args: Any, **kwargs: Any) -> None:
+    def __init__(self, call: Call, stored: tuple[Any, Any], data: Any = None) -> None:
         self._call = call
         self._stored = stored
         self._secret = _secret_places(call.name, stored[0])
         shown = [display.HIDDEN if at in self._secret else value for at, value in enumerate(stored[0])]
         self._shown = {"args": _editable(shown), "kwargs": _editable(stored[1])}
-        super().__init__(*args, initial=self._shown, **kwargs)
+        super().__init__(data, initial=self._shown)
 
     def clean_args(self) -> list[Any]:
         """Return the list. Raises ``ValidationError`` with line and column of what is wrong."""
@@ -139,7 +139,7 @@ def edit_view(admin: CallAdmin, request: HttpRequest, object_id: str) -> HttpRes
         "opts": admin.opts,
         "media": admin.media,
     }
-    request.current_app = admin.admin_site.name  # type: ignore[attr-defined]
+    request.current_app = admin.admin_site.name
     return TemplateResponse(request, "admin/django_tasks/edit.html", context)
 
 

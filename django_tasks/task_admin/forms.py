@@ -63,9 +63,9 @@ class ParametersForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         """Return the values. Raises ``ValidationError`` when there is nothing to change."""
         values = super().clean() or {}
-        if {"queue", "priority"} <= self.fields.keys() and not self.errors:
-            if not values["queue"] and values["priority"] is None:
-                raise ValidationError(_("Name a queue, a priority, or both."))
+        moves = {"queue", "priority"} <= self.fields.keys()
+        if moves and not self.errors and not values["queue"] and values["priority"] is None:
+            raise ValidationError(_("Name a queue, a priority, or both."))
         return values
 
     def parameters(self) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from ..time_limits import TimeLimits
 SIZE = 65_536
 _HEAD = struct.Struct("=QI")  # how often it was written, length
 
+_NOTHING: Mapping[str, Any] = {"limits": {}, "added": [], "cancelled": [], "quiet": False}
+
 
 class Board:
     """Written by the supervisor, from any of its threads; read by children, between tasks."""
@@ -23,7 +25,7 @@ class Board:
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, _HEAD.size + SIZE)
         self._lock = threading.Lock()
-        self._said: dict[str, Any] = {"limits": {}, "added": [], "cancelled": []}
+        self._said = dict(_NOTHING)
 
     @property
     def version(self) -> int:
@@ -44,6 +46,10 @@ class Board:
         added = [one for one in self._said["added"] if one != queue]
         self._write(added=added, cancelled=sorted({*self._said["cancelled"], queue}))
 
+    def quiet(self, quiet: bool) -> None:
+        """Nothing is consumed from now on; or again what was."""
+        self._write(quiet=quiet)
+
     def limits(self) -> Mapping[str, TimeLimits]:
         """Return the limits that were said, by task."""
         return {name: TimeLimits(*pair) for name, pair in self._read()["limits"].items()}
@@ -51,6 +57,8 @@ class Board:
     def queues(self, own: Queues) -> Queues | None:
         """Return what is consumed by what began with ``own``; ``None`` for nothing at all."""
         said = self._read()
+        if said["quiet"]:
+            return None
         added, cancelled = said["added"], frozenset(said["cancelled"])
         excluded = (own.excluded - frozenset(added)) | cancelled
         if not own.names:
@@ -73,7 +81,7 @@ class Board:
         while True:
             head = version, length = _HEAD.unpack_from(self._memory, 0)
             if not version:
-                return {"limits": {}, "added": [], "cancelled": []}
+                return dict(_NOTHING)
             text = self._memory[_HEAD.size : _HEAD.size + length]
             if head == _HEAD.unpack_from(self._memory, 0):
                 try:

@@ -322,6 +322,20 @@ def cancel_consumer(state: State, queue: str) -> Any:
 
 
 @_acts()
+def quiet(state: State) -> Any:
+    """Take nothing new; what runs goes on."""
+    able(state.worker, "quiet")()
+    return {"ok": "takes nothing new"}
+
+
+@_acts()
+def resume(state: State) -> Any:
+    """Take tasks again after quiet."""
+    able(state.worker, "resume")()
+    return {"ok": "takes tasks again"}
+
+
+@_acts()
 def heartbeat(state: State) -> Any:
     """Renew the lease now."""
     state.worker.steward.beat_now()

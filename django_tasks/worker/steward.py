@@ -118,6 +118,8 @@ class Steward:
         self.worker = 0
         #: True once the worker takes nothing new.
         self.draining = False
+        #: True while it takes nothing new, until it is told to take tasks again.
+        self.quiet = False
         #: Who obeys commands; nobody until somebody is named.
         self.commands: Commands | None = None
         self._on_lease_lost = on_lease_lost
@@ -400,7 +402,7 @@ class Steward:
     # Lease
 
     def _beat(self) -> None:
-        if self._broker.renew(self.worker, processed=self.processed, draining=self.draining):
+        if self._broker.renew(self.worker, processed=self.processed, draining=self.draining or self.quiet):
             self._renewed = self._confirmed = time.monotonic()
             self._due["beat"] = self._renewed + settings.WORKER_HEARTBEAT_INTERVAL
             signals.heartbeat_sent.emit(self)

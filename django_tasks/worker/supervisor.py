@@ -562,6 +562,20 @@ class Supervisor:
         self.board.cancel(validate_queue(queue))
         self._consume()
 
+    def quiet(self) -> None:
+        """Take nothing new until :meth:`resume`; what runs goes on."""
+        self._be_quiet(True)
+
+    def resume(self) -> None:
+        """Take tasks again."""
+        self._be_quiet(False)
+
+    def _be_quiet(self, quiet: bool) -> None:
+        self.board.quiet(quiet)
+        self.steward.quiet = quiet
+        self.steward.order(self.steward.beat_now)  # whoever looks at the workers is to see it
+        self._consume()
+
     def _consume(self) -> None:
         self.info = self.info._replace(queues=self.board.queues(consumed(self.options.pools)) or Queues(("",)))
         self.steward.info = self.info

@@ -86,7 +86,7 @@ def test_no_question_and_no_history_lets_what_is_stored_become_markup(root: Clie
     for row in rows[1:]:
         model, action = (
             row._meta.model_name,
-            "retry_selected" if row._meta.model_name == "taskresult" else "revoke_selected",
+            "retry" if row._meta.model_name == "taskresult" else "cancel",
         )
         order = {"action": action, "_selected_action": str(row.pk)}
         check(root.post(list_url(model), order).content.decode())
@@ -95,7 +95,7 @@ def test_no_question_and_no_history_lets_what_is_stored_become_markup(root: Clie
         if model == "taskresult":
             check(read(root, page_url(model, row.pk).replace("change", "history")))
             check(read(root, page_url(model, row.pk).replace("change", "delete")))
-            delete = {"action": "delete_selected", "_selected_action": str(row.pk)}
+            delete = {"action": "delete", "_selected_action": str(row.pk)}
             check(root.post(list_url(model), delete).content.decode())
     check(read(root, "/admin/"))  # with its list of what was done last
 

@@ -301,7 +301,7 @@ def test_a_list_that_takes_too_long_says_so(root: Client, monkeypatch: pytest.Mo
     many_results(5_000)
     monkeypatch.setattr(paging, "_SQLITE_STEPS", 100)
     limit = paging.time_limit
-    monkeypatch.setattr(paging, "time_limit", lambda alias: limit(alias, 0.0))
+    monkeypatch.setattr(paging, "time_limit", lambda alias, seconds=0.0: limit(alias, 0.0))
     page = text_of(read(root, f"{list_url(RESULTS)}?queue=nowhere"))
     assert "took too long" in page
 

@@ -164,7 +164,9 @@ def test_a_preview_is_in_the_language_of_its_reader(root: Client) -> None:
 def test_what_is_said_in_a_folded_part_of_the_page_is_not_folded_away(root: Client) -> None:
     def folded(found: PeriodicTask) -> list[bool]:
         fieldsets = root.get(page_url("periodictask", found.pk)).context["adminform"].fieldsets
-        return ["collapse" in options.get("classes", ()) for name, options in fieldsets if name in ("Bounds", "Delivery")]
+        return [
+            "collapse" in options.get("classes", ()) for name, options in fieldsets if name in ("Bounds", "Delivery")
+        ]
 
     assert folded(row()) == [True, True]
     assert folded(row(name="Other", queue="slow")) == [True, False]

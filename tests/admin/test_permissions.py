@@ -62,18 +62,18 @@ def test_actions_are_for_those_who_may_take_them(person: str, browser: Browser, 
     """S8: the permission is checked where the action happens."""
     client = browser(*PEOPLE[person])
     allowed = {
-        ("task", "revoke_selected"): "cancel_task",
-        ("taskresult", "retry_selected"): "retry_taskresult",
-        ("taskresult", "delete_selected"): "delete_taskresult",
-        ("task", "delete_selected"): None,
-        ("worker", "delete_selected"): None,
-        ("worker", "retry_selected"): None,
+        ("task", "cancel"): "cancel_task",
+        ("taskresult", "retry"): "retry_taskresult",
+        ("taskresult", "delete"): "delete_taskresult",
+        ("task", "delete"): None,
+        ("worker", "delete"): None,
+        ("worker", "retry"): None,
     }
     for (model, action), needed in allowed.items():
         if f"view_{model}" in PEOPLE[person] or person == "editor":
             offered = f'value="{action}"'
             assert (offered in read(client, list_url(model))) == (needed in PEOPLE[person])
-            button = needed in PEOPLE[person] and action != "delete_selected"  # that one is Django's own
+            button = needed in PEOPLE[person] and action != "delete"  # that one is Django's own
             assert (offered in read(client, page_url(model, rows[model].pk))) == button
     for (model, action), needed in allowed.items():
         may = needed in PEOPLE[person] and f"view_{model}" in PEOPLE[person]
@@ -87,9 +87,9 @@ def test_actions_are_for_those_who_may_take_them(person: str, browser: Browser, 
 def test_reading_changes_nothing(root: Client, rows: dict[str, Any]) -> None:
     """S10: what changes something is a POST, whatever the address says."""
     for model, action in (
-        ("task", "revoke_selected"),
-        ("taskresult", "retry_selected"),
-        ("taskresult", "delete_selected"),
+        ("task", "cancel"),
+        ("taskresult", "retry"),
+        ("taskresult", "delete"),
     ):
         order = {"action": action, "_selected_action": str(rows[model].pk), "post": "yes", "index": "0"}
         root.get(list_url(model), order, follow=True)
@@ -102,16 +102,16 @@ def test_a_form_of_another_site_is_refused(root: Client, rows: dict[str, Any]) -
     strict = Client(enforce_csrf_checks=True)
     strict.cookies = root.cookies
     for model, action in (
-        ("task", "revoke_selected"),
-        ("taskresult", "retry_selected"),
-        ("taskresult", "delete_selected"),
+        ("task", "cancel"),
+        ("taskresult", "retry"),
+        ("taskresult", "delete"),
     ):
         order = {"action": action, "_selected_action": str(rows[model].pk), "post": "yes"}
         assert strict.post(list_url(model), order).status_code == 403
     assert [Task.objects.count(), TaskResult.objects.count()] == [1, 1]
     page = read(strict, page_url("task", rows["task"].pk))
     token = page.partition('name="csrfmiddlewaretoken" value="')[2].partition('"')[0]
-    order = {"action": "revoke_selected", "_selected_action": str(rows["task"].pk), "post": "yes"}
+    order = {"action": "cancel", "_selected_action": str(rows["task"].pk), "post": "yes"}
     strict.post(list_url("task"), {**order, "csrfmiddlewaretoken": token})
     assert Task.objects.count() == 0
 

@@ -9,7 +9,7 @@ import pytest
 from django_tasks import states
 from django_tasks.backends.base import Queues
 from django_tasks.backends.database import DatabaseBroker, plan
-from django_tasks.backends.database.dialect import Band
+from django_tasks.backends.database.dialect import Look
 from django_tasks.backends.message import Holder, Outcome
 from tests.backends.bench import Bench
 from tests.backends.calls import a_message, claim, claim_one, finish, send, success
@@ -54,13 +54,13 @@ def test_the_first_claim_after_a_pause_looks_for_nothing_else_first(
     broker.step([], holder=holder, queues=queues, limit=1)
     monkeypatch.setattr(plan, "SURVEY_EVERY", 0.0)
     surveys: list[object] = []
-    bands = broker.dialect.bands
+    look = broker.dialect.look
 
-    def counted(*args: Any) -> list[Band]:
+    def counted(*args: Any) -> Look:
         surveys.append(args)
-        return bands(*args)
+        return look(*args)
 
-    monkeypatch.setattr(broker.dialect, "bands", counted)
+    monkeypatch.setattr(broker.dialect, "look", counted)
     send(broker)
     [delivery] = broker.step([], holder=holder, queues=queues, limit=1).deliveries
     assert not surveys

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,9 +10,11 @@ import pytest
 
 from django_tasks import beat as package
 from django_tasks import signals
-from django_tasks.beat import DatabaseScheduler, ModelEntry, ScheduleEntry, Scheduler, Service, beat_nodename
+from django_tasks.beat import DatabaseScheduler, ModelEntry, ScheduleEntry, Scheduler, Service, beat_nodename, history
+from django_tasks.dashboard import database_now
 from django_tasks.models import Beat, PeriodicRun, PeriodicTask, Task
 from django_tasks.schedules import schedule
+from django_tasks.worker import health
 from tests.beat.clock import OneBeat
 from tests.databases import TestDatabase
 from tests.eventually import eventually
@@ -65,9 +68,34 @@ def test_a_scheduler_sleeps_no_longer_than_until_the_next_run(beat: OneBeat) -> 
     assert scheduler.tick() == pytest.approx(0.5, abs=0.01)
 
 
-def test_a_service_turns_until_it_is_stopped_and_tells_the_signals(database: TestDatabase) -> None:
-    import threading
+def test_a_beat_that_is_stuck_does_not_count_as_alive_any_more(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_go = threading.Event()
 
+    class Stuck(DatabaseScheduler):
+        def tick(self) -> float:
+            let_go.wait(60)
+            return super().tick()
+
+    monkeypatch.setattr(health, "STALLED_AFTER", 0.5)
+    service, judge = Service(scheduler_cls=Stuck), health.Health()
+    judge.watch(service, "beat")
+    judge.started()
+    thread = threading.Thread(target=service.start)
+    thread.start()
+    stalled = judge.pages()["/livez"]
+    assert eventually(stalled).startswith("stalled: the beat has not turned for")
+    assert not history.online(database_now())  # nor has it told anybody
+    let_go.set()
+    eventually(lambda: not stalled())
+    eventually(lambda: history.online(database_now()))
+    service.stop()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_a_service_turns_until_it_is_stopped_and_tells_the_signals(database: TestDatabase) -> None:
     told: list[Any] = []
 
     @signals.beat_init.connect

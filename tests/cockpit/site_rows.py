@@ -32,7 +32,8 @@ def a_worker(name: str, *, seen: float = 1.0, **fields: Any) -> Worker:
     return Worker.objects.create(
         **{
             "name": name, "hostname": "web1", "pid": 4711, "pool": "prefork", "concurrency": 4, "queues": "*",
-            "version": "1.0", "lease": 20.0, "started_at": ago(3600), "beat_at": ago(seen), "processed": 12345, **fields,
+            "version": "1.0", "lease": 20.0, "started_at": ago(3600), "beat_at": ago(seen), "processed": 12345,
+            **fields,
         }
     )  # fmt: skip
 
@@ -62,7 +63,9 @@ def fill(minutes: int = 60) -> None:
             failed = dice.randint(0, done // 8)
             numbers = durations(done, wait=0.004 * dice.uniform(0.5, 30), run=0.05 * dice.uniform(0.5, 8))
             rows.append(
-                rollup(queue, name, moment=moment, succeeded=done - failed, failed=failed, retried=failed // 2, **numbers)
+                rollup(
+                    queue, name, moment=moment, succeeded=done - failed, failed=failed, retried=failed // 2, **numbers
+                )
             )
             samples.append((moment, queue, dice.randint(0, 30) if queue != "mail" else 300 - 4 * minute))
         total = sum(waiting for at, _queue, waiting in samples if at == moment)

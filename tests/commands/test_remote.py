@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from django_tasks import states
 from django_tasks.backends import get_broker
+from django_tasks.dashboard import database_now
+from django_tasks.models import Beat
 from django_tasks.models import Command as CommandRow
 from tests.app import tasks as jobs
 from tests.backends.calls import a_worker
@@ -156,6 +159,16 @@ def test_health_tells_whether_a_worker_is_online(tasks: Command) -> None:
     assert (tasks("health").code, tasks("health").out) == (0, "Online: w1@h.\n")
     assert tasks("health", "--json").data == {"ok": True, "problem": None}
     assert not CommandRow.objects.exists()
+
+
+def test_health_tells_whether_a_beat_is_online(tasks: Command) -> None:
+    said = tasks("health", "--beat")
+    assert (said.code, "No beat is online. Start one: manage.py runbeat" in said.err) == (1, True)
+    now = database_now()
+    beat = Beat.objects.create(name="beat@h", hostname="h", pid=1, version="1", started_at=now, seen_at=now)
+    assert (tasks("health", "--beat").code, tasks("health", "--beat").out) == (0, "Online: beat@h.\n")
+    Beat.objects.filter(pk=beat.pk).update(seen_at=now - timedelta(minutes=1))  # its loop stands still
+    assert tasks("health", "--beat").code == 1
 
 
 def test_health_looks_at_a_file(tasks: Command, tmp_path: Path) -> None:

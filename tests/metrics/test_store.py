@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -22,8 +21,8 @@ def numbers(**given: float) -> list[float]:
 
 
 @pytest.fixture
-def metrics(database: TestDatabase) -> Iterator[Metrics]:
-    yield get_broker().metrics
+def metrics(database: TestDatabase) -> Metrics:
+    return get_broker().metrics
 
 
 def test_numbers_are_added_to_every_length(metrics: Metrics) -> None:
@@ -33,7 +32,8 @@ def test_numbers_are_added_to_every_length(metrics: Metrics) -> None:
         row = Rollup.objects.get(length=length, name="send")
         assert (row.queue, row.succeeded, row.failed, row.run_seconds) == ("mail", 3, 1, 0.75)
         assert row.wait_03 == 2  # type: ignore[attr-defined]
-        assert row.moment % (length or 1) == 0 and (row.moment > 0) == (length > 0)
+        assert row.moment % (length or 1) == 0
+        assert (row.moment > 0) == (length > 0)
     minutes = Rollup.objects.filter(length=MINUTE, name="send")
     assert sum(row.succeeded for row in minutes) == 3  # the clock may have struck between the two
     assert {row.moment % MINUTE for row in minutes} == {0}
@@ -76,9 +76,13 @@ def test_workers_that_write_at_the_same_time_lose_nothing(database: TestDatabase
 
 def test_a_sample_says_what_each_queue_holds_once_a_minute(metrics: Metrics) -> None:
     saved(
-        [waiting(queue="mail", due_at=ago(100)), waiting(queue="mail", due_at=ago(5))]
-        + [waiting(queue="mail", due_at=ago(-500)), waiting(queue="slow", state="STARTED", worker_id=1)]
-        + [waiting(queue="held", state="LIMITED", limit_key="")]
+        [
+            waiting(queue="mail", due_at=ago(100)),
+            waiting(queue="mail", due_at=ago(5)),
+            waiting(queue="mail", due_at=ago(-500)),
+            waiting(queue="slow", state="STARTED", worker_id=1),
+            waiting(queue="held", state="LIMITED", limit_key=""),
+        ]
     )
     assert metrics.sample()
     rows = {row.queue: row for row in QueueSample.objects.order_by("-moment")}

@@ -18,7 +18,7 @@ from ...serialization import dumps, exception_to_data, storable
 from ...stamps import Wanted, matching
 from .. import stores
 from ..base import Broker, Held, Queues, ResultWaker, ToStop, Waker, WorkerInfo
-from ..message import Admission, Delivery, Edge, Holder, Message, Outcome, Return, Stepped, Survey
+from ..message import Admission, Delivery, Edge, Holder, Message, Outcome, Return, Stepped, Survey, entries
 from ..rules import Rules
 from . import wakers
 from .arrivals import PERIOD, TAG, Arrivals
@@ -770,8 +770,7 @@ class DatabaseBroker(DatabaseControl, Broker):
             done = _failure(task_id, attempt, exceptions.WorkerLostError(f"{reason}; {why}."), state=states.FAILURE)
         else:
             entry = {"attempt": attempt, "outcome": "LOST", "worker": holder.name, "error": reason}
-            earlier = json.loads(history) if history else []
-            log = json.dumps([*earlier, entry]) if charged or begun else None
+            log = json.dumps([*entries(history), entry]) if charged or begun else None
             done = Return(task_id, attempt, states.PENDING, lost=charged, history=log)
         if isinstance(done, Return):
             return 0 if self._return([done], holder) else 1

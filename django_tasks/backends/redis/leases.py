@@ -119,7 +119,8 @@ class Leases:
     # Sending
 
     def publish(self, messages: Iterable[tuple[Message, bytes, str]], mode: str, *, avoid: bool = False) -> int:
-        """Let tasks wait: each with its entry, and its due time as ``publish.lua`` reads it; return how many are new."""
+        """Let tasks wait: each with its entry, and its due time as ``publish.lua`` reads it; return how many are
+        new."""
         by_queue: dict[str, list[tuple[Message, bytes, str]]] = {}
         for each in messages:
             by_queue.setdefault(each[0].queue, []).append(each)

@@ -1,8 +1,8 @@
 """The hot statements on the database's side: what is done moves to the ledger, or is written there.
 
 **Why a task is finished exactly once.** Redis says who may run a task; that it is over is decided here. A row does not
-follow each claim: while it says PENDING or RETRY, its ``attempt`` is the last one that *ended*, and only Redis may know of
-the next one. A row that says STARTED, because its task takes long or something counts it, has the attempt that runs.
+follow each claim: while it says PENDING or RETRY, its ``attempt`` is the last one that *ended*, and only Redis may know
+of the next one. A row that says STARTED, because its task takes long or something counts it, has the attempt that runs.
 Whatever ends attempt *n* (finishing, a retry, giving it back, a rescue, a revoke) is one guarded statement on the row:
 attempt *n* must be the next one, or the one that runs; afterwards the row is gone, or *n* has ended. So of all who want
 to end one attempt exactly one succeeds, in whatever order, and however often Redis forgets, repeats or hands out the
@@ -40,6 +40,7 @@ _REST = "history, state, started_at, finished_at, runtime, worker, result, resul
 #: The attempt is the one that ended it, not the row's.
 _OF_ROW = ["t." + name for name in COPIED if name != "attempt"]
 _COLUMNS = ", ".join([*(name for name in COPIED if name != "attempt"), "attempt", *_REST.split(", ")])
+_REPLACED = ", ".join(f"{one} = excluded.{one}" for one in _COLUMNS.split(", ") if one != "id")
 
 
 class Written(NamedTuple):
@@ -76,14 +77,17 @@ class Ledger(ABC):
         """Do so in the cursor's transaction."""
         dialect = self.dialect
         later, id_ = dialect.later, dialect.uuid
+        later_or_null = f"CASE WHEN %s IS NULL THEN NULL ELSE {later} END"
         values = ", ".join(
-            [id_, "%s", "%s", "%s", "%s", later, later, f"CASE WHEN %s IS NULL THEN NULL ELSE {later} END"]
-            + ["%s", "%s", "%s", "%s", id_, id_, "%s", "%s", "%s"]
-            + [f"CASE WHEN %s IS NULL THEN NULL ELSE {later} END", later, "%s", "%s", "%s", "%s", "%s", "%s"]
+            [
+                *(id_, "%s", "%s", "%s", "%s", later, later, later_or_null),
+                *("%s", "%s", "%s", "%s", id_, id_, "%s", "%s", "%s"),
+                *(later_or_null, later, "%s", "%s", "%s", "%s", "%s", "%s"),
+            ]
         )
         sql = (
-            f"INSERT INTO {RESULT} (id, custom_id, name, queue, priority, created_at, due_at, expires_at, retries, body,"
-            f" encoding, options, root_id, parent_id, attempt, {_REST}) VALUES ({values})"
+            f"INSERT INTO {RESULT} (id, custom_id, name, queue, priority, created_at, due_at, expires_at, retries,"
+            f" body, encoding, options, root_id, parent_id, attempt, {_REST}) VALUES ({values})"
             f" {dialect.unless_there(RESULT, 'id')}"
         )
         moment = time.monotonic()
@@ -141,9 +145,9 @@ kept AS (INSERT INTO {RESULT} ({_COLUMNS})
         statement_timestamp() - (ago + rt) * interval '1 s', statement_timestamp() - ago * interval '1 s', rt, %s, v,
         coalesce(ve, ''), coalesce(ex, ''), tb
     FROM gone WHERE k = 1
-    ON CONFLICT (id) DO UPDATE SET {", ".join(f"{one} = excluded.{one}" for one in _COLUMNS.split(", ") if one != "id")})
-SELECT d.i::text FROM done d
-    WHERE (SELECT count(*) FROM gone) < (SELECT count(*) FROM done) AND NOT EXISTS (SELECT 1 FROM gone g WHERE g.i = d.i)
+    ON CONFLICT (id) DO UPDATE SET {_REPLACED})
+SELECT d.i::text FROM done d WHERE (SELECT count(*) FROM gone) < (SELECT count(*) FROM done)
+    AND NOT EXISTS (SELECT 1 FROM gone g WHERE g.i = d.i)
 """
     _CALL_KEYS = ("c", "n", "q", "p", "created", "due", "x", "re", "b", "e", "o", "r", "pa")
     _WRITE: ClassVar[str] = f"""
@@ -198,12 +202,13 @@ class SQLiteLedger(Ledger):
     """A line each from the row, then the rows go."""
 
     _FIELD = "json_extract(j.value, '$[{}]')".format
-    _OWNED = f"FROM json_each(%s) j CROSS JOIN {TASK} t WHERE t.id = {_FIELD(0)} AND t.{LEASABLE} AND t.{_CURRENT} = {_FIELD(1)}"
+    _OWNED = f"""FROM json_each(%s) j CROSS JOIN {TASK} t
+    WHERE t.id = {_FIELD(0)} AND t.{LEASABLE} AND t.{_CURRENT} = {_FIELD(1)}"""
     _AGO = f"strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', {_FIELD('{}')})".format
     _KEEP: ClassVar[str] = f"""
 INSERT OR REPLACE INTO {RESULT} ({_COLUMNS})
-SELECT {", ".join(_OF_ROW)}, {_FIELD(1)}, coalesce({_FIELD(7)}, t.history), {_FIELD(8)}, {_AGO(2)}, {_AGO(3)}, {_FIELD(4)},
-    %s, {_FIELD(5)}, {_FIELD(6)}, {_FIELD(9)}, {_FIELD(10)} {_OWNED}
+SELECT {", ".join(_OF_ROW)}, {_FIELD(1)}, coalesce({_FIELD(7)}, t.history), {_FIELD(8)}, {_AGO(2)}, {_AGO(3)},
+    {_FIELD(4)}, %s, {_FIELD(5)}, {_FIELD(6)}, {_FIELD(9)}, {_FIELD(10)} {_OWNED}
 """
     _DROP: ClassVar[str] = f"DELETE FROM {TASK} WHERE rowid IN (SELECT t.rowid {_OWNED}) RETURNING id"
 

@@ -120,8 +120,8 @@ class Rows:
         return found
 
     def page(self, after: str, *, limit: int, till: str = "", age: float = 0.0) -> list[Row]:
-        """Return rows for Redis to hand out, in order of id, behind ``after``, before ``till``, sent so many seconds ago
-        or earlier."""
+        """Return rows for Redis to hand out, in order of id, behind ``after``, before ``till``, sent so many seconds
+        ago or earlier."""
         where: list[str] = [LEASABLE]
         params: list[Any] = []
         for sign, value in ((">", after), ("<", till)):
@@ -297,7 +297,8 @@ class Rows:
     def is_revoked(self, task_id: str, attempt: int) -> bool:
         """Was it revoked, or has this attempt ended?"""
         rows = self.engine.query(
-            f"SELECT revoked_at IS NOT NULL FROM {TASK} WHERE id = {self.dialect.uuid} AND {_CURRENT} = %s AND {LEASABLE}",
+            f"SELECT revoked_at IS NOT NULL FROM {TASK}"
+            f" WHERE id = {self.dialect.uuid} AND {_CURRENT} = %s AND {LEASABLE}",
             [self.dialect.key(task_id), attempt],
         )
         return not rows or bool(rows[0][0])

@@ -1,7 +1,7 @@
 """The connection to Redis or Valkey: opening it, running scripts, and telling what went wrong in our own words.
 
-redis-py repeats nothing by itself here: whether a command may be repeated is for the caller to say, and its caller waits
-between tries, longer each time and never in step with others.
+redis-py repeats nothing by itself here: whether a command may be repeated is for the caller to say, and its caller
+waits between tries, longer each time and never in step with others.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class Server:
         self._client: Any = None
         self._lock = threading.Lock()
         self._avoided_until = 0.0
+        self._problem = ""
         self._version: tuple[int, ...] | None = None
 
     @property
@@ -75,7 +76,7 @@ class Server:
         Raises :class:`~django_tasks.exceptions.OperationalError`: whether it took effect is then unknown.
         """
         if avoid and time.monotonic() < self._avoided_until:
-            raise OperationalError(f"{self.name} did not answer a moment ago")
+            raise OperationalError(f"{self.name} could not be reached a moment ago: {self._problem}")
         client = self.client()
         with self._telling():
             text, digest = self._script(script)
@@ -172,10 +173,9 @@ class Server:
         try:
             yield
         except errors.RedisError as error:
-            kind = type(error).__name__
+            text = self._without_secrets(str(error) or type(error).__name__)
             if isinstance(error, (errors.ConnectionError, errors.TimeoutError, errors.ReadOnlyError)):
-                self.generation += 1
-                self._avoided_until = time.monotonic() + AVOID
+                self._avoid(text)
                 if isinstance(error, errors.ReadOnlyError):  # it has become a replica: ask again who is not
                     self.close()
                 reason = "cannot be reached"
@@ -183,11 +183,16 @@ class Server:
                 reason = "is full"
             else:
                 reason = "refused"
-            raise OperationalError(f"{self.name} {reason}: {self._without_secrets(str(error) or kind)}") from error
+            raise OperationalError(f"{self.name} {reason}: {text}") from error
         except OSError as error:
-            self.generation += 1
-            self._avoided_until = time.monotonic() + AVOID
+            self._avoid(str(error))
             raise OperationalError(f"{self.name} cannot be reached: {error}") from error
+
+    def _avoid(self, problem: str) -> None:
+        """Nobody knows what took effect; who need not wait for an answer does not ask for a while."""
+        self.generation += 1
+        self._problem = problem
+        self._avoided_until = time.monotonic() + AVOID
 
     def _without_secrets(self, text: str) -> str:
         for secret in (self.address.password, self.address.sentinels.get("password")):

@@ -1,15 +1,15 @@
 """What keeps the two stores together: rows that Redis does not know are published.
 
-A sender may die between its commit and the publication, and Redis may lose everything. Nothing marks a row as published,
-which would cost a write for each: rows are compared with Redis instead, in order of their ids, which is mostly that of
-time. Three looks share the work:
+A sender may die between its commit and the publication, and Redis may lose everything. Nothing marks a row as
+published, which would cost a write for each: rows are compared with Redis instead, in order of their ids, which is
+mostly that of time. Three looks share the work:
 
 * the *tail*: what was sent since the last look but for the last seconds, which its sender still has;
 * the *round*: everything, a thousand rows a second at most, over and over: what was committed long after it was sent;
 * the *refill*: everything as fast as it goes, whenever Redis is found to have begun a new life.
 
-A row that Redis does not know may just have been finished, as the row goes first. So it is read once more: if it is still
-there, it was not.
+A row that Redis does not know may just have been finished, as the row goes first. So it is read once more: if it is
+still there, it was not.
 """
 
 from __future__ import annotations

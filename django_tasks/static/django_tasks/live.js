@@ -2,7 +2,7 @@
 
 // Fetches the live part of a page again and again, while somebody looks. Without it the page is as whole, and as of its
 // loading.
-(() => {
+document.addEventListener("DOMContentLoaded", () => {
   const KEY = "django_tasks.every";
   const SLOWEST = 60;
   const GIVE_UP_AFTER = 30 * 60 * 1000;
@@ -110,4 +110,4 @@
     if (!document.hidden && every()) look().then(plan);
   });
   plan();
-})();
+});

@@ -1,0 +1,142 @@
+"""Sending: the row joins the caller's transaction, and is published when that commits."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from django.db import connections, transaction
+
+from ... import addresses, exceptions
+from ...conf import settings
+from ..base import Queues
+from ..database.broker import DatabaseBroker
+from ..database.workflow import Released
+from ..message import Edge, Message
+from . import wire
+from .claims import Claim, due_of
+from .leases import Leases, Proof
+from .ledger import ledger_of
+from .rows import Row, Rows, message_of
+from .server import Server
+from .sweeper import Sweeper
+from .workflow import RedisWorkflows
+
+logger = logging.getLogger(__name__)
+
+
+class Sending(DatabaseBroker):
+    """What senders use, and what all the rest stands on."""
+
+    sweeper: Sweeper
+
+    def __init__(self, alias: str = "default", url: str | None = None) -> None:
+        super().__init__(alias)
+        self.server = Server(addresses.parse(url or settings.BROKER_URL), settings.BROKER_CONNECTION_TIMEOUT)
+        self.leases = Leases(self.server)
+        self.rows = Rows(self.engine)
+        self.ledger = ledger_of(self.engine)
+        self._workflows = RedisWorkflows(alias, self.ledger, self._arrivals)
+        #: What is held, by id.
+        self._claims: dict[str, Claim] = {}
+        #: What the database has stored, and Redis has not heard of yet, by queue.
+        self._unheard: dict[str, dict[str, Proof]] = {}
+        #: The last start of a worker in this process, and its lease in seconds.
+        self._worker = 0
+        self._lease = 0.0
+        self._consumed = Queues()
+        self._mark = ""
+        self._turn = 0
+
+    @property
+    def generation(self) -> int:
+        return self.engine.generation + self.server.generation
+
+    def publish(self, messages: Sequence[Message]) -> None:
+        durable = [one for one in messages if one.durable]
+        volatile = [one for one in messages if not one.durable]
+        for one in volatile:
+            _refuse_to_forget(one)
+        inside = connections[self.alias].in_atomic_block
+        if durable:
+            super().publish(durable)
+            if inside:
+                transaction.on_commit(partial(self._announce, durable), using=self.alias)
+            else:
+                self._announce(durable)
+        if volatile and inside:
+            transaction.on_commit(partial(self._send, volatile), using=self.alias)
+        elif volatile:
+            self._send(volatile)
+
+    def publish_workflow(self, messages: Sequence[Message], edges: Sequence[Edge]) -> None:
+        super().publish_workflow(messages, edges)
+        self._announce_on_commit(messages)
+
+    def extend_chord(self, body: str, messages: Sequence[Message], edges: Sequence[Edge], value: Any) -> bool:
+        extended = super().extend_chord(body, messages, edges, value)
+        if extended:
+            self._announce_on_commit(messages)
+        return extended
+
+    def _announce_on_commit(self, messages: Sequence[Message]) -> None:
+        ready = [one for one in messages if not one.waiting]
+        if ready:
+            transaction.on_commit(partial(self._announce, ready), using=self.alias)
+
+    def _announce(self, messages: Sequence[Message]) -> None:
+        """Publish what is committed; when Redis is away, a sweeper does so later."""
+        try:
+            plain = [one for one in messages if one.limit_key is None and one.unique is None]
+            self._publish(plain, wire.DURABLE)
+            if unique := {one.id: one.conflict for one in messages if one.unique is not None}:
+                self._publish_unique(unique)
+        except exceptions.OperationalError as error:
+            logger.warning("%s. %d tasks are published later", error, len(messages))
+
+    def _send(self, messages: Sequence[Message]) -> None:
+        self._publish(messages, wire.VOLATILE)
+
+    def _publish(self, messages: Sequence[Message], kind: str) -> None:
+        if messages:
+            self.leases.publish([(one, wire.entry_of(one, kind), due_of(one)) for one in messages], "new", avoid=True)
+
+    def _publish_unique(self, ids: Mapping[str, bool]) -> None:
+        """Publish calls as their rows say: their time is not the callers', and another call may have taken the place of
+        one that waits, perhaps in another queue."""
+        rows = [row for row in self.rows.read(ids).values() if row.leasable]
+        for row in rows:
+            for queue in self.leases.names(fresh=True) if ids[row.id] else ():
+                if queue != row.queue:
+                    self.leases.remove(queue, [row.id])
+        self.publish_rows(rows, "renew")
+
+    def publish_rows(self, rows: Iterable[Row], mode: str = "sweep") -> int:
+        """Let tasks wait as their rows say."""
+        return self.sweeper.publish(rows, mode)
+
+    def _release(self, released: Sequence[Released]) -> None:
+        """Publish what waits for nothing any more, now that this is committed."""
+        if not released:
+            return
+        rows = [row for row in self.rows.read([one.id for one in released]).values() if row.leasable]
+        found = [(message_of(row), self.sweeper.entry(row, swept=False), f"+{row.due_in:.6f}") for row in rows]
+        try:
+            self.leases.publish(found, "new", avoid=True)
+        except exceptions.OperationalError as error:
+            logger.warning("%s. %d tasks are published later", error, len(found))
+
+    def _release_on_commit(self, released: Sequence[Released]) -> None:
+        transaction.on_commit(partial(self._release, released), using=self.alias)
+
+    def wake(self) -> None:
+        """What is woken for is let through by limits, and published then."""
+
+
+def _refuse_to_forget(one: Message) -> None:
+    """Raise ``ValueError`` for what needs a row."""
+    for given, what in ((one.limit_key is not None, "a limit"), (one.unique is not None, "unique"), (one.tags, "tags")):
+        if given:
+            raise ValueError(f"{one.name} was sent with durable=False and {what}: that needs a row, so durable=True.")

@@ -1,0 +1,152 @@
+"""The step: what ended is stored, and what is due is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ... import states
+from ...ids import dashed
+from ..base import Queues
+from ..database.broker import WITHHOLDINGS
+from ..database.dialect import RESULT, rules_of
+from ..database.plan import ROTATION, SURVEY_EVERY
+from ..message import Delivery, Holder, Outcome, Return, Stepped
+from . import wire
+from .claims import Claim, by_queue
+from .endings import Endings
+from .leases import FRESH, Move, Taken
+
+
+class Stepping(Endings):
+    """One round trip to Redis, and one to the database if something ended."""
+
+    def step(
+        self,
+        done: Sequence[Outcome | Return],
+        *,
+        holder: Holder,
+        queues: Queues = Queues(),  # noqa: B008 - immutable
+        limit: int = 0,
+        unknown: Sequence[str] = (),
+    ) -> Stepped:
+        refused = self._store(done, holder) if done else set()
+        if not limit:
+            self._exchange([], holder, 0, ())
+            return Stepped([], frozenset(refused))
+        claimed = self._claim(queues, holder, limit, unknown)
+        if claimed and self._rules.age > SURVEY_EVERY:  # they may have been changed since
+            self._rules = rules_of(self.engine.query(self.dialect.rules_sql()))
+        if self._rules and claimed:
+            claimed = self._hold_back(claimed, holder, queues, limit, unknown)
+        return Stepped(claimed, frozenset(refused))
+
+    def _claim(self, queues: Queues, holder: Holder, limit: int, unknown: Sequence[str]) -> list[Delivery]:
+        names = self._in_turn(self.leases.of(queues))
+        claimed = self._exchange(names, holder, limit, unknown)
+        if len(claimed) < limit and not queues.names and self.leases.age > FRESH:
+            new = [name for name in self.leases.of(queues, fresh=True) if name not in names]
+            if new := [name for name in new if name not in self._rules.paused_queues()]:
+                claimed += self._exchange(new, holder, limit - len(claimed), unknown)
+        return claimed
+
+    def _in_turn(self, names: Sequence[str]) -> list[str]:
+        """Return queues in the order of this claim: now and then another one is the first, so that a backlog does not
+        stop the others."""
+        paused = self._rules.paused_queues()
+        order = [name for name in names if name not in paused] if paused else list(names)
+        self._turn += 1
+        if len(order) < 2 or self._turn % ROTATION:
+            return order
+        start = (self._turn // ROTATION) % len(order)
+        return order[start:] + order[:start]
+
+    def _exchange(self, names: Sequence[str], holder: Holder, limit: int, unknown: Sequence[str]) -> list[Delivery]:
+        """Tell Redis what ended, and take what is due."""
+        unheard, self._unheard = self._unheard, {}
+        if not unheard and not names:
+            return []
+        proofs = {queue: list(some.values()) for queue, some in unheard.items()}
+        try:
+            now, taken, with_row = self.leases.step(
+                proofs, names, worker=holder.worker, slot=holder.slot, limit=limit, unknown=unknown
+            )
+        except BaseException:
+            for queue, some in unheard.items():
+                self._unheard.setdefault(queue, {}).update(some)
+            raise
+        for queue, some in unheard.items():
+            for task_id in some:
+                self._claims.pop(task_id, None)
+            self._drop_rows([one for one in with_row if one in some], {one.id: one.attempt for one in proofs[queue]})
+        deliveries = [self._delivery(one, holder, now) for one in taken]
+        asked = [one for one in taken if one.stopped or wire.TRACKED in one.entry.flags]
+        return self._ask(asked, deliveries, holder) if asked else deliveries
+
+    def _delivery(self, one: Taken, holder: Holder, now: float) -> Delivery:
+        found = one.entry.delivery(one.id, one.queue, one.due, now, one.attempt)
+        if wire.DURABLE in one.entry.flags:
+            self._claims[one.id] = Claim(one.queue, holder.worker, one.attempt, True)
+        else:
+            about = (found, one.entry.published, one.entry.expires_at)
+            self._claims[one.id] = Claim(one.queue, holder.worker, one.attempt, False, *about)
+        return found
+
+    def _ask(self, asked: Sequence[Taken], deliveries: list[Delivery], holder: Holder) -> list[Delivery]:
+        """Ask the database whether these may start, and how."""
+        tracked = {one.id: one.attempt for one in asked if wire.TRACKED in one.entry.flags}
+        rows = self.rows.take(tracked, holder.worker, holder.slot) if tracked else {}
+        others = [one for one in asked if one.id not in tracked]
+        known = self.rows.read([one.id for one in others if wire.DURABLE in one.entry.flags])
+        rows |= {key: row for key, row in known.items() if row.leasable and not row.revoked}
+        ended = self._ended([one.id for one in others if wire.DURABLE not in one.entry.flags])
+        places = {one.id: one for one in asked}
+        found = []
+        for delivery in deliveries:
+            place = places.get(delivery.id)
+            if place is None:
+                found.append(delivery)
+            elif wire.DURABLE not in place.entry.flags:
+                if delivery.id in ended:
+                    self._settle(place.queue, holder.worker, [Move(place.id, place.attempt, "drop")])
+                else:
+                    found.append(delivery)
+            elif (row := rows.get(delivery.id)) is not None and row.queue == place.queue:
+                found.append(row.delivery(delivery.attempt, delivery.due))
+            else:
+                self._correct(place.queue, holder.worker, {place.id: place.attempt})
+        return found
+
+    def _ended(self, ids: Sequence[str]) -> set[str]:
+        """Return which of these are in the ledger."""
+        if not ids:
+            return set()
+        marks = ", ".join([self.dialect.uuid] * len(ids))
+        rows = self.engine.query(f"SELECT id FROM {RESULT} WHERE id IN ({marks})", [self._key(one) for one in ids])
+        return {dashed(row[0]) for row in rows}
+
+    def _hold_back(
+        self, deliveries: list[Delivery], holder: Holder, queues: Queues, limit: int, unknown: Sequence[str]
+    ) -> list[Delivery]:
+        """Put aside what may not start; return the rest, or what is found behind it."""
+        for _ in range(WITHHOLDINGS):
+            held = [one for one in deliveries if self._rules.hold(one)]
+            free = [one for one in deliveries if not self._rules.hold(one)] if held else deliveries
+            self._put_aside(holder, [one.id for one in held])
+            for one in free:
+                one.watched = one.limit_key is not None and self._rules.watch(one)
+            if free or not held:
+                return free
+            deliveries = self._claim(queues, holder, limit, unknown)
+        self._put_aside(holder, [one.id for one in deliveries if self._rules.hold(one)])
+        return [one for one in deliveries if not self._rules.hold(one)]
+
+    def _put_aside(self, holder: Holder, ids: Sequence[str]) -> None:
+        """Turn claims into tasks that wait to be let through; those revoked meanwhile end."""
+        mine = {one: self._claims[one] for one in ids if one in self._claims}
+        forgetful = {one: claim for one, claim in mine.items() if not claim.durable}
+        self._give_rows(forgetful, states.LIMITED)
+        durable = {one: claim for one, claim in mine.items() if claim.durable}
+        for queue, some in by_queue(durable).items():
+            ended = self.rows.give_back(some, state=states.LIMITED)
+            self._end_revoked({one: attempt for one, attempt in some.items() if one not in ended}, holder)
+            self._correct(queue, holder.worker, some)

@@ -1,0 +1,174 @@
+"""The pages of task types, and the form that is made from a signature."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from datetime import date
+from decimal import Decimal
+from typing import Any, Literal
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.test import Client, override_settings
+
+from django_tasks import shared_task
+from django_tasks.cockpit.arguments_form import ArgumentsForm, signature_text
+from django_tasks.models import Task, TaskType
+from django_tasks.registry import tasks
+from tests.admin.conftest import Browser
+from tests.admin.pages import read, text_of
+from tests.rows import KNOWN, UNKNOWN, finished, saved
+
+pytestmark = pytest.mark.databases("sqlite")
+
+INDEX = "/admin/django_tasks/tasktype/"
+
+
+class Size(enum.Enum):
+    SMALL = "s"
+    LARGE = "l"
+
+
+@pytest.fixture
+def declared() -> Iterator[Any]:
+    @shared_task(name="forms.everything", queue="mail")
+    def everything(
+        first: int,
+        /,
+        text: str,
+        ratio: float = 0.5,
+        *rest: str,
+        on: bool,
+        day: date | None = None,
+        price: Decimal | None = None,
+        mode: Literal["fast", 7] = "fast",
+        size: Size = Size.SMALL,
+        data: dict[str, int] | None = None,
+        **more: Any,
+    ) -> None:
+        """Do everything.
+
+        And more.
+        """
+
+    yield everything
+    tasks.pop("forms.everything", None)
+
+
+def url(name: str) -> str:
+    return f"{INDEX}{name.replace('_', '_5F').replace('/', '_2F')}/change/"
+
+
+def call_of(task: Any, **given: str) -> tuple[list[Any], dict[str, Any]]:
+    form = ArgumentsForm(task, {f"arg-{name}": value for name, value in given.items()})
+    assert form.is_valid(), form.errors
+    return form.call()
+
+
+def test_what_is_left_empty_is_left_to_the_function(declared: Any) -> None:
+    assert call_of(declared, first="1", text="", on="false") == ([1], {"text": "", "on": False})
+
+
+def test_each_annotation_gives_a_value_of_its_kind(declared: Any) -> None:
+    args, kwargs = call_of(
+        declared,
+        first="1", text=" a ", ratio="2.5", on="true", day="2026-10-25", price="1.10", mode="1", size="1",
+        data='{"a": 1}', more='{"x": [1]}',
+    )  # fmt: skip
+    assert args == [1]
+    assert kwargs == {
+        "text": " a ", "ratio": 2.5, "on": True, "day": date(2026, 10, 25), "price": Decimal("1.10"), "mode": 7,
+        "size": "l", "data": {"a": 1}, "x": [1],
+    }  # fmt: skip
+
+
+def test_what_stands_before_a_star_is_given_by_position(declared: Any) -> None:
+    args, kwargs = call_of(declared, first="1", text="t", ratio="2", rest='["r", "s"]', on="true")
+    assert (args, kwargs) == ([1, "t", 2.0, "r", "s"], {"on": True})
+    declared._arguments.check(args, kwargs)
+
+
+@pytest.mark.parametrize(
+    ("given", "wrong"),
+    [
+        ({"text": "t", "on": "true"}, "first"),
+        ({"first": "one", "text": "t", "on": "true"}, "first"),
+        ({"first": "1", "on": ""}, "on"),
+        ({"first": "1", "on": "true", "mode": "9"}, "mode"),
+        ({"first": "1", "on": "true", "data": "{"}, "data"),
+        ({"first": "1", "on": "true", "rest": "{}"}, "rest"),
+        ({"first": "1", "on": "true", "more": "[]"}, "more"),
+        ({"first": "1", "on": "true", "day": "yesterday"}, "day"),
+    ],
+)
+def test_what_does_not_fit_is_said_beside_its_field(declared: Any, given: dict[str, str], wrong: str) -> None:
+    form = ArgumentsForm(declared, {f"arg-{name}": value for name, value in given.items()})
+    assert not form.is_valid()
+    assert list(form.errors) == [f"arg-{wrong}"]
+
+
+def test_a_signature_is_told_by_types_and_not_by_their_texts() -> None:
+    assert signature_text(tasks[KNOWN]) == "(x: int, y: int = 0)"
+
+
+def test_the_list_has_what_is_declared_and_what_ran(root: Client, declared: Any) -> None:
+    page = read(root, INDEX)
+    assert f'href="{url(KNOWN)}"' in page
+    assert "Do everything." in text_of(page)
+
+
+def test_a_page_tells_what_a_task_takes_and_how_it_was_declared(root: Client, declared: Any) -> None:
+    text = text_of(read(root, url("forms.everything")))
+    assert "forms.everything(first: int, /, text: str, ratio: float = 0.5, *rest: str, on: bool" in text
+    assert "And more." in text
+    assert "mail" in text
+
+
+def test_a_task_of_another_release_has_a_page_without_a_form(root: Client) -> None:
+    saved([finished(name=UNKNOWN)])
+    page = read(root, url(UNKNOWN))
+    assert "This process knows no task of that name" in text_of(page)
+    assert 'value="send"' not in page
+    assert root.post(url(UNKNOWN), {"action": "send"}).status_code == 404
+
+
+def test_a_name_that_nobody_knows_has_no_page(root: Client) -> None:
+    assert root.get(url("never.heard.of")).status_code == 404
+
+
+def test_a_task_is_sent_as_the_form_says(root: Client, declared: Any) -> None:
+    form = {"arg-x": "3", "arg-y": "", "queue": "mail", "priority": "7", "countdown": "60", "action": "send"}
+    response = root.post(url(KNOWN), form, follow=True)
+    task = Task.objects.get()
+    assert (task.name, task.body, task.queue, task.priority) == (KNOWN, '[[],{"x":3}]', "mail", 7)
+    assert (task.due_at - task.created_at).total_seconds() == 60
+    assert f"/admin/django_tasks/task/{task.pk}/change/" in response.content.decode()
+    entry = LogEntry.objects.get()
+    assert (entry.object_id, entry.get_change_message()) == (KNOWN, f"Sent as {task.pk}")
+    assert entry.content_type.model_class() is TaskType
+
+
+def test_checking_sends_nothing(root: Client) -> None:
+    response = root.post(url(KNOWN), {"arg-x": "3", "action": "check"})
+    assert "The arguments fit." in response.content.decode()
+    assert not Task.objects.exists()
+
+
+@pytest.mark.parametrize("wrong", [{"arg-x": "three"}, {"queue": "no queue"}, {"priority": "101"}, {"countdown": "-1"}])
+def test_what_cannot_be_sent_is_not(root: Client, wrong: dict[str, str]) -> None:
+    response = root.post(url(KNOWN), {"arg-x": "3", "action": "send", **wrong})
+    assert "errorlist" in response.content.decode()
+    assert not Task.objects.exists()
+
+
+def test_sending_is_for_who_may(browser: Browser) -> None:
+    looks, sends = browser("view_tasktype"), browser("view_tasktype", "enqueue_task")
+    blind = browser("enqueue_task")
+    assert 'value="send"' not in read(looks, url(KNOWN))
+    assert 'value="send"' in read(sends, url(KNOWN))
+    form = {"arg-x": "3", "action": "send"}
+    assert [client.post(url(KNOWN), form).status_code for client in (looks, blind, sends)] == [403, 403, 302]
+    assert Task.objects.count() == 1
+    with override_settings(DJANGO_TASKS={"ADMIN_READ_ONLY": True}):
+        assert sends.post(url(KNOWN), form).status_code == 403
