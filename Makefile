@@ -5,6 +5,8 @@
 BIN := .venv/bin
 # Arguments for pytest: make test ARGS="tests/unit -k retry --databases sqlite"
 ARGS ?=
+# Many tests wait for other processes: three at once keep two cores busy. AT_ONCE= runs them one by one.
+AT_ONCE ?= --numprocesses=3 --dist=worksteal
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -16,10 +18,10 @@ serve: .venv ## Run the example project with web server and worker until Ctrl-C
 	@$(BIN)/python example_project/demo.py --serve $(ARGS)
 
 test: .venv ## Run the tests on the newest Python found here, with the newest Django
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(AT_ONCE) $(ARGS)
 
 test-oldest: .venv-oldest ## Run the tests on the oldest Python found here, with the oldest Django and libraries
-	.venv-oldest/bin/python -m pytest $(ARGS)
+	.venv-oldest/bin/python -m pytest $(AT_ONCE) $(ARGS)
 
 coverage: .venv ## Run the tests and show the lines and branches that no test reaches
 	$(BIN)/coverage erase

@@ -21,6 +21,16 @@ from benchmarks.subjects import Figures
 BROKERS = ("postgresql", "sqlite", "mariadb", "redis")
 #: Ours on Redis, by what it keeps of a task that is not done.
 REDIS = {"no rows": "workbeat-redis", "durable": "workbeat-redis-durable"}
+#: Ours in each kind of pool: contestant, and what ``--pool`` says.
+POOLS = {
+    "prefork=2": ("workbeat", "prefork=2"),
+    "prefork=4": ("workbeat", "prefork=4"),
+    "threads=2": ("workbeat", "threads=2"),
+    "threads=16": ("workbeat", "threads=16"),
+    "asyncio=100, coroutines": ("workbeat-coroutines", "asyncio=100"),
+    "asyncio=100, functions": ("workbeat", "asyncio=100"),
+    "solo": ("workbeat", "solo"),
+}
 #: Above this load average the machine is not ours alone: rates mean little, CPU per task something.
 QUIET_LOAD = 0.7
 
@@ -55,7 +65,15 @@ def arguments(line: Sequence[str] | None = None) -> argparse.Namespace:
     command.add_argument("--schedules", type=_positive, default=10_000, help="periodic tasks")
     command.add_argument("--due", type=_positive, default=1_000, help="of which are due in the same second")
     command.add_argument("--seconds", type=_positive, default=30, help="for which it is left alone")
-    subject("memory", "memory of a worker with two children")
+    command = subject("memory", "memory of a worker with two children, and with others")
+    command.add_argument(
+        "--children", type=_numbers, default=[1, 4, 16], metavar="N,…", help="ours with so many, too; 0 for none"
+    )
+    command = subject("pools", "throughput of each kind of pool", peers=False)
+    command.add_argument("--tasks", type=_positive, default=60_000, help="no-op tasks of each kind")
+    command = subject("soak", "memory of a worker over many tasks", peers=False, rounds=1)
+    command.add_argument("--tasks", type=_positive, default=1_000_000, help="no-op tasks; every fiftieth fails")
+    command.add_argument("--pool", default="prefork=2", metavar="POOL", help="how our worker runs them")
     command = subject("backlog", "the cost of a task in tables that are full", peers=False, rounds=1)
     command.add_argument("--tasks", type=_positive, default=60_000, help="no-op tasks that are measured")
     command.add_argument("--waiting", type=_positive, default=1_000_000, help="rows waiting behind them")
@@ -76,6 +94,10 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
+
+
+def _numbers(text: str) -> list[int]:
+    return [] if text == "0" else [_positive(each) for each in text.split(",")]
 
 
 def _peers(text: str) -> list[str]:
@@ -102,13 +124,22 @@ def orders(given: argparse.Namespace) -> dict[str, tuple[str, str, dict[str, Any
             label: ("workbeat", broker, {"tasks": given.tasks, "control": control})
             for label, control in controls.items()
         }
+    if subject == "pools":
+        return {
+            label: (contestant, broker, {"tasks": given.tasks, "pool": pool})
+            for label, (contestant, pool) in POOLS.items()
+        }
     if subject == "workflow":
         options = {"members": given.members, "length": given.length, "large": given.large}
         peers = [name for name in given.peers if name in ("celery", "celery-tuned")]
         return {"workbeat": ("workbeat", broker, options)} | {
             name: (name, PEERS[name][0], {**options, "large": 0}) for name in peers
         }
-    options = {name: getattr(given, name) for name in ("tasks", "samples", "seconds", "pool", "schedules", "due") if hasattr(given, name)}
+    options = {
+        name: getattr(given, name)
+        for name in ("tasks", "samples", "seconds", "pool", "schedules", "due")
+        if hasattr(given, name)
+    }
     chosen = {"workbeat": ("workbeat", broker, options)}
     if broker == "redis":
         chosen = {f"workbeat, {word}": (name, broker, options) for word, name in REDIS.items()}
@@ -116,6 +147,8 @@ def orders(given: argparse.Namespace) -> dict[str, tuple[str, str, dict[str, Any
         chosen["workbeat-ignored"] = ("workbeat-ignored", broker, options)
     if subject in ("throughput", "limit", "enqueue") and broker not in ("mariadb", "redis"):
         chosen["bare"] = ("bare", broker, options)
+    if subject == "memory":
+        chosen |= {f"workbeat, {n} children": ("workbeat", broker, {"pool": f"prefork={n}"}) for n in given.children}
     for name in getattr(given, "peers", ()):
         kind, share = PEERS[name]
         fewer = {"tasks": max(1_000, given.tasks * share // 1_000), "pool": ""} if subject == "throughput" else {}

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 #: Contestants by name: module and class. Only the chosen one is imported; each lives in its own environment.
 CONTESTANTS = {
     "workbeat": "benchmarks.workbeat:Workbeat",
+    "workbeat-coroutines": "benchmarks.workbeat:WorkbeatCoroutines",
     "workbeat-redis": "benchmarks.workbeat:WorkbeatRedis",
     "workbeat-redis-durable": "benchmarks.workbeat:WorkbeatRedisDurable",
     "workbeat-ignored": "benchmarks.workbeat:WorkbeatIgnored",

@@ -22,6 +22,8 @@ _COMPARED = {
     "memory": {"PSS MiB": False},
     "backlog": {},
     "flow": {"total µs": False},
+    "pools": {"total µs": False},
+    "soak": {},
     "workflow": {"chord of 1,000 s": False, "chain of 100 s": False},
 }
 
@@ -137,6 +139,8 @@ def budgets(subject: str, broker: str, ours: str, results: Results) -> Iterable[
     elif subject == "flow":
         if cost := ratio(results["limits of other tasks"]["total µs"], mine["total µs"]):
             yield Budget("CPU per task while other tasks are limited, against none", cost, 1.02)
+    elif subject == "soak":
+        yield Budget("MiB grown after the first tenth", mine["growth MiB"], 16.0)
     elif subject == "backlog":
         for name, figures in results.items():
             if name != ours and (cost := ratio(figures["total µs"], mine["total µs"])):

@@ -24,6 +24,8 @@ SUBJECTS: dict[str, Callable[..., dict[str, Any]]] = {
     "memory": subjects.memory,
     "backlog": subjects.backlog,
     "flow": subjects.flow,
+    "pools": subjects.throughput,
+    "soak": subjects.soak,
     "workflow": subjects.workflow,
     "profile": profile.profile,
 }

@@ -25,6 +25,8 @@ Figures = dict[str, float | None]
 
 #: How long a worker may take for a run, in seconds.
 RUN_TIMEOUT = 300.0
+#: Tasks that a soak sends at a time.
+SOAK_BATCH = 5_000
 #: What part of the tasks passes before the clock starts: start-up, imports, first plans.
 WARM_UP = 0.1
 
@@ -168,8 +170,8 @@ def idle(contestant: Contestant, server: Server, *, seconds: float) -> Figures:
 
 
 def beat(contestant: Contestant, server: Server, *, schedules: int, due: int, seconds: float) -> Figures:
-    """Leave a beat alone with ``schedules`` rows: percent of a core that it and its server use; then let ``due`` of them
-    run in the same second: seconds until the last is sent."""
+    """Leave a beat alone with ``schedules`` rows: percent of a core that it and its server use. Then let ``due`` of
+    them run in the same second: seconds until the last is sent."""
     contestant.prepare()
     periodic.fill(schedules)
     with running([periodic.RUNBEAT]) as beats:
@@ -186,14 +188,40 @@ def beat(contestant: Contestant, server: Server, *, schedules: int, due: int, se
     return figures
 
 
-def memory(contestant: Contestant, server: Server) -> Figures:
+def memory(contestant: Contestant, server: Server, *, pool: str = "") -> Figures:
     """Let a worker run 200 tasks: MiB of its processes, shared pages counted in part (PSS) and in full (RSS)."""
+    contestant.pool = pool
     contestant.prepare()
     with running(contestant.workers()) as workers:
         _run_some(contestant, workers)
         time.sleep(2)
         used = memory_bytes(workers.pids)
         return {"PSS MiB": used["pss"] / 2**20, "RSS MiB": used["rss"] / 2**20}
+
+
+def soak(contestant: Workbeat, server: Server, *, tasks: int, pool: str = "") -> Figures:
+    """Let a worker run ``tasks`` no-op tasks, every fiftieth of which fails: MiB (PSS) of its processes after a tenth,
+    at most and at the end."""
+    contestant.pool = pool
+    contestant.prepare()
+    used: list[float] = []
+    with running(contestant.workers()) as workers:
+        start = time.monotonic()
+        for sent in range(0, tasks, SOAK_BATCH):
+            contestant.send_many(SOAK_BATCH - SOAK_BATCH // 50)
+            contestant.send_failing(SOAK_BATCH // 50)
+            least = SOAK_BATCH if sent + SOAK_BATCH < tasks else 0  # it shall not run dry before the end
+            workers.wait_until(lambda least=least: contestant.count_waiting() <= least, "a batch", timeout=RUN_TIMEOUT)  # type: ignore[misc]
+            used.append(memory_bytes(workers.pids)["pss"] / 2**20)
+        lasted = time.monotonic() - start
+    early = used[len(used) // 10]
+    return {
+        "tasks/s": len(used) * SOAK_BATCH / lasted,
+        "MiB after a tenth": early,
+        "most MiB": max(used),
+        "last MiB": used[-1],
+        "growth MiB": used[-1] - early,
+    }
 
 
 def workflow(contestant: Contestant, server: Server, *, members: int, length: int, large: int) -> Figures:

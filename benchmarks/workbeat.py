@@ -134,6 +134,28 @@ class Workbeat(Contestant):
 
         return TaskResult.objects
 
+    def count_waiting(self) -> int:
+        """Return how many tasks are not done."""
+        from django_tasks.models import Task
+
+        return int(Task.objects.count())
+
+    def send_failing(self, count: int) -> None:
+        """Send so many tasks that fail."""
+        from benchmarks.project import tasks
+
+        tasks.fail.enqueue_many([()] * count)
+
+
+class WorkbeatCoroutines(Workbeat):
+    """With an ``async def`` task."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        from benchmarks.project import tasks
+
+        self.task = tasks.noop_async
+
 
 class WorkbeatRedis(Workbeat):
     """With Redis in front of SQLite, and no row before the end."""

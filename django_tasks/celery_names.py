@@ -36,7 +36,9 @@ _NEW_NAMES: Final[Mapping[str, str]] = {
     "WORKER_SOFT_SHUTDOWN_TIMEOUT": "WORKER_SHUTDOWN_TIMEOUT",
 }
 _NO_BROKER: Final = "Tasks are carried by the database, which has no such option; leave it out."
-_NO_STORE: Final = "Results are kept in the database named by DATABASE, their values where RESULT_BACKEND says; leave it out."
+_NO_STORE: Final = (
+    "Results are kept in the database named by DATABASE, their values where RESULT_BACKEND says; leave it out."
+)
 _NO_STORE_OPTIONS: Final = "What RESULT_BACKEND needs to know stands in its URL; leave it out."
 _NO_EXCHANGE: Final = "There are queues here, but no exchanges; leave it out."
 _NO_DECLARATION: Final = "Queues need no declaration; leave it out and name them in TASK_ROUTES and runworker --queues."
@@ -44,6 +46,7 @@ _NO_EVENTS: Final = "Every task is recorded without events; leave it out."
 _DJANGO_TIME: Final = "Django's TIME_ZONE and USE_TZ count; leave it out."
 #: Why a name of Celery's is not here, and what to do.
 _HINTS: Final[Mapping[str, str]] = {
+    "BEAT_CRON_STARTING_DEADLINE": "Each periodic task has grace_seconds; leave it out.",
     "ENABLE_UTC": _DJANGO_TIME,
     "QUEUES": _NO_DECLARATION,
     "RESULT_ACCEPT_CONTENT": "ACCEPT_CONTENT counts for results, too; leave it out.",

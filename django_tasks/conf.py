@@ -186,8 +186,12 @@ def _result_backend(value: Any) -> str:
     return str(value)
 
 
-def _scheme(url: Any) -> str:
-    return addresses.scheme_of(url).partition("+")[0]
+def _shown_url(url: Any) -> str:
+    """Return what is no secret in a URL."""
+    scheme = addresses.scheme_of(url).partition("+")[0]
+    if scheme:
+        return f"'{scheme}://…'"
+    return repr(url) if not isinstance(url, str) or not {"@", ":"} & set(url) else "'…'"
 
 
 def _routes(value: Any) -> Any:
@@ -268,7 +272,7 @@ class Settings:
         Kind(
             addresses.ALLOWED,
             _broker_url,
-            lambda url: f"'{_scheme(url)}://…'" if _scheme(url) else repr(type(url).__name__),
+            _shown_url,
         ),
         "database://",
         "What carries tasks to the workers; database:// means the tables in DATABASE.",
@@ -373,7 +377,7 @@ class Settings:
             "'database', redis:// and the like (as for BROKER_URL), cache://alias, or the dotted path of a subclass of "
             "ResultStore",
             _result_backend,
-            lambda url: f"'{_scheme(url)}://…'" if _scheme(url) else repr(url),
+            _shown_url,
         ),
         "database",
         "Where the values that tasks return are kept; all else about a task stays in DATABASE, and so do failures.",

@@ -185,6 +185,8 @@ class Control:
         pattern: str | None = None,
         matcher: str | None = None,
         expires: float | None = None,
+        connection: Any = None,
+        channel: Any = None,
         **extra_arguments: Any,
     ) -> list[ByNode] | None:
         """Send a command to workers; with ``reply``, return ``[{node name: reply}, …]``.
@@ -193,11 +195,14 @@ class Control:
         default, or ``pcre``); one that starts later does not obey. Waiting ends when each of them has answered, after
         ``limit`` replies, or after ``timeout`` seconds; ``callback`` is called with each ``{node name: reply}``. A
         failed command answers ``{"error": "…"}``. A worker that did not see it within ``expires`` seconds (default:
-        ``CONTROL_QUEUE_TTL``) never obeys it. Further keywords are arguments of the command.
+        ``CONTROL_QUEUE_TTL``) never obeys it. ``connection`` and ``channel`` are Celery's and can only be ``None``.
+        Further keywords are arguments of the command.
 
         Raises ``TypeError`` or ``ValueError`` for what cannot be sent, and on SQLite
         :class:`~django_tasks.exceptions.WouldBlockForever` for replies that are wanted inside of a transaction.
         """
+        if connection is not None or channel is not None:
+            raise ValueError("connection and channel are no business of the caller here: leave them out")
         text = _as_json(command, {**(arguments or {}), **extra_arguments})
         chosen = _chooser(destination, pattern, matcher)
         _check_wait(timeout, limit, expires)
@@ -302,6 +307,8 @@ class Control:
         """Delete everything that waits in all queues, without a trace; return how many tasks. What runs goes on."""
         return get_broker().purge(Queues())
 
+    discard_all = purge
+
     def rate_limit(
         self, task_name: str, rate_limit: float | str | None, destination: Sequence[str] | None = None, **options: Any
     ) -> list[ByNode] | None:
@@ -384,10 +391,24 @@ class Control:
         return self.broadcast("autoscale", {"max": max, "min": min}, destination, **options)
 
     def add_consumer(
-        self, queue: str, exchange: Any = None, destination: Sequence[str] | None = None, **options: Any
+        self,
+        queue: str,
+        exchange: str | None = None,
+        exchange_type: str = "direct",
+        routing_key: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        destination: Sequence[str] | None = None,
+        **further: Any,
     ) -> list[ByNode] | None:
-        """Have workers consume another queue. ``exchange`` is Celery's, and means nothing here."""
-        return self.broadcast("add_consumer", {"queue": queue}, destination, **options)
+        """Have workers consume another queue. There are no exchanges: ``exchange`` and ``routing_key`` may only be the
+        queue's own name, ``exchange_type`` ``"direct"`` and ``options`` nothing. Raises ``ValueError`` for others."""
+        given = {"exchange": exchange, "exchange_type": exchange_type, "routing_key": routing_key, "options": options}
+        for name, value in given.items():
+            if value not in (None, "", {}, "direct" if name == "exchange_type" else queue):
+                raise ValueError(
+                    f"add_consumer({name}={value!r}): there are no exchanges here, only queues; leave it out"
+                )
+        return self.broadcast("add_consumer", {"queue": queue}, destination, **further)
 
     def cancel_consumer(self, queue: str, destination: Sequence[str] | None = None, **options: Any) -> Any:
         """Have workers take nothing from a queue any more."""
@@ -466,6 +487,8 @@ class Inspect:
         """Tell the names of the tasks that workers know, with these attributes: ``"shop.mail [rate_limit=5/m]"``."""
         return self.ask("registered", taskinfoitems=list(taskinfoitems))
 
+    registered_tasks = registered
+
     def stats(self) -> ByNode | None:
         """Tell numbers and facts of each worker."""
         return self.ask("stats")
@@ -521,6 +544,7 @@ revoke = control.revoke
 terminate = control.terminate
 revoke_by_stamped_headers = control.revoke_by_stamped_headers
 purge = control.purge
+discard_all = control.discard_all
 rate_limit = control.rate_limit
 time_limit = control.time_limit
 ping = control.ping
@@ -529,6 +553,8 @@ pool_grow = control.pool_grow
 pool_shrink = control.pool_shrink
 pool_restart = control.pool_restart
 autoscale = control.autoscale
+quiet = control.quiet
+resume = control.resume
 add_consumer = control.add_consumer
 cancel_consumer = control.cancel_consumer
 heartbeat = control.heartbeat

@@ -165,11 +165,24 @@ def progress(task: Task, *, full: bool) -> dict[str, Any] | None:
     except Unreadable as reason:
         return {"text": str(reason)}
     shown: dict[str, Any] = {"text": pretty(told) if full else describe(told)}
-    if isinstance(told, dict):
-        current, total = told.get("current"), told.get("total")
-        if isinstance(current, int | float) and isinstance(total, int | float) and 0 <= current <= total and total:
-            shown |= {"value": f"{current:.6f}", "max": f"{total:.6f}"}
+    if (parts := _parts(told)) is not None:
+        shown |= {"value": f"{parts[0]:.6f}", "max": f"{parts[1]:.6f}"}
     return shown
+
+
+def numbers(task: Task) -> tuple[float, float] | None:
+    """Return how far a running task is, and of how much, as it told last; ``None`` if it did not."""
+    try:
+        return _parts(decode(task.meta, "")) if task.meta else None
+    except Unreadable:
+        return None
+
+
+def _parts(told: Any) -> tuple[float, float] | None:
+    current, total = (told.get("current"), told.get("total")) if isinstance(told, dict) else (None, None)
+    if isinstance(current, int | float) and isinstance(total, int | float) and 0 <= current <= total and total:
+        return current, total
+    return None
 
 
 def exception_line(result: TaskResult, *, full: bool) -> str:

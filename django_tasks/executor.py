@@ -290,11 +290,16 @@ async def _awaited(value: Any, soft: float | None) -> Any:
     return await value if soft is None else await softly_awaited(value, soft)
 
 
+def _is_tagged(delivery: Delivery, request: Context) -> bool:
+    """Has it tags: its own, or one of a copy that names the task which it runs again?"""
+    return bool(request.tags) or (delivery.options is not None and '"retry_of"' in delivery.options)
+
+
 def _success(delivery: Delivery, task: Any, request: Context, value: Any, began: float) -> Outcome:
     outcome = Outcome(delivery.id, delivery.attempt, states.SUCCESS, runtime=time.monotonic() - began)
     outcome.linked = delivery.linked
     if request.ignore_result and not request._feeds:
-        outcome.keep, outcome.tagged = False, bool(request.tags)
+        outcome.keep, outcome.tagged = False, _is_tagged(delivery, request)
         return outcome
     if value is not None:
         outcome.result_encoding, outcome.result = encode_result(task, value)
@@ -321,7 +326,7 @@ def _raised(delivery: Delivery, task: Any, request: Context, error: BaseExceptio
     if isinstance(error, exceptions.Ignore):
         ran = time.monotonic() - began
         outcome = Outcome(delivery.id, delivery.attempt, states.IGNORED, runtime=ran, keep=request._feeds)
-        outcome.tagged, outcome.linked = bool(request.tags), delivery.linked
+        outcome.tagged, outcome.linked = _is_tagged(delivery, request), delivery.linked
         after = _after(task, request, states.IGNORED, error, None)
         if request._told is None:
             return Execution(outcome, after, value=error, request=request)

@@ -25,10 +25,10 @@ from .bulk_rows import BulkOperation as BulkOperation  # noqa: E402 - models hav
 from .fields import NameField, PartialIndex, PartialUnique, UTCDateTimeField  # noqa: E402
 from .metrics.rows import QueueSample as QueueSample  # noqa: E402 - models have one home, whatever file they are in
 from .metrics.rows import Rollup as Rollup  # noqa: E402
-from .periodic.rows import Beat as Beat  # noqa: E402
-from .periodic.rows import PeriodicRun as PeriodicRun  # noqa: E402
 from .periodic.rows import PeriodicTask as PeriodicTask  # noqa: E402
 from .periodic.rows import PeriodicTasks as PeriodicTasks  # noqa: E402
+from .periodic.runs import Beat as Beat  # noqa: E402
+from .periodic.runs import PeriodicRun as PeriodicRun  # noqa: E402
 from .periodic.timetables import DAYS as DAYS  # noqa: E402
 from .periodic.timetables import HOURS as HOURS  # noqa: E402
 from .periodic.timetables import MICROSECONDS as MICROSECONDS  # noqa: E402

@@ -32,8 +32,6 @@ from .routing import validate_priority, validate_queue
 RETRY_OF: Final = "retry_of"
 #: Rows per transaction; their bodies are in memory at the same time.
 BATCH: Final = 100
-#: Later results of the same task that are looked through for copies.
-LOOK_FOR_COPIES: Final = 1_000
 #: Databases round their clocks, SQLite's to milliseconds: so much earlier may what came later seem to be.
 TICK: Final = timedelta(milliseconds=5)
 
@@ -122,7 +120,7 @@ def _retry(batch: Mapping[str, str], began: datetime, done: Retried, edits: Mapp
     else:
         rows.update(state=F("state"))  # SQLite: from here on nobody else writes
         found = {str(row.pk): row for row in rows}
-    queued = _originals_of_copies(began, found.values())
+    queued = _originals_of_copies(began, found)
     waiting = {str(pk) for pk in _to_do().filter(pk__in=list(batch)).values_list("pk", flat=True)}
     chosen = {}
     for key, one in batch.items():
@@ -133,7 +131,8 @@ def _retry(batch: Mapping[str, str], began: datetime, done: Retried, edits: Mapp
         else:
             (done.unfinished if key in waiting else done.unknown).append(one)
     again = responsible(chosen.values())
-    again = {key: row for key, row in again.items() if key not in _originals_of_copies(began, [row])}
+    taken = _originals_of_copies(began, again)
+    again = {key: row for key, row in again.items() if key not in taken}
     if not again:
         done.queued += [batch[key] for key in chosen]
         return
@@ -145,6 +144,9 @@ def _retry(batch: Mapping[str, str], began: datetime, done: Retried, edits: Mapp
         revival.close()
     else:
         client.publish(messages)
+    TaskTag.objects.using(settings.DATABASE).bulk_create(
+        TaskTag(tag=_mark(key), task_id=message.id) for key, message in revival.messages.items()
+    )
     for key, one in batch.items():
         if key in revival.messages:
             done.copies[one] = revival.messages[key].id
@@ -153,36 +155,26 @@ def _retry(batch: Mapping[str, str], began: datetime, done: Retried, edits: Mapp
 def failed(*, name: str | None = None, since: datetime | None = None) -> list[str]:
     """Return the ids of the failures that nobody has run again yet, oldest first; of one task, since a moment if given.
 
-    A copy that failed is itself a failure. Looks through all results of the tasks concerned since the first failure.
+    A copy that failed is itself a failure.
     """
     chosen = _ledger().failed()
     if name is not None:
         chosen = chosen.filter(name=name)
     if since is not None:
         chosen = chosen.filter(finished_at__gte=since)
-    rows = list(chosen.order_by("finished_at").values_list("pk", "name", "finished_at"))
-    if not rows:
-        return []
-    later = _ledger().filter(name__in={row[1] for row in rows}, finished_at__gte=rows[0][2])
-    copies = later.filter(options__contains=f'"{RETRY_OF}"').only("options")
-    again = {display.options_of(copy).get(RETRY_OF) for copy in copies.iterator()}
-    return [str(pk) for pk, *_ in rows if str(pk) not in again]
+    keys = [str(pk) for pk in chosen.order_by("finished_at").values_list("pk", flat=True)]
+    again = set(_marked(keys).values())
+    return [key for key in keys if key not in again]
 
 
 def copies_of(result: TaskResult) -> Iterator[Copy]:
-    """Yield the copies of a finished task: those not done yet, then those among the next results of the same task."""
-    key = str(result.pk)
-    later = (
-        _ledger()
-        .filter(name=result.name, finished_at__gte=result.finished_at)
-        .order_by("finished_at")
-        .only("state", "options")[:LOOK_FOR_COPIES]
-    )
-    waiting = _to_do().filter(options__contains=key).only("state", "options")[:LOOK_FOR_COPIES]
-    rows: list[Task | TaskResult] = [*waiting, *later]
-    for row in rows:
-        if row.options and key in row.options and display.options_of(row).get(RETRY_OF) == key:
-            yield Copy(str(row.pk), row.state, isinstance(row, TaskResult))
+    """Yield the copies of a finished task: those that are not done yet, then those that are, oldest first."""
+    copies = list(_marked([str(result.pk)]))
+    if copies:
+        for row in _to_do().filter(pk__in=copies).order_by("pk").only("state"):
+            yield Copy(str(row.pk), row.state, finished=False)
+        for line in _ledger().filter(pk__in=copies).order_by("finished_at").only("state"):
+            yield Copy(str(line.pk), line.state, finished=True)
 
 
 def retried_as(task_id: str) -> list[str]:
@@ -308,7 +300,8 @@ def waiting_in(queues: Sequence[str]) -> int:
 def purge(queues: Sequence[str]) -> int:
     """Delete everything that waits in these queues to run, without a trace, and return how many; what runs goes on.
 
-    Also what is set aside until a worker knows it; not what waits for other tasks, which belongs to its workflow.
+    Also what a limit holds back, or is set aside until a worker knows it; not what waits for other tasks, which belongs
+    to its workflow.
 
     Raises ``ValueError`` when no queue is named, or one that cannot exist.
     """
@@ -416,12 +409,29 @@ def _named(queues: Sequence[str]) -> list[str]:
     return [validate_queue(queue) for queue in queues]
 
 
-def _originals_of_copies(began: datetime, rows: Collection[TaskResult]) -> set[str]:
-    """Return what has a copy that is not done yet, or of these rows, one that somebody sent, and that ended, since."""
-    marked = f'"{RETRY_OF}"'
-    late = _ledger().filter(name__in={row.name for row in rows}, finished_at__gte=began, options__contains=marked)
-    found: list[Task | TaskResult] = [*_to_do().filter(options__contains=marked).only("options"), *late.only("options")]
-    return {str(display.options_of(row).get(RETRY_OF)) for row in found}
+def _mark(key: str) -> str:
+    """Return the tag of the copies of a task, by which an index finds them."""
+    return f"{RETRY_OF}:{key}"
+
+
+def _marked(keys: Iterable[str]) -> dict[str, str]:
+    """Return the ids of all copies of these tasks that there are, or were, each with its original's."""
+    found: dict[str, str] = {}
+    rest = iter(keys)
+    while marks := [_mark(key) for key in islice(rest, BATCH)]:
+        rows = TaskTag.objects.using(settings.DATABASE).filter(tag__in=marks)
+        found |= {str(copy): tag.removeprefix(_mark("")) for copy, tag in rows.values_list("task_id", "tag")}
+    return found
+
+
+def _originals_of_copies(began: datetime, keys: Iterable[str]) -> set[str]:
+    """Return which of these have a copy that is not done yet, or one that somebody sent, and that ended, since."""
+    copies = _marked(keys)
+    if not copies:
+        return set()
+    unfinished = _to_do().filter(pk__in=list(copies)).values_list("pk", flat=True)
+    late = _ledger().filter(pk__in=list(copies), finished_at__gte=began).values_list("pk", flat=True)
+    return {copies[str(pk)] for pk in (*unfinished, *late)}
 
 
 def _alone(row: Task | TaskResult, edits: Mapping[str, Edit]) -> Message:

@@ -235,9 +235,12 @@ def _worker(chosen: Selection, word: Word) -> Q:
 
 def _exception(chosen: Selection, word: Word) -> Q:
     _needs_ledger(chosen, word)
-    if not _CLASS.fullmatch(word.value):
+    if _CLASS.fullmatch(word.value):
+        return Q(exception=word.value) | Q(exception__startswith=f"{word.value}:")
+    prefix = word.value.removesuffix("*")
+    if not _CLASS.fullmatch(prefix):
         _needs_payload(chosen)  # the message may quote arguments
-    return Q(exception__startswith=word.value)
+    return Q(exception__startswith=prefix)
 
 
 def _tag(chosen: Selection, word: Word) -> Q:

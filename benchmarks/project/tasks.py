@@ -12,6 +12,17 @@ def noop() -> None:
     """Do nothing; the result is stored."""
 
 
+@shared_task
+async def noop_async() -> None:
+    """Do nothing, as a coroutine; the result is stored."""
+
+
+@shared_task
+def fail() -> None:
+    """Fail; the error is stored."""
+    raise ValueError("as expected")
+
+
 @shared_task(ignore_result=True)
 def noop_ignored() -> None:
     """Do nothing; nothing is stored."""

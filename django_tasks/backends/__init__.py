@@ -16,6 +16,7 @@ from ..conf import settings
 
 if TYPE_CHECKING:
     from .database import DatabaseBroker
+    from .redis.moving import Mover
     from .results import DatabaseResults
 
 _lock = threading.Lock()
@@ -72,6 +73,13 @@ def unfit(url: str) -> list[tuple[str, str]]:
         return problems(server)
     finally:
         server.close()
+
+
+def mover(source: str, target: str) -> Mover:
+    """Return what moves tasks between two brokers. Raises ``ValueError`` for the same two."""
+    from .redis.moving import Mover
+
+    return Mover(source, target)
 
 
 @contextmanager

@@ -323,7 +323,8 @@ class Broker(RemoteControl):
     def purge(self, queues: Queues) -> int:
         """Delete everything that waits in these queues to run, without a trace; return how many.
 
-        Also what is set aside until a worker knows it; not what waits for other tasks, which belongs to its workflow.
+        Also what a limit holds back, or is set aside until a worker knows it; not what waits for other tasks, which
+        belongs to its workflow.
         """
 
     # House-keeping

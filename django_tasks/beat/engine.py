@@ -24,7 +24,7 @@ from ..conf import settings
 from ..dashboard import database_now
 from ..models import PeriodicRun, PeriodicTask, Task
 from ..periodic import planning
-from ..periodic.rows import TIMETABLES, json_of
+from ..periodic.rows import CLOCK_WAS_AHEAD, TIMETABLES, json_of
 from ..registry import tasks
 
 logger = logging.getLogger("django_tasks.beat")
@@ -63,12 +63,16 @@ class Engine:
 
     def plan(self) -> int:
         """Reckon the next runs of rows that changed, whoever changed them; return how many that were."""
-        now = self.now()
-        for row in PeriodicTask.objects.run_in_the_future(now).select_related(*TIMETABLES):
+        for row in PeriodicTask.objects.run_in_the_future(self.now()).select_related(*TIMETABLES):
+            # Asked again after the row was read: this beat may have stood still, and what others sent meanwhile lies in
+            # no future.
+            now = self.now()
+            if row.last_run_at is None or row.last_run_at <= now + CLOCK_WAS_AHEAD:
+                continue
             # The clock was set back: an interval counts from now on, or it would wait until that moment comes again.
             rows = PeriodicTask.objects.filter(pk=row.pk, last_run_at=row.last_run_at, next_run_at=row.next_run_at)
             rows.update(last_run_at=now, next_run_at=row.schedule.next_after(now))
-        planned: int = PeriodicTask.objects.all().plan(now)
+        planned: int = PeriodicTask.objects.all().plan(self.now)
         return planned
 
     def next_due(self) -> datetime | None:
@@ -112,7 +116,7 @@ class Engine:
         rows = list(found.select_related(*TIMETABLES).order_by("pk"))
         changed = [row for row in rows if row.schedule_key != row.current_key]
         if changed:  # since the last look: what was due by the old schedule is not run
-            PeriodicTask.objects.filter(pk__in=[row.pk for row in changed]).plan(now)
+            PeriodicTask.objects.filter(pk__in=[row.pk for row in changed]).plan(self.now)
         unfinished = _unfinished(row for row in rows if row.overlap != PeriodicTask.ALLOW)
         with transaction.atomic(using=settings.DATABASE):
             shots = [

@@ -273,7 +273,8 @@ class Service:
     def scheduler(self) -> Scheduler:
         """What knows the schedule."""
         if self._scheduler is None:
-            self._scheduler = self.scheduler_cls(self.app, max_interval=self.max_interval, lazy=True)
+            lazy = issubclass(self.scheduler_cls, DatabaseScheduler)  # the first tick needs its database soon enough
+            self._scheduler = self.scheduler_cls(self.app, max_interval=self.max_interval, lazy=lazy)
         return self._scheduler
 
     def start(self, embedded_process: bool = False) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from asgiref.sync import sync_to_async
 
@@ -47,7 +47,7 @@ class batch:
         on_complete: Any = None,
         **options: Any,
     ) -> None:
-        self.tasks: Any = tasks.clone() if isinstance(tasks, group) else group(tasks)
+        self.tasks = cast(group, tasks.clone()) if isinstance(tasks, group) else group(tasks)
         self.on_success = _callback("on_success", on_success)
         self.on_failure = _callback("on_failure", on_failure)
         self.on_complete = _callback("on_complete", on_complete)

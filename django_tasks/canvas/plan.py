@@ -117,6 +117,12 @@ class Plan:
         """Return the same ends for what runs whatever becomes of them, and is told."""
         return prev._replace(value=outcomes_of(prev.value), kind=ANY)
 
+    def lead_to(self, body: str, end: Ends) -> None:
+        """Let the body of a chord that is stored already wait for these ends, too."""
+        for key in end.nodes:
+            self._by_key[key].has_successors = True
+            self._by_key[key].chord = body
+
     def fall_back(self, first: int, errbacks: Sequence[Any]) -> None:
         """Let errbacks be called if what was added from ``first`` on is not run because of what came before it."""
         self.nodes[first].fallbacks += [maybe_signature(one) for one in errbacks]

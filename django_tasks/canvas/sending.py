@@ -58,6 +58,8 @@ def send_plan(plan: Plan, result: Any, options: Mapping[str, Any], joining: tupl
 
     ``joining``: the body of a chord that waits for these ends, too.
     """
+    if joining is not None:
+        plan.lead_to(*joining)
     messages, edges = plan.messages(), plan.edges()
     retry, policy = options.get("retry"), options.get("retry_policy")
     if joining is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import tzinfo
 from typing import Any
+from zoneinfo import available_timezones
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -23,7 +24,11 @@ def zone_name(zone: tzinfo | str) -> str:
     """Return the IANA name of a zone. Raises ``ValueError`` for one that has none, or that nobody knows."""
     found = validate_zone(zone, name="timezone")
     name = getattr(found, "key", None) or getattr(found, "zone", None)  # pytz says zone
-    if name is None and str(found) == "UTC":  # datetime.UTC
+    file = getattr(found, "_filename", None)
+    if name is None and isinstance(file, str):  # dateutil knows only the file: its name is the end of the path
+        parts = file.split("/")
+        name = next((one for i in range(len(parts)) if (one := "/".join(parts[i:])) in available_timezones()), None)
+    if name is None and found is not None and found.tzname(None) == "UTC":  # datetime.UTC, dateutil's
         name = "UTC"
     if not isinstance(name, str):
         raise ValueError(f"timezone is {zone!r}, which has no name to store; allowed: a zone such as 'Europe/Berlin'")

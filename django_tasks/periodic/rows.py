@@ -1,8 +1,9 @@
-"""``PeriodicTask`` and its runs, ``Beat``, and django-celery-beat's ``PeriodicTasks``."""
+"""``PeriodicTask``, and django-celery-beat's ``PeriodicTasks``."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self, cast
 
@@ -19,6 +20,7 @@ from ..fields import NameField, UTCDateTimeField
 from ..querysets import DatabaseNow
 from . import planning
 from .keys import KeyOf
+from .runs import PeriodicRun
 from .timetables import (
     ClockedSchedule,
     CronSchedule,
@@ -29,7 +31,7 @@ from .timetables import (
     Timetable,
 )
 
-__all__ = ["Beat", "PeriodicRun", "PeriodicTask", "PeriodicTasks"]
+__all__ = ["PeriodicTask", "PeriodicTasks"]
 
 #: The columns that name a schedule: exactly one is set.
 TIMETABLES = ("interval", "crontab", "solar", "clocked", "cron")
@@ -95,17 +97,19 @@ class PeriodicTaskQuerySet(models.QuerySet["PeriodicTask"]):
         """Intervals whose last run lies ahead of ``now``: the clock was set back, and they would pause for so long."""
         return self.filter(enabled=True, interval__isnull=False, last_run_at__gt=now + CLOCK_WAS_AHEAD)
 
-    def plan(self, now: datetime | None = None) -> int:
+    def plan(self, now: Callable[[], datetime] | None = None) -> int:
         """Reckon the next run of those that changed; return how many that were.
 
-        ``now`` is the database's clock unless given. Any number of callers is safe, and so are changes meanwhile.
+        ``now`` tells the time, asked after rows were read; unless given, it is the database that tells. Any number of
+        callers is safe, and so are changes meanwhile.
         """
         count, passed = 0, 0
         rows = self.changed().select_related(*TIMETABLES).order_by("pk")
         if now is None:
             rows = rows.annotate(read_at=ExpressionWrapper(DatabaseNow(), UTCDateTimeField()))
         while batch := list(rows.filter(pk__gt=passed)[:BATCH]):
-            count += sum(row.plan(now or cast(Any, row).read_at) for row in batch)
+            moment = now() if now is not None else None
+            count += sum(row.plan(moment or cast(Any, row).read_at) for row in batch)
             passed = batch[-1].pk
         return count
 
@@ -429,78 +433,6 @@ class PeriodicTasks:
         """Return when a row was last saved; ``None`` if there is none."""
         latest: datetime | None = PeriodicTask.objects.aggregate(latest=Max("date_changed"))["latest"]
         return latest
-
-
-class PeriodicRun(models.Model):
-    """One run of a periodic task: for which moment, and what became of it."""
-
-    OVERLAP, ERROR = "overlap", "error"
-
-    periodic_task = models.ForeignKey(PeriodicTask, models.CASCADE, related_name="runs", db_index=False)
-    #: The moment by the schedule; of a run by hand, that of the click.
-    scheduled_for = UTCDateTimeField(_("scheduled for"))
-    created_at = UTCDateTimeField(_("sent"))
-    #: The id of its row in the to-do list or in the ledger; NULL: nothing was sent.
-    task_id = models.UUIDField(_("task"), null=True, blank=True)
-    #: Why nothing was sent: ``overlap`` or ``error``.
-    skipped = models.CharField(_("skipped"), max_length=8, blank=True, default="")
-    #: Somebody asked for it; the schedule goes on as if not.
-    by_hand = models.BooleanField(_("by hand"), default=False)
-
-    objects = TaskDatabaseManager()
-
-    class Meta:
-        verbose_name = _("run of a periodic task")
-        verbose_name_plural = _("runs of periodic tasks")
-        ordering = ("-pk",)
-        indexes = (
-            # The last runs of one.
-            models.Index(fields=["periodic_task", "-id"], name="djt_run_latest"),
-            # Which schedule sent a task.
-            models.Index(fields=["task_id"], name="djt_run_task"),
-            # Retention.
-            models.Index(fields=["created_at"], name="djt_run_created"),
-        )
-
-    def __str__(self) -> str:
-        return f"{self.periodic_task_id} {self.scheduled_for}"
-
-
-class Beat(models.Model):
-    """One start of a beat process, and when it was seen last."""
-
-    #: Node name.
-    name = models.CharField(_("name"), max_length=255)
-    hostname = models.CharField(_("host"), max_length=255)
-    pid = models.IntegerField(_("process id"))
-    version = models.CharField(_("version"), max_length=64)
-    started_at = UTCDateTimeField(_("started"))
-    #: The last sign of life, by the database's clock.
-    seen_at = UTCDateTimeField(_("last seen"))
-    stopped_at = UTCDateTimeField(_("stopped"), null=True, blank=True)
-    #: How many runs it has sent.
-    sent = models.BigIntegerField(_("sent"), default=0)
-    #: Seconds by which the latest of the runs that it sent last was late.
-    late = models.FloatField(_("late"), default=0.0)
-
-    objects = TaskDatabaseManager()
-
-    #: Seconds after which a silent one counts as lost.
-    LOST_AFTER = 20.0
-
-    class Meta:
-        verbose_name = _("beat")
-        verbose_name_plural = _("beats")
-        ordering = ("-id",)
-
-    def __str__(self) -> str:
-        return self.name
-
-    def status(self, now: datetime) -> str:
-        """Return ``online``, ``stopped`` or ``lost`` at this moment of the database's clock."""
-        if self.stopped_at is not None:
-            return "stopped"
-        return "lost" if (now - self.seen_at).total_seconds() > self.LOST_AFTER else "online"
 
 
 def json_of(name: str, text: str | None, kind: type[Any]) -> Any:

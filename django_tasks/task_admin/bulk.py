@@ -57,7 +57,8 @@ class BulkOperationAdmin(ReadOnlyAdmin):
 
     def get_urls(self) -> list[Any]:
         view = self.admin_site.admin_view(self.order_view)
-        return [path("<int:pk>/<str:order>/", view, name="django_tasks_bulkoperation_order"), *super().get_urls()]
+        orders = [path(f"<int:pk>/{order}/", view, {"order": order}) for order in ("abort", "resume", "work")]
+        return [*orders, *super().get_urls()]
 
     @admin.display(description=gettext_lazy("action"))
     def shown(self, row: BulkOperation) -> str:
@@ -96,11 +97,9 @@ class BulkOperationAdmin(ReadOnlyAdmin):
             done, text = bulk.abort(row, request.user.get_username()), _("Asked to stop")
         elif order == "resume":
             done, text = bulk.resume(row), _("Goes on")
-        elif order == "work":
+        else:
             bulk.work(row.pk, HERE, BATCH_HERE)
             return HttpResponseRedirect(self._page_of(row))
-        else:
-            raise Http404
         if done:
             audit.record(request.user, [row], {str(row.pk): text})
         self.message_user(request, text if done else _("It has ended already."), messages.SUCCESS)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.urls import path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
@@ -14,6 +15,7 @@ from django.utils.translation import gettext_lazy
 from .. import actions, changelists, display, operations
 from ..display import moment
 from ..models import TaskResult
+from . import failing
 from .acting import as_admin_action
 from .base import Row, badge, seconds
 from .calls import CallAdmin
@@ -32,6 +34,14 @@ class TaskResultAdmin(CallAdmin):
     filters = frozenset({"state", "queue", "name", "finished"})
     changelist_class = changelists.ResultChangeList
     actions = tuple(as_admin_action(one) for one in actions.ACTIONS if one.model is TaskResult)
+
+    def get_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view(self.failures_view)
+        return [path("failures/", view, name="django_tasks_taskresult_failures"), *super().get_urls()]
+
+    def failures_view(self, request: HttpRequest) -> HttpResponse:
+        """Show failures by task and exception."""
+        return failing.failures_view(self, request)
 
     def get_list_display(self, request: HttpRequest) -> Any:
         error = "error" if self.sees_payload(request) else "error_class"

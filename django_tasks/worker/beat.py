@@ -9,9 +9,10 @@ from typing import Any
 
 from django.core.management.base import CommandError
 from django.db import connections
+from django.utils.module_loading import import_string
 
 from .. import __version__
-from ..beat import Service
+from ..beat import Scheduler, Service
 from ..conf import settings
 from . import start
 
@@ -45,7 +46,7 @@ class BeatCommand:
             pidfile=given["pidfile"],
             health_file=given["health_file"],
             probe=start._probe(given["probe_port"]),
-            service=Service(max_interval=interval, name=name),
+            service=Service(max_interval=interval, scheduler_cls=_scheduler(given["scheduler"]), name=name),
         )
 
     def run(self, say: Callable[[str], Any]) -> None:
@@ -68,3 +69,16 @@ class BeatCommand:
                 if self.service.draining:
                     health.ending()
             health.close()
+
+
+def _scheduler(path: str | None) -> type[Scheduler] | None:
+    if path is None:
+        return None
+    allowed = "allowed is package.module:Class, a subclass of django_tasks.beat.Scheduler"
+    try:
+        found = import_string(path.replace(":", "."))
+    except ImportError as error:
+        raise CommandError(f"--scheduler {path}: {error}; {allowed}") from error
+    if not (isinstance(found, type) and issubclass(found, Scheduler)):
+        raise CommandError(f"--scheduler {path}: that is {found!r}; {allowed}")
+    return found

@@ -36,7 +36,7 @@ class EmbeddedService(Service):
 
 @contextlib.contextmanager
 def embedded_beat(name: str, gate: threading.Lock, health: Health) -> Iterator[None]:
-    """Let a beat run beside what is done within. ``gate`` is held by whoever forks; a stuck beat is told by ``health``."""
+    """Let a beat run beside what is done within. ``gate`` is held by whoever forks; ``health`` tells if it is stuck."""
     service = EmbeddedService(name, gate)
     health.watch(service, "beat")
     thread = threading.Thread(target=service.start, args=(True,), name="beat", daemon=True)

@@ -140,7 +140,9 @@ class WorkerCommand:
         with _pidfile(self.pidfile and _expand(self.pidfile, self.name)):
             cls = Solo if self.pool == "solo" else Supervisor
             worker = cls(info, options, health_of(self.health_file, self.probe, self.name))
-            beat = embedded_beat(self.name, worker.steward.gate, worker.health) if self.beat else contextlib.nullcontext()
+            beat = (
+                embedded_beat(self.name, worker.steward.gate, worker.health) if self.beat else contextlib.nullcontext()
+            )
             with beat:
                 return worker.run()
 

@@ -27,6 +27,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django_tasks",
     "shop",
+    "suppliers",
 ]
 
 MIDDLEWARE = [

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import csv
 import tempfile
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from io import TextIOWrapper
 from smtplib import SMTPServerDisconnected
 from typing import Any
 
 from django.core.files import File
 from django.core.mail import EmailMessage
+from django.utils import timezone
 
 from django_tasks import Task, shared_task
+from django_tasks.schedules import crontab
 from shop import pictures, sales
 from shop.models import Order, Product, Report
 
 #: How often a running report tells where it is, in rows.
 ROWS_PER_STEP = 2_000
+#: Fewer pieces than this are about to run out.
+FEW = 5
 
 #: For tasks that talk to the mail server: up to eight more tries, each after a random delay of at most 0.2, 0.4, 0.8 …
 #: 5 seconds. Random, so that what failed together does not come back together.
@@ -74,6 +78,28 @@ def ask_for_review(order_id: int) -> str:
     order = Order.objects.select_related("product").get(pk=order_id)
     text = f"How did you like our {order.product}? Answer this mail, a human reads it."
     return send(order, "review", subject=f"About your order {order.pk}", text=text)
+
+
+@shared_task(
+    periodic={
+        "name": "Look at the shelves",
+        "schedule": timedelta(minutes=1),
+        "overlap": "skip",
+        "description": "Tells once a minute what is about to run out.",
+    }
+)
+def look_at_the_shelves() -> dict[str, int]:
+    """Tell what is about to run out, with the number of pieces that are left."""
+    return dict(Product.objects.filter(stock__lt=FEW).values_list("name", "stock"))
+
+
+@shared_task(periodic={"name": "Throw old reports away", "schedule": crontab(30, 3, tz="Europe/Berlin")})
+def throw_old_reports_away(days: int = 30) -> int:
+    """Delete reports that were written so many days ago; return how many."""
+    old = Report.objects.filter(finished_at__lt=timezone.now() - timedelta(days=days))
+    for report in old:
+        report.file.delete(save=False)
+    return old.delete()[0]
 
 
 def send(order: Order, kind: str, *, subject: str, text: str) -> str:

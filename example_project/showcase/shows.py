@@ -62,7 +62,7 @@ def serve(directory: Path) -> None:
     connections.close_all()
     port = free_port(PORT)
     address = f"http://127.0.0.1:{port}/"
-    with _worker(directory) as worker, _web_server(directory, port) as web_server:
+    with _worker(directory, "--beat") as worker, _web_server(directory, port) as web_server:
         try:
             wait_for_web(web_server, port)
             print(f"Shop:     {address}")
@@ -86,8 +86,8 @@ def _open_shop() -> None:
     Product.objects.stock_shelves()
 
 
-def _worker(directory: Path) -> ManagedProcess:
-    return ManagedProcess("worker", "runworker", "-Q", "default", "images", log=directory / "worker.log")
+def _worker(directory: Path, *options: str) -> ManagedProcess:
+    return ManagedProcess("worker", "runworker", "-Q", "default", "images", *options, log=directory / "worker.log")
 
 
 def _web_server(directory: Path, port: int) -> ManagedProcess:

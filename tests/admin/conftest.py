@@ -25,7 +25,7 @@ def browser(database: TestDatabase) -> Browser:
     """Give ``browser("view_task", "view_payload")``: a client logged in as staff with these permissions only."""
 
     def log_in(*permissions: str, **user: Any) -> Client:
-        name = "-".join(permissions) or "nobody"
+        name = user.pop("username", "-".join(permissions) or "nobody")
         person = User.objects.create_user(name[:150], **{"is_staff": True, **user})
         person.user_permissions.set(Permission.objects.filter(codename__in=permissions))
         client = Client()

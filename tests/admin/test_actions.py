@@ -172,9 +172,7 @@ def test_the_buttons_of_a_page_lead_to_the_same_question(root: Client) -> None:
 def test_a_filter_of_the_list_does_not_hide_rows_from_an_action(root: Client) -> None:
     rows = saved(failure(seconds_ago=number) for number in range(120))
     url = f"{list_url('taskresult')}?older={rows[100].finished_at.isoformat()}~{rows[100].pk}&state=FAILURE"
-    root.post(
-        url.replace("+", "%2B"), {"action": "retry", "_selected_action": str(rows[110].pk), "post": "yes"}
-    )
+    root.post(url.replace("+", "%2B"), {"action": "retry", "_selected_action": str(rows[110].pk), "post": "yes"})
     assert Task.objects.count() == 1
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from django_tasks import states
+from django_tasks import actions, states
 from django_tasks.models import Worker
 from tests.admin.pages import Tags, list_url, page_url, read
 from tests.rows import ago, failure, finished, saved, waiting
@@ -84,19 +84,18 @@ def test_no_page_of_a_row_lets_what_is_stored_become_markup(root: Client, rows: 
 def test_no_question_and_no_history_lets_what_is_stored_become_markup(root: Client, rows: list[Any]) -> None:
     """S10."""
     for row in rows[1:]:
-        model, action = (
-            row._meta.model_name,
-            "retry" if row._meta.model_name == "taskresult" else "cancel",
-        )
-        order = {"action": action, "_selected_action": str(row.pk)}
-        check(root.post(list_url(model), order).content.decode())
-        answer = root.post(list_url(model), {**order, "post": "yes"}, follow=True)
-        check(answer.content.decode())
-        if model == "taskresult":
-            check(read(root, page_url(model, row.pk).replace("change", "history")))
-            check(read(root, page_url(model, row.pk).replace("change", "delete")))
-            delete = {"action": "delete", "_selected_action": str(row.pk)}
-            check(root.post(list_url(model), delete).content.decode())
+        model = row._meta.model_name
+        check(read(root, page_url(model, row.pk).replace("change", "edit")))
+        # What ends the row comes last.
+        names = [one.name for one in actions.ACTIONS if one.model is type(row)]
+        for name in sorted(names, key=lambda one: one in ("cancel", "terminate", "delete")):
+            order = {"action": name, "_selected_action": str(row.pk), "from": CANARY}
+            check(root.post(list_url(model), order).content.decode())
+            answer = {**order, "post": "yes", "signal": "SIGTERM", "queue": CANARY[:64], "eta_0": CANARY}
+            check(root.post(list_url(model), answer, follow=True).content.decode())
+            if name == "retry":
+                check(read(root, page_url(model, row.pk).replace("change", "history")))
+                check(read(root, page_url(model, row.pk)))
     check(read(root, "/admin/"))  # with its list of what was done last
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from inspect import signature
 from typing import Any
 
 import pytest
+from celery.app import control as celery_control
+from celery.worker.control import Panel
 from django.db import transaction
 
 from django_tasks import chain, control, group, shared_task, states
 from django_tasks.backends import get_broker
-from django_tasks.control import Control, control_command, inspect, inspect_command
+from django_tasks.control import Control, Inspect, control_command, inspect, inspect_command
 from django_tasks.exceptions import WouldBlockForever
 from django_tasks.models import Command
 from tests.backends.calls import a_worker
@@ -33,13 +36,42 @@ def declared() -> Iterator[dict[str, control.CommandInfo]]:
 def test_the_module_reads_as_celerys_app_control() -> None:
     methods = {name for name in vars(Control) if not name.startswith("_")}
     assert methods == {
-        "inspect", "broadcast", "revoke", "terminate", "revoke_by_stamped_headers", "purge", "rate_limit", "time_limit",
-        "ping", "shutdown", "pool_grow", "pool_shrink", "pool_restart", "autoscale", "add_consumer", "cancel_consumer",
-        "heartbeat", "enable_events", "disable_events",
+        "inspect", "broadcast", "revoke", "terminate", "revoke_by_stamped_headers", "purge", "discard_all",
+        "rate_limit", "time_limit", "ping", "shutdown", "pool_grow", "pool_shrink", "pool_restart", "autoscale",
+        "add_consumer", "cancel_consumer", "heartbeat", "enable_events", "disable_events", "quiet", "resume",
     }  # fmt: skip
     for name in methods:
         assert getattr(control, name) == getattr(control.control, name)
     assert inspect == control.control.inspect
+
+
+#: What Celery has besides: elections among workers, and looks at the memory of an interpreter.
+NOT_HERE = {"Mailbox", "election", "memsample", "memdump", "objgraph"}
+
+
+def by_position(method: Any) -> list[str]:
+    """Return the names of the parameters that may be given by position."""
+    parameters = signature(method).parameters.values()
+    return [one.name for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD]
+
+
+@pytest.mark.parametrize("ours", [Control, Inspect])
+def test_methods_take_what_celery_s_take_in_the_same_order(ours: type) -> None:
+    theirs = vars(getattr(celery_control, ours.__name__))
+    methods = {name: method for name, method in theirs.items() if name[0] != "_" and callable(method)}
+    for name, method in methods.items():
+        if name not in NOT_HERE and not name.endswith("_events"):
+            taken = by_position(getattr(ours, name))
+            assert taken == by_position(method)[: len(taken)], name
+
+
+def test_workers_obey_the_same_commands_of_the_same_kinds(declared: dict[str, control.CommandInfo]) -> None:
+    for name, info in Panel.meta.items():
+        if name not in NOT_HERE and not name.endswith("_events"):
+            assert declared[name].kind == info.type, name
+            assert declared[name].variadic == info.variadic, name
+            taken = [one for one, _ in declared[name].args]
+            assert taken == [one for one, _ in info.args or ()][: len(taken)], name
 
 
 @SQLITE
@@ -64,11 +96,26 @@ def test_nobody_answers_where_nobody_is(database: TestDatabase) -> None:
         ({"matcher": "sql", "pattern": "a"}, "matcher='sql': allowed are 'glob' and 'pcre'"),
         ({"matcher": "pcre", "pattern": "("}, "is no regular expression"),
         ({"expires": "soon"}, "expires must be a number of seconds"),
+        ({"connection": object()}, "connection and channel are no business of the caller here"),
     ],
 )
 def test_a_wrong_option_is_named(database: TestDatabase, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message.replace("(", r"\(")):
         control.broadcast("ping", reply=True, **options)
+
+
+@pytest.mark.parametrize(
+    "option", [{"exchange": "topics"}, {"exchange_type": "topic"}, {"routing_key": "a.*"}, {"options": {"x-max": 1}}]
+)
+def test_a_queue_has_no_exchange(option: dict[str, Any]) -> None:
+    [name] = option
+    with pytest.raises(ValueError, match=rf"add_consumer\({name}=.*there are no exchanges here"):
+        control.add_consumer("mail", **option)
+
+
+@SQLITE
+def test_what_celery_s_users_write_for_a_plain_queue_is_taken(database: TestDatabase) -> None:
+    assert control.add_consumer("mail", "mail", "direct", "mail", None, ["w1@h"]) is None
 
 
 @SQLITE

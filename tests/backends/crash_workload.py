@@ -1,4 +1,4 @@
-"""Twenty tasks of every kind, sent and run in one process, with a journal of what it was told; and the account of them.
+"""Tasks of every kind, sent and run in one process, with a journal of what it was told; and the account of them.
 
 The journal lies outside the database: a line is written when a call has returned, so what it says was promised.
 """
@@ -103,6 +103,11 @@ def together(self: Task[..., Any]) -> None:
     mark(self)
 
 
+@shared_task(bind=True, name="limited", concurrency=1)
+def limited(self: Task[..., Any]) -> None:
+    mark(self)
+
+
 class Journal:
     """Lines of facts in a file that no crash of the process takes back."""
 
@@ -124,10 +129,10 @@ class Journal:
 
 
 def send_all(journal: Journal) -> None:
-    """Send the twenty tasks; whoever hears of an error does not know what became of his call, and goes on."""
+    """Send everything; whoever hears of an error does not know what became of his call, and goes on."""
     for number in range(4):
         send(journal, plain, number)
-    for task in (silent, silent, failing, failing, trying, trying, whole, whole, parent, once, once):
+    for task in (silent, silent, failing, failing, trying, trying, whole, whole, parent, once, once, limited, limited):
         send(journal, task)
     send(journal, plain, 99, countdown=0.05)
     for _ in range(2):
@@ -141,6 +146,8 @@ def send_all(journal: Journal) -> None:
             sent = [together.delay().id for _ in range(3)]
         for one in sent:
             journal.write("accepted", one)
+    with contextlib.suppress(OperationalError):
+        get_broker().admit(ALL, free=1)
 
 
 def send(journal: Journal, task: Task[..., Any], *args: Any, **options: Any) -> str | None:
@@ -175,13 +182,14 @@ def insist(call: Callable[[], T]) -> T:
 
 
 def supervise(channel: socket.socket, running: Child) -> None:
-    """Wake the child when something is due; stop it when nothing will be. On a broker of its own."""
+    """Wake the child when something is due, or let through; stop it when nothing will be. On a broker of its own."""
     broker = DatabaseBroker()
     while word := channel.recv(64):
         if not word.endswith(IDLE):
             continue
-        while not (survey := broker.survey(ALL)).due and survey.next_due is not None:
-            time.sleep(min(survey.next_due, 0.01))
+        while not (survey := broker.survey(ALL)).due and (survey.limited or survey.next_due is not None):
+            if not survey.limited or not broker.admit(ALL, free=1).admitted:
+                time.sleep(min(survey.next_due or 0.01, 0.01))
         if not survey.due:
             running.stop()
             broker.close()

@@ -22,6 +22,7 @@ from django.db import OperationalError, connection, connections  # noqa: E402
 from django.db.backends.base.base import BaseDatabaseWrapper  # noqa: E402
 from django.db.backends.sqlite3.base import SQLiteCursorWrapper  # noqa: E402
 
+from django_tasks import limits  # noqa: E402
 from django_tasks.backends import close_all, get_broker  # noqa: E402
 from django_tasks.models import Task, TaskResult, Worker  # noqa: E402
 from tests.backends import crash_workload as workload  # noqa: E402
@@ -103,6 +104,7 @@ def prepare() -> None:
         for model in (Task, TaskResult, Worker):
             cursor.execute(f"DELETE FROM {model._meta.db_table}")
         cursor.execute("DELETE FROM crash_effect")
+    limits.declare([workload.limited])
     connections.close_all()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -18,7 +18,7 @@ from django_tasks.backends.base import Broker, ResultWaker, Waker
 from django_tasks.backends.database.engine import Engine
 from django_tasks.backends.database.sqlite import SQLite
 from django_tasks.backends.database.wakers import CALM, LOOK, FileWatcher, ListeningCaller
-from django_tasks.backends.message import Holder
+from django_tasks.backends.message import Delivery, Holder, Return
 from django_tasks.exceptions import OperationalError
 from tests.backends.bench import Bench
 from tests.backends.calls import a_message, a_worker, claim_one, finish, send, success
@@ -85,6 +85,57 @@ def test_the_descriptor_becomes_readable_at_a_hint(waker: Waker, bench: Bench) -
     assert readable(descriptor, LONG)
     assert waker.woken()
     assert not readable(descriptor, 0)
+
+
+def _give_back(broker: Broker, busy: Holder, delivery: Delivery) -> None:
+    assert broker.give_back(busy, [delivery.id]) == 1
+
+
+def _retry_later(broker: Broker, busy: Holder, delivery: Delivery) -> None:
+    assert not finish(broker, busy, Return(delivery.id, delivery.attempt, states.RETRY, delay=5.0, retries=1))
+
+
+def _lose_child(broker: Broker, busy: Holder, delivery: Delivery) -> None:
+    assert broker.lose(busy, [delivery.id], max_losses=9, reason="It died") == 1
+
+
+def _end_worker(broker: Broker, busy: Holder, delivery: Delivery) -> None:
+    broker.unregister(busy.worker)
+
+
+def _set_aside_and_adopt(broker: Broker, busy: Holder, delivery: Delivery) -> None:
+    assert not finish(broker, busy, Return(delivery.id, delivery.attempt, states.UNROUTABLE))
+    assert broker.adopt([delivery.name]) == 1
+
+
+@pytest.mark.parametrize("way", [_give_back, _retry_later, _lose_child, _end_worker, _set_aside_and_adopt])
+def test_what_a_busy_worker_puts_back_wakes_an_idle_one(
+    way: Callable[[Broker, Holder, Delivery], None], waker: Waker, bench: Bench
+) -> None:
+    """R9, R28: it may be due before the busy one has time for it."""
+    other = bench.new_broker()
+    busy = a_worker(other, name="busy@test")
+    send(other)
+    delivery = claim_one(other, busy)
+    eventually(lambda: calm(waker))
+    way(other, busy, delivery)
+    assert eventually(waker.woken)
+
+
+@pytest.mark.databases("postgresql")
+def test_what_a_rescue_takes_back_wakes_an_idle_worker(
+    broker: Broker, holder: Holder, waker: Waker, bench: Bench
+) -> None:
+    """R1: whoever rescues it may be busy."""
+    other = bench.new_broker()
+    dead = a_worker(other, name="dead@test", lease=60)
+    send(other)
+    claim_one(other, dead)
+    bench.let_pass(120)
+    broker.set_idle(holder.worker, True)
+    eventually(lambda: calm(waker))
+    assert other.rescue(max_losses=9) == 1
+    assert eventually(waker.woken)
 
 
 @pytest.mark.databases("postgresql")

@@ -465,6 +465,18 @@ def test_an_hour_forward_is_caught_up_once_and_an_hour_back_doubles_nothing(beat
     assert len(after) == 11
 
 
+def test_a_beat_that_stood_still_does_not_take_the_runs_of_others_for_the_future(beat: OneBeat) -> None:
+    row = beat.row(1)
+    before = beat.clock()
+    beat.go(seconds=5)
+    row.refresh_from_db()
+    expected = (row.last_run_at, row.next_run_at)
+    frozen = iter([before])  # it was stopped right after it had asked for the time
+    Engine(lambda: next(frozen, beat.clock())).plan()
+    row.refresh_from_db()
+    assert (row.last_run_at, row.next_run_at) == expected
+
+
 def test_a_local_time_that_does_not_exist_runs_once_after_the_gap(beat: OneBeat) -> None:
     row = beat.row(crontab(30, 2, tz="Europe/Berlin"))
     beat.clock.now = at("2026-03-28T12:00")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from dateutil import tz as dateutil_zones
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
@@ -214,3 +215,30 @@ def test_a_bad_declaration_of_a_task_is_an_error_at_once(periodic: Any, words: s
 
         @shared_task(name="tests.beat.bad", periodic=periodic())
         def bad() -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("zone", "name"),
+    [
+        (dateutil_zones.gettz("Europe/Berlin"), "Europe/Berlin"),
+        (dateutil_zones.gettz("America/Argentina/Ushuaia"), "America/Argentina/Ushuaia"),
+        (dateutil_zones.UTC, "UTC"),
+        (UTC, "UTC"),
+        ("Asia/Tokyo", "Asia/Tokyo"),
+    ],
+)
+def test_the_zone_of_a_schedule_is_stored_by_its_name_whoever_made_it(
+    database: TestDatabase, zone: Any, name: str
+) -> None:
+    with declared(sweep={"schedule": crontab(30, 2, tz=zone)}):
+        assert kinds() == {"sweep": "created"}
+        assert str(PeriodicTask.objects.get().crontab.timezone) == name
+        assert kinds() == {}
+
+
+def test_a_zone_without_a_name_is_refused(database: TestDatabase) -> None:
+    with (
+        declared(sweep={"schedule": crontab(30, 2, tz=timezone(timedelta(hours=1)))}),
+        pytest.raises(ValueError, match=r"has no name to store; allowed: a zone such as 'Europe/Berlin'"),
+    ):
+        sync()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from django_tasks import chain, chord, dag, group
@@ -11,7 +13,7 @@ from tests.canvas.conftest import assert_nothing_is_left
 from tests.canvas.jobs import add, boom, listed, note, note_error, notes, summed, total
 
 
-def finish(run: Runner, flow: dag) -> dict[str, object]:
+def finish(run: Runner, flow: dag) -> dict[str, Any]:
     """Run it to its end; return what became of each part."""
     result = flow()
     run.finish()
@@ -19,8 +21,8 @@ def finish(run: Runner, flow: dag) -> dict[str, object]:
     return {name: _value(one) for name, one in result.items()}
 
 
-def _value(result: object) -> object:
-    return result.get(timeout=0, propagate=False)  # type: ignore[attr-defined]
+def _value(result: Any) -> Any:
+    return result.get(timeout=0, propagate=False)
 
 
 def test_each_part_takes_in_what_it_comes_after(run: Runner) -> None:
@@ -56,13 +58,13 @@ def test_what_comes_after_a_failure_is_not_run_and_fails_with_it_unless_it_runs_
     flow.add("alone", listed.s(), after="bad", always=True)
     found = finish(run, flow)
     assert [str(found[name]) for name in ("bad", "after")] == ["boom", "boom"]
-    assert [str(one) for one in found["further"]] == ["boom", "boom"]  # type: ignore[attr-defined]
+    assert [str(one) for one in found["further"]] == ["boom", "boom"]
     assert len([one for one in notes if one == "good"]) == 1
     assert len(notes) == 2
-    [[good, further]] = found["always"]  # type: ignore[misc]
+    [[good, further]] = found["always"]
     assert good["result"] == "good"
     assert [one["error"] for one in further] == ["ValueError: boom"] * 2
-    [alone] = found["alone"]  # type: ignore[misc]
+    [alone] = found["alone"]
     assert (alone["state"], alone["error"]) == ("FAILURE", "ValueError: boom")
 
 

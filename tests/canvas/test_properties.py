@@ -35,7 +35,7 @@ MANY_LOSSES = 1_000
 FAULTS = ("none", "killed before", "killed after", "late", "revoke")
 
 
-def examples(count: int) -> Any:
+def examples(count: int) -> settings:
     return settings(
         max_examples=EXAMPLES or count,
         deadline=None,

@@ -14,6 +14,7 @@ from django_tasks.metrics.histogram import bucket
 from django_tasks.metrics.rows import DAY, EVER, HOUR, MINUTE, RUNS, WAITS
 from django_tasks.models import (
     Beat,
+    CrontabSchedule,
     Limit,
     PeriodicTask,
     QueueSample,
@@ -38,12 +39,12 @@ def a_worker(name: str, *, seen: float = 1.0, **fields: Any) -> Worker:
     )  # fmt: skip
 
 
-def rollup(queue: str, name: str, *, moment: int, length: int = MINUTE, **numbers: float) -> Rollup:
+def rollup(queue: str, name: str, *, moment: int, length: int = MINUTE, **numbers: Any) -> Rollup:
     """Return an unsaved rollup."""
     return Rollup(queue=queue, name=name, moment=moment // (length or 1) * length, length=length, **numbers)
 
 
-def durations(runs: int, *, wait: float, run: float) -> dict[str, float]:
+def durations(runs: int, *, wait: float, run: float) -> dict[str, Any]:
     """Return the numbers of so many runs that waited and ran for so long each."""
     return {
         WAITS[bucket(wait)]: runs, RUNS[bucket(run)]: runs, "wait_seconds": wait * runs, "run_seconds": run * runs,
@@ -107,7 +108,6 @@ def fill(minutes: int = 60) -> None:
         )  # fmt: skip
 
 
-def _crontab() -> Any:
-    from django_tasks.models import CrontabSchedule
-
-    return CrontabSchedule.objects.get_or_create(minute="30", hour="2")[0]
+def _crontab() -> CrontabSchedule:
+    schedule: CrontabSchedule = CrontabSchedule.objects.get_or_create(minute="30", hour="2")[0]
+    return schedule

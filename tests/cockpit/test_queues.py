@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
 from django.test import Client, override_settings
 
 from django_tasks.models import Limit, Task
@@ -25,9 +26,9 @@ def url(name: str) -> str:
     return f"{INDEX}{name}/change/"
 
 
-def act(client: Client, name: str, action: str, **fields: Any) -> str:
+def act(client: Client, queue: str, action: str, **fields: Any) -> str:
     """Do something and return what the page says then."""
-    response = client.post(url(name), {"action": action, **fields}, follow=True)
+    response = client.post(url(queue), {"action": action, **fields}, follow=True)
     assert response.status_code == 200, response.status_code
     return text_of(response.content.decode())
 
@@ -134,8 +135,9 @@ def test_a_site_that_is_only_to_be_read_is_not_changed(root: Client) -> None:
 
 
 def test_without_a_token_of_the_form_nothing_happens(browser: Browser) -> None:
+    browser(is_superuser=True)
     client = Client(enforce_csrf_checks=True)
-    client.force_login(browser(is_superuser=True).get("/admin/").wsgi_request.user)
+    client.force_login(User.objects.get())
     assert client.post(url("mail"), {"action": "pause"}).status_code == 403
     assert not Limit.objects.exists()
 

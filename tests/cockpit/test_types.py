@@ -146,6 +146,7 @@ def test_a_task_is_sent_as_the_form_says(root: Client, declared: Any) -> None:
     assert f"/admin/django_tasks/task/{task.pk}/change/" in response.content.decode()
     entry = LogEntry.objects.get()
     assert (entry.object_id, entry.get_change_message()) == (KNOWN, f"Sent as {task.pk}")
+    assert entry.content_type is not None
     assert entry.content_type.model_class() is TaskType
 
 

@@ -215,12 +215,13 @@ def test_revoke_cancels_all_that_no_worker_knows(tasks: Command) -> None:
 def test_purge_counts_first_and_deletes_only_what_waits_there(tasks: Command) -> None:
     saved([waiting(queue="mail") for _ in range(3)] + [waiting(queue="mail", due_at=ago(-900), state=states.RETRY)])
     saved([waiting(queue="mail", name=UNKNOWN, state=states.UNROUTABLE)])
+    saved([waiting(queue="mail", state=states.LIMITED, limit_key="")])
     saved([waiting(), waiting(queue="mail", state=states.STARTED, worker_id=1, slot=0)])
     saved([waiting(queue="mail", state=states.WAITING)])  # belongs to its workflow
     asked = tasks("purge", "-Q", "mail", "--json")
-    assert (asked.code, asked.data) == (2, {"queues": ["mail"], "waiting": 5, "deleted": 0})
+    assert (asked.code, asked.data) == (2, {"queues": ["mail"], "waiting": 6, "deleted": 0})
     assert "add --yes" in asked.err
-    assert tasks("purge", "-Q", "mail", "--yes", "--json").data == {"queues": ["mail"], "waiting": 0, "deleted": 5}
+    assert tasks("purge", "-Q", "mail", "--yes", "--json").data == {"queues": ["mail"], "waiting": 0, "deleted": 6}
     assert sorted(Task.objects.values_list("state", flat=True)) == ["PENDING", "STARTED", "WAITING"]
     assert tasks("purge", "--yes").code != 0, "no queue is not every queue"
 

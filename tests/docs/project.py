@@ -22,6 +22,8 @@ from tests.eventually import eventually
 ROOT = Path(__file__).resolve().parents[2]
 #: Serves until it is told to stop, and looks the same whatever the page says: known to exist, not started.
 CHECKED_ONLY = {"runserver"}
+#: Stays in the background until the page ends, once it has said this.
+READY = {"runworker": " is ready.", "runbeat": "beat: Starting..."}
 MANAGE_PY = """\
 import os, sys
 from django.core.management import execute_from_command_line
@@ -177,14 +179,15 @@ class Project:
             self._manage(environ, "help", arguments[0])
         elif arguments == ["shell"]:
             self._interpreter = None  # what follows is typed into a new one
-        elif arguments[0] == "runworker" and "--burst" not in arguments:
-            workers = self._ready_workers()
-            worker = self._spawn(environ, "manage.py", *arguments)
-            self._processes.callback(self._end_worker, worker)
+        elif arguments[0] in READY and "--burst" not in arguments:
+            said = READY[arguments[0]]
+            before = self._said(said)
+            process = self._spawn(environ, "manage.py", *arguments)
+            self._processes.callback(self._end_process, process)
             eventually(
-                lambda: self._ready_workers() > workers or worker.poll() is not None,
+                lambda: self._said(said) > before or process.poll() is not None,
                 timeout=60,
-                message="the worker is not ready",
+                message=f"{arguments[0]} is not ready",
             )
         else:
             check_output(f"python manage.py {shlex.join(arguments)}", self._manage(environ, *arguments), output)
@@ -228,18 +231,18 @@ class Project:
         self._processes.callback(process.kill)
         return process
 
-    def _end_worker(self, worker: subprocess.Popen[str]) -> None:
-        worker.send_signal(signal.SIGTERM)
+    def _end_process(self, process: subprocess.Popen[str]) -> None:
+        process.send_signal(signal.SIGTERM)
         try:
-            status = worker.wait(30)
+            status = process.wait(30)
         except subprocess.TimeoutExpired:
-            worker.kill()
+            process.kill()
             raise
         if status and not self._failed:
-            raise SnippetFailed(f"the worker ended with {status}:\n{self._end_of_log()}")
+            raise SnippetFailed(f"a process in the background ended with {status}:\n{self._end_of_log()}")
 
-    def _ready_workers(self) -> int:
-        return self._log.read_text().count(" is ready.") if self._log.exists() else 0
+    def _said(self, text: str) -> int:
+        return self._log.read_text().count(text) if self._log.exists() else 0
 
     def _end_of_log(self) -> str:
         return "\n".join(self._log.read_text().splitlines()[-40:]) if self._log.exists() else ""

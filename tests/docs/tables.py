@@ -204,9 +204,13 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+#: Kinds of schedules that are rows.
+SCHEDULES = ("Interval", "Crontab", "Cron", "Solar", "Clocked")
+
 PARTS: dict[str, Callable[[], str]] = {
     "settings": settings,
     "options of runworker": options_of("runworker"),
+    "options of runbeat": options_of("runbeat"),
     "verbs of tasks": verbs_of_tasks,
     "columns of Task": columns_of("Task"),
     "columns of TaskResult": columns_of("TaskResult"),
@@ -214,6 +218,10 @@ PARTS: dict[str, Callable[[], str]] = {
     "columns of Command": columns_of("Command"),
     "columns of Reply": columns_of("Reply"),
     "columns of Limit": columns_of("Limit"),
+    "columns of PeriodicTask": columns_of("PeriodicTask"),
+    "columns of PeriodicRun": columns_of("PeriodicRun"),
+    "columns of Beat": columns_of("Beat"),
+    **{f"columns of {kind}Schedule": columns_of(f"{kind}Schedule") for kind in SCHEDULES},
     "moves": moves,
     "task options": task_options,
     "signals": signals,

@@ -68,7 +68,7 @@ def test_every_check_is_documented() -> None:
     assert not missing("checks.md", ids)
 
 
-@pytest.mark.parametrize("command", ["runworker", "tasks"])
+@pytest.mark.parametrize("command", ["runworker", "runbeat", "tasks"])
 def test_every_option_of_a_command_says_what_it_is_for(command: str) -> None:
     actions = list(own_actions(parser_of(command)))
     for verbs in actions:

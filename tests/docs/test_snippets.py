@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -17,8 +19,11 @@ PAGES = [page for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.
 @pytest.mark.parametrize(
     "page", [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES if any(blocks_of(page))]
 )
-def test_a_page_does_what_it_says(page: Path, database: TestDatabase, tmp_path: Path) -> None:
-    run(page, database, tmp_path)
+def test_a_page_does_what_it_says(
+    page: Path, database: TestDatabase, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    more = {"REDIS_URL": request.getfixturevalue("redis_url")} if "REDIS_URL" in page.read_text() else {}
+    run(page, database, tmp_path, more)
 
 
 @pytest.mark.databases("sqlite")
@@ -93,9 +98,9 @@ def test_a_block_that_fails_is_told_with_its_place(
         run(page, database, tmp_path)
 
 
-def run(page: Path, database: TestDatabase, tmp_path: Path) -> None:
+def run(page: Path, database: TestDatabase, tmp_path: Path, more: Mapping[str, str] = MappingProxyType({})) -> None:
     directory = tmp_path / "project"
     directory.mkdir()
-    with Project(directory, page, database.environ()) as project:
+    with Project(directory, page, {**database.environ(), **more}) as project:
         for block in blocks_of(page):
             project.run(block)

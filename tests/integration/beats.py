@@ -9,7 +9,9 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
+from django_tasks.beat import Scheduler
 from django_tasks.models import IntervalSchedule, PeriodicRun, PeriodicTask, Task
+from django_tasks.schedules import BaseSchedule
 from tests.integration.site import Site, Worker
 
 #: Beats look for changes more often than they need to, so that tests need not wait.
@@ -35,6 +37,22 @@ def every(seconds: int, *, name: str = "sweep", task: str = "tests.app.tasks.noo
     row = PeriodicTask(name=name, task=task, interval=schedule, **columns)
     row.save()
     return row
+
+
+class Often(BaseSchedule):
+    """A schedule that no row can hold."""
+
+    def next_after(self, moment: datetime) -> datetime:
+        """Return what comes a tenth of a second later."""
+        return moment + timedelta(seconds=0.1)
+
+
+class OwnScheduler(Scheduler):
+    """What a site may write: its entries live in memory."""
+
+    def setup_schedule(self) -> None:
+        """Add the only entry."""
+        self.add(name="often", task="tests.app.tasks.noop", schedule=Often())
 
 
 def moments(row: PeriodicTask) -> list[datetime]:

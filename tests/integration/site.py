@@ -84,12 +84,14 @@ class Worker:
         eventually(said, timeout=PATIENCE, message=f"the worker did not say {text!r}")
 
     def wait_for_children(self, count: int) -> list[psutil.Process]:
-        """Wait until it has so many living children; return them."""
-        return eventually(
-            lambda: found if len(found := self.children()) == count else [],
-            timeout=PATIENCE,
-            message=f"the worker has not {count} children",
-        )
+        """Wait until it has so many living children; return them. Its own end before that is an error at once."""
+
+        def living() -> list[psutil.Process]:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"the worker ended with {self.process.returncode}:\n{self.said()}")
+            return found if len(found := self.children()) == count else []
+
+        return eventually(living, timeout=PATIENCE, message=f"the worker has not {count} children")
 
     # Faults
 

@@ -203,3 +203,15 @@ def test_a_bad_command_line_names_the_option() -> None:
         call_command("runbeat", max_interval=0.0)
     with pytest.raises(CommandError, match="--loglevel 'loud'"):
         call_command("runbeat", loglevel="loud")
+    with pytest.raises(CommandError, match=r"--scheduler no\.such:Thing: .*allowed is package\.module:Class"):
+        call_command("runbeat", scheduler="no.such:Thing")
+    with pytest.raises(CommandError, match=r"--scheduler pathlib\.Path: that is .*a subclass of"):
+        call_command("runbeat", scheduler="pathlib.Path")
+
+
+@pytest.mark.databases("sqlite")
+def test_a_scheduler_of_one_s_own_sends_by_schedules_that_no_row_can_hold(site: Site) -> None:
+    beat = start_beat(site, "-S", "tests.integration.beats:OwnScheduler")
+    site.wait_for(lambda: Task.objects.filter(name="tests.app.tasks.noop").count() >= 2, message="nothing is sent")
+    assert beat.stop() == 0
+    assert not PeriodicTask.objects.exists()

@@ -31,15 +31,17 @@ def start(site: Site, pool: str, settings: str) -> None:
     worker.wait_until_it_says("is ready.")
 
 
-@pytest.mark.parametrize("pool", POOLS)
-@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+@pytest.mark.parametrize(
+    ("pool", "settings"),
+    [*((pool, SETTINGS["kept for ever"]) for pool in POOLS), *(("threads=4", each) for each in SETTINGS.values())],
+)
 def test_the_result_of_a_task_that_lost_all_connections_is_stored_and_the_next_one_is_fine(
     site: Site, pool: str, settings: str
 ) -> None:
     """The server ends every connection while it runs, its own and the worker's."""
     start(site, pool, settings)
     assert count_workers.delay().get(timeout=60) == 1
-    for _ in range(3):
+    for _ in range(2):
         cut = cut_every_connection.delay()
         site.wait_for(lambda cut=cut: cut.state == states.SUCCESS)  # type: ignore[misc]
         follow = [*count_workers.enqueue_many([()] * 8), *work.enqueue_many([()] * 8)]

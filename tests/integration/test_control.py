@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -362,11 +363,12 @@ def test_a_site_declares_commands_of_its_own(site: Site) -> None:
 def test_a_command_that_hangs_is_left_alone(site: Site) -> None:
     site.launch("-n", "w1@t", concurrency=1, IMPORTS=COMMANDS)
     eventually(lambda: control.nodes() == ["w1@t"], timeout=LONG)
-    control.broadcast("hang")
-    assert control.ping(timeout=LONG) == [{"w1@t": {"ok": "pong"}}]
-    site.account([work.delay()])
-    [reply] = control.broadcast("hang", reply=True, timeout=LONG) or []
-    assert reply == {"w1@t": {"error": "TimeoutError('It takes longer than 10 s.')"}}
+    with ThreadPoolExecutor(1) as pool:
+        hanging = pool.submit(control.broadcast, "hang", reply=True, timeout=LONG)
+        eventually(lambda: Command.objects.filter(name="hang").exists(), timeout=LONG)
+        assert control.ping(timeout=LONG) == [{"w1@t": {"ok": "pong"}}]
+        site.account([work.delay()])
+        assert hanging.result() == [{"w1@t": {"error": "TimeoutError('It takes longer than 10 s.')"}}]
     assert control.broadcast("add_to", reply=True, timeout=LONG) == [{"w1@t": {"ok": "w1@t+1"}}]
     assert site.workers[0].stop() == 0
 

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 from django.db.models import Sum
+from django.test import override_settings
 
 from django_tasks import states
+from django_tasks.backends import close_all
 from django_tasks.metrics.rows import EVER, OUTCOMES, RUNS, WAITS
 from django_tasks.models import QueueSample, Rollup
 from tests.integration.jobs import block_interpreter, kill_own_process, work
@@ -23,15 +25,36 @@ def ever(name: str, *columns: str) -> list[int]:
     return [int(found[f"sum_{column}"] or 0) for column in columns]
 
 
-@pytest.mark.databases("sqlite", "postgresql")
+@pytest.mark.databases("postgresql", "mariadb")
+def test_what_one_worker_does_is_written_down_once(site: Site) -> None:
+    count_twenty_runs(site, "prefork")
+
+
+@pytest.mark.databases("sqlite")
 @pytest.mark.parametrize("pool", ["prefork", "threads", "asyncio", "solo"])
-def test_each_run_is_counted_once_with_its_durations(site: Site, pool: str) -> None:
+def test_every_pool_counts_each_run_with_its_durations(site: Site, pool: str) -> None:
+    count_twenty_runs(site, pool)
+
+
+def count_twenty_runs(site: Site, pool: str) -> None:
     tasks = [work.delay() for _ in range(20)]
     assert site.launch("--burst", "--pool", pool).wait() == 0
     assert {task.state for task in tasks} == {states.SUCCESS}
     assert ever("work", *OUTCOMES) == [20, 0, 0, 0]
     assert sum(ever("work", *WAITS)) == sum(ever("work", *RUNS)) == 20
     assert QueueSample.objects.filter(queue="").exists()
+
+
+@pytest.mark.databases("sqlite")
+def test_runs_that_redis_carries_are_counted_too(site: Site, redis_url: str) -> None:
+    with override_settings(DJANGO_TASKS={"BROKER_URL": redis_url}):
+        close_all()
+        tasks = [work.delay() for _ in range(20)]
+        assert site.launch("--burst", BROKER_URL=redis_url).wait() == 0
+        assert {task.state for task in tasks} == {states.SUCCESS}
+        close_all()
+    assert ever("work", *OUTCOMES) == [20, 0, 0, 0]
+    assert sum(ever("work", *WAITS)) == 20
 
 
 @pytest.mark.databases("sqlite")

@@ -16,7 +16,7 @@ from django_tasks.models import Task, TaskResult
 from django_tasks.models import Worker as WorkerRow
 from tests.app.tasks import add, fail
 from tests.eventually import eventually
-from tests.integration.jobs import leak, wait_at_gate, work
+from tests.integration.jobs import block_interpreter, leak, wait_at_gate, work
 from tests.integration.long_jobs import asleep, count_for, overrun, swallow_everything_async, take, tidy_up_async
 from tests.integration.pool_jobs import (
     block_loop,
@@ -77,8 +77,8 @@ def test_every_pool_runs_functions_and_coroutines_and_stores_what_they_return(si
     assert counted.get(timeout=60) >= 0
     assert retried.get(timeout=60) == 2
     site.wait_for(lambda: not Task.objects.exists())
-    everything = TaskResult.objects.values_list("state", "attempt")
-    assert Counter(everything) == {(states.SUCCESS, 1): 162, (states.SUCCESS, 3): 1, (states.FAILURE, 1): 2}
+    assert Counter(TaskResult.objects.values_list("state", flat=True)) == {states.SUCCESS: 163, states.FAILURE: 2}
+    assert not TaskResult.objects.filter(history__contains="LOST").exists()
     assert Counter(entry.task_id for entry in site.journal("start")) == {result.id: 1 for result in sent}
     assert worker.stop() == 0
     assert not worker.orphans()
@@ -406,6 +406,33 @@ def test_the_stacks_of_all_threads_are_dumped_at_sigusr1(site: Site, pool: list[
     site.open_gate(start)
     assert running.get(timeout=60) == 1
     assert worker.stop() == 0
+
+
+def test_no_process_of_any_pool_outlives_its_supervisor(site: Site) -> None:
+    """R18: whatever it runs; nobody renews its lease any more."""
+    worker = launch(site, "--pool", "asyncio:io=2", "--pool", "threads:mail=2", "--pool", "prefork:default=2")
+    for queue in ("io", "mail", "default"):
+        for task in (wait_at_gate, wait_at_gate_async):
+            site.wait_for_start(task.apply_async((str(site.gates),), queue=queue))
+    assert len(worker.children()) == 4
+    worker.kill()
+    eventually(lambda: not worker.orphans(), message="children outlive their supervisor")
+
+
+@every_concurrent_pool
+def test_a_child_whose_interpreter_is_held_by_one_task_is_replaced(site: Site, pool: list[str]) -> None:
+    """The watchdog: one task may hold its own interpreter for as long as it likes, but not that of others."""
+    patient = [*MODULES, "tests.integration.impatient"]
+    worker = launch(site, *pool, IMPORTS=patient, TASK_MAX_WORKER_LOSSES=1)
+    [old] = worker.wait_for_children(1)
+    holds = block_interpreter.delay(60.0)
+    site.wait_for_start(holds)
+    follows = work.delay()
+    assert site.wait_for_start(follows).pid != old.pid
+    assert f"Child {old.pid} is silent: it is replaced" in worker.said()
+    site.wait_for(holds.ready)
+    assert holds.state == states.FAILURE
+    assert follows.get(timeout=60) >= 1
 
 
 @every_concurrent_pool

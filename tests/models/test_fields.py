@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
+from types import SimpleNamespace
+from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -14,9 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from django_tasks.backends import get_broker
+from django_tasks.backends.database.mysql import MySQL
+from django_tasks.backends.database.postgresql import PostgreSQL
+from django_tasks.backends.database.sqlite import SQLite
 from django_tasks.fields import UTCDateTimeField
 from django_tasks.ids import new_id
 from django_tasks.models import Task
+from tests.backends.calls import a_message
 from tests.databases import TestDatabase
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -95,6 +101,30 @@ def test_moments_sort_in_the_database_as_in_python(database: TestDatabase, momen
         a_task(moment)
     found = list(Task.objects.order_by("due_at").values_list("due_at", flat=True))
     assert found == sorted(moment.astimezone(UTC) for moment in moments)
+
+
+@given(moment=st.datetimes(datetime(1980, 1, 1), datetime(2090, 1, 1), timezones=st.just(UTC)), whole=st.booleans())
+def test_the_engine_spells_a_moment_as_the_field_does(moment: datetime, whole: bool) -> None:
+    """SQLite compares texts, and what it writes by its own clock has three digits."""
+    if whole:
+        moment = moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+    for dialect, vendor in ((SQLite(), "sqlite"), (MySQL(), "mysql"), (PostgreSQL(), "postgresql")):
+        connection = SimpleNamespace(vendor=vendor)
+        assert dialect.moment(moment) == UTCDateTimeField().get_db_prep_value(moment, connection)
+    if whole:
+        assert len(SQLite().moment(moment)) == len("2026-01-02 03:04:05.678")
+
+
+@pytest.mark.databases("sqlite")
+def test_a_message_is_stored_with_the_same_text_as_a_row(database: TestDatabase) -> None:
+    moment = MOMENTS["whole milliseconds"]
+    kinds: list[dict[str, Any]] = [{}, {"limit_key": ""}]
+    for limits in kinds:
+        message = a_message(eta=moment, expires_at=moment, **limits)
+        get_broker().publish([message])
+        row = Task.objects.get(pk=message.id)
+        assert Task.objects.filter(pk=message.id, due_at=moment, expires_at=moment, due_at__gte=moment).exists()
+        assert (row.due_at, row.expires_at) == (moment, moment)
 
 
 def test_a_field_may_be_empty() -> None:

@@ -8,7 +8,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
-from django_tasks import states
+from django_tasks import addresses, states
 from django_tasks.conf import Settings, check_settings, settings
 
 
@@ -93,9 +93,23 @@ def test_the_dict_itself_may_be_left_out() -> None:
         ({"RESULT_EXPIRES": -1}, "is -1; allowed:"),
         ({"RESULT_EXPIRES": {"SUCESS": 1}}, "SUCESS is no final state."),
         ({"TASK_SERIALIZER": "JSON!"}, "allowed: the name of a registered serializer"),
-        ({"BROKER_URL": "redis://:secret@host/0"}, "is 'redis://…'; allowed: 'database://'. redis:// is not available"),
-        ({"BROKER_URL": "sqla+sqlite:///secret"}, "is 'sqla://…'; allowed: 'database://'."),
-        ({"BROKER_URL": "database"}, "allowed: 'database://'."),
+        ({"BROKER_URL": "redis://:secret@host/x"}, "is 'redis://…'; allowed: 'database://', redis:// or rediss://"),
+        ({"BROKER_URL": "redis://:secret@host/x"}, "The database must be a number, not 'x'."),
+        ({"BROKER_URL": "redis://host/0?password=secret"}, "no parameter 'password' (it belongs before the @)"),
+        ({"BROKER_URL": "redis://one,two/0"}, "It names several hosts: that is for sentinel:// and redis-cluster://."),
+        ({"BROKER_URL": "redis-cluster://one/1"}, "A cluster has database 0 only."),
+        ({"BROKER_URL": "sentinel://one"}, "The service that the Sentinels watch is missing"),
+        ({"BROKER_URL": "unix://host/run/redis.sock"}, "A socket is named by its path"),
+        ({"BROKER_URL": "rediss://host/0?ssl_cert_reqs=maybe"}, "ssl_cert_reqs must be required, optional or none."),
+        ({"BROKER_URL": "redis://host/0?prefix=a b"}, "prefix must be 1 to 64 of the characters"),
+        ({"BROKER_URL": "redis://host/0?tls=maybe"}, "tls must be 1 or 0, not 'maybe'."),
+        ({"BROKER_URL": "sqla+sqlite:///secret"}, "sqla+sqlite:// is not available in this version."),
+        ({"BROKER_URL": "database"}, "is 'database'; allowed: 'database://', redis://"),
+        ({"BROKER_URL": "me:secret@host"}, "is '…'; allowed: 'database://', redis://"),
+        ({"BROKER_URL": 5}, "is 5; allowed: 'database://', redis://"),
+        ({"BROKER_CONNECTION_TIMEOUT": 0}, "allowed: a number of seconds from 0.1, or a timedelta."),
+        ({"RESULT_BACKEND": "rpc://secret"}, "is 'rpc://…'; allowed: 'database', redis://"),
+        ({"RESULT_STORAGE_THRESHOLD": -1}, "is -1; allowed: a whole number from 0."),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_named_with_what_is_allowed(given: dict[str, Any], text: str) -> None:
@@ -111,14 +125,15 @@ def test_a_wrong_value_is_named_with_what_is_allowed(given: dict[str, Any], text
         ("CELERY_TASK_ROUTES", "Write 'TASK_ROUTES', without 'CELERY_'."),
         ("CELERY_ALWAYS_EAGER", "Its name is 'TASK_ALWAYS_EAGER' now."),
         ("CELERYD_CONCURRENCY", "Its name is 'WORKER_CONCURRENCY' now."),
-        ("CELERY_RESULT_BACKEND", "Results are always kept, "),
-        ("result_backend", "Results are always kept"),
+        ("CELERY_RESULT_BACKEND", "Write 'RESULT_BACKEND', without 'CELERY_'."),
+        ("RESULT_BACKEND_TRANSPORT_OPTIONS", "What RESULT_BACKEND needs to know stands in its URL"),
         ("BROKER_HEARTBEAT", "Tasks are carried by the database"),
         ("BROKER_URI", "Did you mean 'BROKER_URL'?"),
-        ("CASSANDRA_SERVERS", "Results are always kept"),
+        ("CASSANDRA_SERVERS", "Results are kept in"),
         ("TIMEZONE", "Django's TIME_ZONE and USE_TZ count"),
         ("CELERY_TASK_ANNOTATIONS", "Celery has it; it is not available in this version."),
         ("BEAT_SYNC_EVERY", "Schedules are rows of the database"),
+        ("BEAT_CRON_STARTING_DEADLINE", "Each periodic task has grace_seconds"),
         ("TASK_CREATE_MISSING_QUEUES", "Queues need no declaration"),
         ("QQQ", "DJANGO_TASKS has no setting 'QQQ'."),
         (5, "DJANGO_TASKS has no setting 5."),
@@ -178,3 +193,26 @@ def test_values_come_in_one_form() -> None:
         assert settings.IMPORTS == ("a.b", "c")
     with with_settings(TASK_PUBLISH_RETRY_POLICY={"max_retries": 1}):
         assert settings.TASK_PUBLISH_RETRY_POLICY["interval_max"] == 0.2
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://", "redis://localhost:6379/0"),
+        ("redis://:s%40cret@host/2", "redis://:***@host:6379/2"),
+        ("valkeys://me:secret@[::1]:7/0", "rediss://me:***@[::1]:7/0"),
+        ("redis://host/?db=3&cluster=0", "redis://host:6379/3"),
+        ("unix://me:secret@/run/redis.sock?db=1", "unix://me:***@/run/redis.sock?db=1"),
+        ("sentinel://:secret@one,two:1/tasks?sentinel_password=secret", "sentinel://:***@one:26379,two:1/tasks"),
+        ("redis://:secret@one/0?cluster=1", "redis-cluster://:***@one:6379"),
+        ("database://", "database://"),
+        ("", "database://"),
+        ("redis://:secret@host/x", "redis://…"),
+    ],
+)
+def test_a_broker_is_shown_without_its_secrets(url: str, shown: str) -> None:
+    """S16"""
+    assert addresses.masked(url) == shown
+    if shown not in ("redis://…", "database://"):
+        address = addresses.parse(url)
+        assert "secret" not in f"{address!r} {address} {vars(settings)}"

@@ -800,8 +800,8 @@ class DatabaseBroker(DatabaseControl, Broker):
                 marks = ", ".join([self.dialect.uuid] * len(keys))
                 stored: list[tuple[Any, ...]] = []
                 if table == RESULT:
-                    where_stored = f"id IN ({marks}) AND result_encoding LIKE '%%:%%'"
-                    stored = self.engine.query(f"SELECT result, result_encoding FROM {RESULT} WHERE {where_stored}", keys)
+                    away = f"id IN ({marks}) AND result_encoding LIKE '%%:%%'"
+                    stored = self.engine.query(f"SELECT result, result_encoding FROM {RESULT} WHERE {away}", keys)
                 count += self.engine.execute(f"DELETE FROM {table} WHERE id IN ({marks}){guard}", keys)
                 stores.drop(stored)
                 if tagged is None:

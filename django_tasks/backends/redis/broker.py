@@ -212,6 +212,11 @@ class RedisBroker(Holding):
         count = 0
         for queue in self.leases.of(queues, fresh=True):
             count += sum(wire.DURABLE not in flags for _, flags in self.leases.empty(queue))
+        self.show_held(queues)
+        return count + super().purge(queues)
+
+    def show_held(self, queues: Queues = Queues()) -> None:  # noqa: B008 - immutable
+        """Let the rows of all that is held say who holds it."""
         for queue, worker in self._holders(queues):
             running = {
                 task_id: (lease.attempt, worker, lease.slot)
@@ -219,7 +224,6 @@ class RedisBroker(Holding):
                 if name == queue and lease.durable
             }
             self.rows.show_running(running)
-        return count + super().purge(queues)
 
     def _holders(self, queues: Queues) -> list[tuple[str, int]]:
         names = self.leases.of(queues, fresh=True)
@@ -259,7 +263,11 @@ class RedisBroker(Holding):
             self._waker.listen(idle)
 
     def result_waker(self, task_id: str) -> ResultWaker:
-        return RedisCaller(self.leases, task_id)
+        return RedisCaller(self.leases, task_id, self._queue_of)
+
+    def _queue_of(self, task_id: str) -> str | None:
+        row = self.rows.read([task_id]).get(task_id)
+        return None if row is None else row.queue
 
     def close(self) -> None:
         super().close()

@@ -98,7 +98,7 @@ class Holding(Stepping):
         running: frozenset[str] | None = None,
         begun: frozenset[str] = frozenset(),
     ) -> int:
-        """End the claims of one who is gone; ``running`` are charged with the loss, ``None``: whoever may have begun."""
+        """End the claims of one who is gone; ``running`` are charged with the loss, else who may have begun."""
         rows = self.rows.read([task_id for _, task_id, lease in held if lease.durable])
         places = self._places([each for each in held if not each[2].durable])
         count = 0

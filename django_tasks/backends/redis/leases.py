@@ -337,6 +337,22 @@ class Leases:
             found += self.look([wire.name_of(key) for key in keys], [name]).values()
         return sorted(found, key=lambda place: place.due or 0.0)[:limit]
 
+    def waiting(self, queue: str) -> Iterator[list[Place]]:
+        """Yield what waits in a queue, now or for later, part by part; each is to be taken out before the next."""
+        base = self.server.queue(queue)
+        for priority in self.server.command("ZRANGE", f"{base}:p", 0, -1):
+            seen: set[bytes] = set()
+            while keys := self.server.command("ZRANGE", f"{base}:r:{int(priority)}", 0, MANY - 1):
+                if seen.issuperset(keys):
+                    break  # nobody takes these out
+                seen.update(keys)
+                yield list(self.look([wire.name_of(key) for key in keys], [queue]).values())
+
+    def is_empty(self) -> bool:
+        """Does nothing wait, and does nobody hold anything?"""
+        names = self.names(fresh=True)
+        return not any(self.server.many([("EXISTS", f"{self.server.queue(name)}:m") for name in names]))
+
     # Out of the queue
 
     def stop(self, queue: str, ids: Sequence[str]) -> dict[str, tuple[int, Lease] | bool]:
@@ -377,6 +393,10 @@ class Leases:
     def _lease(self, worker: int, *words: Any) -> Any:
         keys = [self.server.shared("workers"), self.server.shared("mark")]
         return self.server.run("lease", keys, [worker, *words])
+
+    def workers(self) -> frozenset[int]:
+        """Return the workers that have a lease, or had one a moment ago."""
+        return frozenset(map(int, self.server.command("ZRANGE", self.server.shared("workers"), 0, -1)))
 
     def end(self, worker: int) -> None:
         """End a worker's lease."""

@@ -14,6 +14,7 @@ from ... import states
 from ...ids import dashed
 from ..database.dialect import TASK, WORKER
 from ..database.engine import Engine
+from ..database.workflow import EDGE
 from ..message import Delivery, Message, Return
 from .ledger import CURRENT, LEASABLE
 
@@ -253,10 +254,33 @@ class Rows:
 
         self.engine.transaction(work)
 
+    def kept(self) -> list[str]:
+        """Return the ids of rows that wait for nothing: a mover made them, and did not come to their release."""
+        rows = self.engine.query(
+            f"SELECT id FROM {TASK} t WHERE state = 'WAITING' AND NOT EXISTS"
+            f" (SELECT 1 FROM {EDGE} e WHERE e.after_id = t.id)"
+        )
+        return [dashed(row[0]) for row in rows]
+
+    def release(self, ids: Iterable[str], state: str) -> None:
+        """Let rows that wait for nothing run."""
+        for some in _parts(sorted(ids)):
+            self.engine.execute(
+                f"UPDATE {TASK} SET state = %s WHERE id IN ({self._marks(some)}) AND state = 'WAITING'",
+                [state, *self._keys(some)],
+            )
+
+    def forget_kept(self, ids: Iterable[str]) -> None:
+        """Delete rows that wait for nothing."""
+        for some in _parts(sorted(ids)):
+            self.engine.execute(
+                f"DELETE FROM {TASK} WHERE id IN ({self._marks(some)}) AND state = 'WAITING'", self._keys(some)
+            )
+
     # While it runs
 
     def take(self, held: Mapping[str, int], worker: int, slot: int) -> dict[str, Row]:
-        """Let rows say that they run; return those that may."""
+        """Let rows say that they run; return those that may. A row that says so already is left to who runs it."""
         by_attempt: dict[int, list[str]] = {}
         for task_id, attempt in held.items():
             by_attempt.setdefault(attempt, []).append(task_id)
@@ -265,8 +289,9 @@ class Rows:
                 self.engine.execute(
                     f"UPDATE {TASK} SET state = 'STARTED', attempt = %s, worker_id = %s, slot = %s, started_at = NULL,"
                     f" custom_state = NULL, meta = NULL WHERE id IN ({self._marks(some)}) AND {_CURRENT} = %s"
-                    f" AND {LEASABLE} AND revoked_at IS NULL",
-                    [attempt, worker, slot, *self._keys(some), attempt],
+                    f" AND (state IN ('PENDING', 'RETRY') OR state = 'STARTED' AND worker_id = %s)"
+                    " AND revoked_at IS NULL",
+                    [attempt, worker, slot, *self._keys(some), attempt, worker],
                 )
         rows = self.read(held)
         return {

@@ -19,6 +19,7 @@ from . import wire
 from .claims import Claim, due_of
 from .leases import Leases, Proof
 from .ledger import ledger_of
+from .others import Others
 from .rows import Row, Rows, message_of
 from .server import Server
 from .sweeper import Sweeper
@@ -38,6 +39,7 @@ class Sending(DatabaseBroker):
         self.leases = Leases(self.server)
         self.rows = Rows(self.engine)
         self.ledger = ledger_of(self.engine)
+        self.others = Others(self.engine, self.leases)
         self._workflows = RedisWorkflows(alias, self.ledger, self._arrivals)
         #: What is held, by id.
         self._claims: dict[str, Claim] = {}

@@ -67,6 +67,7 @@ class Stepping(Endings):
             return []
         proofs = {queue: list(some.values()) for queue, some in unheard.items()}
         try:
+            shared = bool(limit) and self.others.present()
             now, taken, with_row = self.leases.step(
                 proofs, names, worker=holder.worker, slot=holder.slot, limit=limit, unknown=unknown
             )
@@ -79,8 +80,8 @@ class Stepping(Endings):
                 self._claims.pop(task_id, None)
             self._drop_rows([one for one in with_row if one in some], {one.id: one.attempt for one in proofs[queue]})
         deliveries = [self._delivery(one, holder, now) for one in taken]
-        asked = [one for one in taken if one.stopped or wire.TRACKED in one.entry.flags]
-        return self._ask(asked, deliveries, holder) if asked else deliveries
+        asked = taken if shared else [one for one in taken if one.stopped or wire.TRACKED in one.entry.flags]
+        return self._ask(asked, deliveries, holder, shared) if asked else deliveries
 
     def _delivery(self, one: Taken, holder: Holder, now: float) -> Delivery:
         found = one.entry.delivery(one.id, one.queue, one.due, now, one.attempt)
@@ -91,10 +92,12 @@ class Stepping(Endings):
             self._claims[one.id] = Claim(one.queue, holder.worker, one.attempt, False, *about)
         return found
 
-    def _ask(self, asked: Sequence[Taken], deliveries: list[Delivery], holder: Holder) -> list[Delivery]:
-        """Ask the database whether these may start, and how."""
-        tracked = {one.id: one.attempt for one in asked if wire.TRACKED in one.entry.flags}
+    def _ask(self, asked: Sequence[Taken], deliveries: list[Delivery], holder: Holder, shared: bool) -> list[Delivery]:
+        """Ask the database whether these may start, and how. ``shared``: others may take them, too."""
+        durable = [one for one in asked if wire.DURABLE in one.entry.flags]
+        tracked = {one.id: one.attempt for one in durable if shared or wire.TRACKED in one.entry.flags}
         rows = self.rows.take(tracked, holder.worker, holder.slot) if tracked else {}
+        elsewhere = self._elsewhere([one for one in tracked if one not in rows], holder) if shared else set()
         others = [one for one in asked if one.id not in tracked]
         known = self.rows.read([one.id for one in others if wire.DURABLE in one.entry.flags])
         rows |= {key: row for key, row in known.items() if row.leasable and not row.revoked}
@@ -112,9 +115,16 @@ class Stepping(Endings):
                     found.append(delivery)
             elif (row := rows.get(delivery.id)) is not None and row.queue == place.queue:
                 found.append(row.delivery(delivery.attempt, delivery.due))
+            elif delivery.id in elsewhere:
+                self._settle(place.queue, holder.worker, [Move(place.id, place.attempt, "drop")])
             else:
                 self._correct(place.queue, holder.worker, {place.id: place.attempt})
         return found
+
+    def _elsewhere(self, ids: Sequence[str], holder: Holder) -> set[str]:
+        """Return which of these another worker runs."""
+        rows = self.rows.read(ids) if ids else {}
+        return {one.id for one in rows.values() if one.state == states.STARTED and one.worker != holder.worker}
 
     def _ended(self, ids: Sequence[str]) -> set[str]:
         """Return which of these are in the ledger."""

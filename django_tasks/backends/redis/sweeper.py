@@ -57,6 +57,7 @@ class Sweeper:
         self._round_from = ""
         self._round_at = 0.0
         self._tail_from = ""
+        self._published = 0
 
     def sweep(self) -> float:
         """Do a little; return in how many seconds to go on. Raises ``OperationalError``."""
@@ -74,6 +75,14 @@ class Sweeper:
             self._round_at = time.monotonic()
             self._round_from = self._compare(self._rows.page(self._round_from, limit=MANY, age=GRACE))
         return ROUND if self._round_from else EVERY
+
+    def fill(self, turn: Callable[[], object]) -> int:
+        """Publish all rows that Redis does not know; return how many. ``turn`` is called now and then."""
+        self._published = 0
+        after = ""
+        while after := self._compare(self._rows.page(after, limit=MANY)):
+            turn()
+        return self._published
 
     def publish(self, rows: Iterable[Row], mode: str) -> int:
         """Let tasks wait as their rows say; return how many did not before."""
@@ -114,6 +123,7 @@ class Sweeper:
             # What Redis has forgotten may still run, and be finished by whoever runs it.
             running = [row for row in still if row.state == states.STARTED]
             count = self.publish((row for row in still if row.state != states.STARTED), "sweep")
+            self._published += count
             if count:
                 logger.info("%d tasks were published that Redis did not know", count)
             if lost := self._rows.without_worker(row.id for row in running):

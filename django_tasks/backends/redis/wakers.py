@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import select
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, ClassVar
 
 from ...exceptions import OperationalError
@@ -18,8 +18,10 @@ from .leases import Leases
 PATIENCE = 30
 #: Seconds for which a command's token is kept for a worker that does not listen.
 KEPT = 60
-#: Seconds after which a caller asks again, whatever it has heard; and until its queue is known.
-LOOK, UNKNOWN = 1.0, 0.05
+#: Seconds after which a caller asks again, whatever it has heard.
+LOOK = 1.0
+#: The same while nobody knows the task: at first, and at most.
+UNKNOWN, UNKNOWN_MOST = 0.05, 0.5
 #: Seconds for which Redis remembers that somebody waits, if that one dies.
 AWAITED = 3_600
 
@@ -107,8 +109,13 @@ class RedisWaker(Waker):
 class RedisCaller(ResultWaker):
     """Hears when one task has ended; only while somebody waits is anything said of it."""
 
-    def __init__(self, leases: Leases, task_id: str) -> None:
+    def __init__(self, leases: Leases, task_id: str, queue_of: Callable[[str], str | None]) -> None:
         self._leases = leases
+        #: Where the row says that a task is to run which is not in Redis yet.
+        self._queue_of = queue_of
+        self._pause = UNKNOWN
+        #: It may have ended before anybody listened.
+        self._to_look = True
         self._server = leases.server
         self._id = task_id
         self._key = wire.key(task_id)
@@ -118,8 +125,12 @@ class RedisCaller(ResultWaker):
 
     def wait(self, timeout: float) -> None:
         if not self._channel:
-            time.sleep(min(timeout, UNKNOWN))
+            time.sleep(min(timeout, self._pause))
+            self._pause = min(2 * self._pause, UNKNOWN_MOST)
             self._find()
+            return
+        if self._to_look:
+            self._to_look = False
             return
         end = time.monotonic() + min(timeout, LOOK)
         while (left := end - time.monotonic()) > 0:
@@ -138,11 +149,12 @@ class RedisCaller(ResultWaker):
                 self._server.command("SREM", self._channel, self._key)
 
     def _find(self) -> None:
-        """Say that somebody waits, once the task is in Redis; before that it is asked for again and again."""
+        """Say that somebody waits, once the task is known; before that it is asked for again and again."""
         place = self._leases.look([self._id]).get(self._id)
-        if place is None:
+        queue = place.queue if place is not None else self._queue_of(self._id)
+        if queue is None:
             return
-        self._channel = f"{self._server.queue(place.queue)}:a"
+        self._channel = f"{self._server.queue(queue)}:a"
         self._connection = self._server.connection()
         with self._server.telling():
             self._connection.send_command("SUBSCRIBE", self._channel)

@@ -32,5 +32,5 @@ class ResultStore(ABC):
     def delete(self, references: Collection[str]) -> None:
         """Forget values; those that are not there are no error."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - not every store has any
         """Close every connection of this process; the next call opens a new one."""

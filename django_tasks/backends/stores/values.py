@@ -1,7 +1,7 @@
 """Where values go to and come from: small ones to ``RESULT_BACKEND``, large ones to the storage ``task_results``.
 
-The ledger's line then holds a reference, and its ``result_encoding`` says which of the two it is for. The key of a value
-names the attempt, so one that lost its lease never overwrites what the right one told.
+The ledger's line then holds a reference, and its ``result_encoding`` says which of the two it is for. The key of a
+value names the attempt, so one that lost its lease never overwrites what the right one told.
 """
 
 from __future__ import annotations

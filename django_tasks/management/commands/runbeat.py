@@ -25,6 +25,7 @@ class Command(BaseCommand):
         add("-l", "--loglevel", default="INFO", metavar="LEVEL", help="DEBUG, INFO, WARNING, ERROR or CRITICAL.")
         add("-f", "--logfile", metavar="FILE", help="Log to this file instead of the terminal.")
         add("--pidfile", metavar="FILE", help="Write the process id here; refuse to start if a live one is there.")
+        add("-S", "--scheduler", metavar="CLASS", help="A scheduler of your own: package.module:Class.")
         add("--max-interval", type=float, metavar="SECONDS", help="How long it sleeps at most.")
         add("--health-file", metavar="FILE", help="Touch this file every second, as long as the beat's loop turns.")
         add("--probe-port", metavar="[HOST:]PORT", help="Serve /livez and /readyz there.")

@@ -23,6 +23,7 @@ from django.utils import timezone  # noqa: E402
 from django_tasks import client, dashboard, display, doctor, ids, operations, paging, states  # noqa: E402
 from django_tasks.conf import settings  # noqa: E402
 from django_tasks.exceptions import NotRegistered, OperationalError, TaskError  # noqa: E402
+from django_tasks.management.brokers import BrokerVerbs  # noqa: E402
 from django_tasks.management.limits import LimitVerbs  # noqa: E402
 from django_tasks.management.remote import RemoteVerbs  # noqa: E402
 from django_tasks.management.schedules import ScheduleVerbs  # noqa: E402
@@ -38,7 +39,7 @@ PROBLEM, USAGE = 1, 2
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-class Command(LimitVerbs, ScheduleVerbs, RemoteVerbs, BaseCommand):
+class Command(BrokerVerbs, LimitVerbs, ScheduleVerbs, RemoteVerbs, BaseCommand):
     help = "Look at background tasks and act on them. Exit codes: 0 well, 1 a problem was found, 2 wrong usage."
     requires_system_checks = ()  # the doctor tells what they find, and must come that far
 
@@ -93,7 +94,7 @@ class Command(LimitVerbs, ScheduleVerbs, RemoteVerbs, BaseCommand):
         verb.add_argument("--queue", type=_queue, metavar="QUEUE", help="All tasks of this queue.")
         verb.add_argument("--tag", metavar="TAG", help="All tasks with this tag; all that is given must fit.")
 
-        verb = add("purge", "Delete what waits in queues, also for a worker that knows it, without a trace.")
+        verb = add("purge", "Delete what waits in queues, also for a limit or for a worker that knows it, without a trace.")
         verb.add_argument(
             "-Q", "--queues", nargs="+", type=_queue, required=True, metavar="QUEUE", help="The queues to empty."
         )
@@ -109,6 +110,7 @@ class Command(LimitVerbs, ScheduleVerbs, RemoteVerbs, BaseCommand):
         self.add_limit_verbs(add)
         self.add_schedule_verbs(add)
         self.add_remote_verbs(add)
+        self.add_broker_verbs(add)
         add("stats", "Tell what waits, runs and ended in the last hour, and who is at work.")
 
     def handle(self, *args: object, verb: str, **options: Any) -> None:

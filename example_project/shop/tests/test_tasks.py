@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+from datetime import timedelta
 from smtplib import SMTPServerDisconnected
 
 import pytest
 from django.core import mail
+from django.core.management import call_command
+from django.utils import timezone
 from pytest_django import Settings
 
+from django_tasks.models import PeriodicTask
 from shop import tasks
 from shop.models import Order, Product, Report
 
@@ -54,6 +58,29 @@ def test_an_order_is_confirmed_when_the_mail_is_out(order: Order) -> None:
     assert order.confirmed_at is not None
     assert [sent.extra_headers["Message-ID"] for sent in mail.outbox] == [message_id]
     assert "2 x Apples" in str(mail.outbox[0].body)
+
+
+def test_what_is_about_to_run_out_is_told(product: Product) -> None:
+    assert tasks.look_at_the_shelves() == {"Apples": 3}
+    Product.objects.update(stock=1_000)
+    assert tasks.look_at_the_shelves() == {}
+
+
+def test_old_reports_are_thrown_away(product: Product) -> None:
+    old, new = (Report.objects.create(rows=1) for _ in range(2))
+    for report in (old, new):
+        tasks.write_report(report.pk)
+    Report.objects.filter(pk=old.pk).update(finished_at=timezone.now() - timedelta(days=31))
+    assert tasks.throw_old_reports_away() == 1
+    assert Report.objects.get() == new
+
+
+def test_the_shop_declares_what_runs_by_a_schedule() -> None:
+    call_command("tasks", "sync-schedules")
+    assert set(PeriodicTask.objects.values_list("name", flat=True)) >= {
+        "Look at the shelves",
+        "Throw old reports away",
+    }
 
 
 @pytest.mark.usefixtures("server_that_is_down")

@@ -1,0 +1,30 @@
+"""The example project's price lists are those of the tutorial, and its tests pass."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.docs.blocks import blocks_of
+from tests.docs.project import ROOT
+
+EXAMPLE = ROOT / "example_project"
+TUTORIAL = ROOT / "docs" / "tutorial" / "pipeline.md"
+
+
+def test_the_tutorial_shows_the_example_projects_code() -> None:
+    shown = [block for block in blocks_of(TUTORIAL) if block.file is not None and block.file.parts[0] == "suppliers"]
+    assert len(shown) == 4
+    for block in shown:
+        assert block.file is not None
+        code = block.text.partition("\n")[2] if block.text.startswith("# suppliers/") else block.text
+        assert code.strip() == (EXAMPLE / block.file).read_text().strip()
+
+
+def test_the_example_projects_price_lists_are_imported(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pytest", "suppliers", "-q", "-p", "no:cacheprovider", "--ds=corner_shop.settings"]
+    environ = {**os.environ, "CORNER_SHOP_DATA": str(tmp_path)}
+    done = subprocess.run(command, cwd=EXAMPLE, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
