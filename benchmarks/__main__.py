@@ -132,7 +132,8 @@ def orders(given: argparse.Namespace) -> dict[str, tuple[str, str, dict[str, Any
     if subject == "workflow":
         options = {"members": given.members, "length": given.length, "large": given.large}
         peers = [name for name in given.peers if name in ("celery", "celery-tuned")]
-        return {"workbeat": ("workbeat", broker, options)} | {
+        ours = REDIS["durable"] if broker == "redis" else "workbeat"  # what waits for others has a row
+        return {"workbeat": (ours, broker, options)} | {
             name: (name, PEERS[name][0], {**options, "large": 0}) for name in peers
         }
     options = {

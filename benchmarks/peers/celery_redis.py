@@ -35,6 +35,18 @@ def stamp() -> float:
     return time.monotonic()
 
 
+@app.task
+def pass_on(value: Any = None) -> Any:
+    """Return what it is given."""
+    return value
+
+
+@app.task
+def count(values: list[Any]) -> int:
+    """Return how many there are."""
+    return len(values)
+
+
 class Celery(Contestant):
     """As it comes, with hiredis."""
 
@@ -63,6 +75,18 @@ class Celery(Contestant):
 
     def wait_for_stamp(self, sent: Any) -> float:
         return float(sent.get(timeout=30))
+
+    def run_chain(self, length: int) -> float:
+        began = time.monotonic()
+        celery.chain(pass_on.s(0), *(pass_on.s() for _ in range(length - 1))).apply_async().get(timeout=300)
+        return time.monotonic() - began
+
+    def run_chord(self, members: int) -> float:
+        began = time.monotonic()
+        done = celery.chord([pass_on.s(number) for number in range(members)])(count.s()).get(timeout=300)
+        if done != members:
+            raise AssertionError(f"The body got {done} results of {members}")
+        return time.monotonic() - began
 
 
 class CeleryTuned(Celery):

@@ -12,10 +12,11 @@ from django.core.management.base import CommandError, CommandParser
 from .. import addresses
 from ..backends import mover
 from ..conf import settings
+from ..exceptions import OperationalError
 from ..utils.log import escape
 
 #: Exit codes.
-USAGE = 2
+PROBLEM, USAGE, INTERRUPTED = 1, 2, 130
 
 
 class BrokerVerbs:
@@ -54,6 +55,10 @@ class BrokerVerbs:
                 where = addresses.masked(target)
                 self.stdout.write(f"Ready: now start workers and senders with BROKER_URL {where}, and stop the others.")
             done = moving.move() if given.once else moving.run(tell)
+        except OperationalError as error:
+            raise CommandError(f"{escape(error)}. Start it again to go on.", returncode=PROBLEM) from error
+        except KeyboardInterrupt:
+            raise CommandError("Interrupted. Start it again to go on.", returncode=INTERRUPTED) from None
         finally:
             moving.close()
         if given.json:

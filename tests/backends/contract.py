@@ -14,6 +14,7 @@ from tests.backends.promises.limiting import Limiting
 from tests.backends.promises.rescheduling import Rescheduling
 from tests.backends.promises.sending import Sending
 from tests.backends.promises.uniqueness import Uniqueness
+from tests.backends.promises.workflows import Workflows
 
 
 class BrokerContract(
@@ -32,5 +33,6 @@ class BrokerContract(
     Showing,
     Limiting,
     Uniqueness,
+    Workflows,
 ):
     """The whole contract."""

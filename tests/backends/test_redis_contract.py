@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count as numbers
 
 import pytest
 from django.conf import settings
@@ -12,6 +13,7 @@ from django_tasks import states
 from django_tasks.backends.base import Broker
 from django_tasks.backends.message import Holder, Return
 from django_tasks.models import Task
+from tests import redis_servers
 from tests.backends.bench import Bench, RedisBench
 from tests.backends.calls import ALL, a_message, claim, claim_one, finish, ids, send, success
 from tests.backends.contract import BrokerContract
@@ -21,7 +23,11 @@ from tests.backends.promises.control import Cancelling, Tidying, Watching
 from tests.backends.promises.finishing import Finishing, Returning
 from tests.backends.promises.leasing import Leasing, Slots
 from tests.backends.promises.sending import Sending
+from tests.conftest import do_without
 from tests.databases import TestDatabase
+from tests.servers import ServerMissing
+
+_NUMBERS = numbers(1)
 
 
 @pytest.fixture
@@ -114,3 +120,27 @@ class TestWithoutRows(
         assert finish(broker, holder, success(again)) == frozenset()
         assert not Task.objects.exists()
         assert broker.held(holder.worker) == []
+
+
+@pytest.fixture(scope="module")
+def cluster_url() -> Iterator[str]:
+    """Give a cluster of three servers."""
+    try:
+        with redis_servers.cluster() as cluster:
+            yield cluster.url
+    except ServerMissing as missing:
+        do_without("redis", missing)
+
+
+@pytest.mark.databases("sqlite")
+class TestOnCluster(Sending, Claiming, Finishing, Returning, Leasing, Slots, Watching, Cancelling, Tidying):
+    """On a cluster, where the keys of two queues may lie on two servers."""
+
+    @pytest.fixture
+    def bench(self, database: TestDatabase, cluster_url: str) -> Iterator[Bench]:
+        """Give a cluster in front of the database under test."""
+        url = f"{cluster_url}?prefix=test{next(_NUMBERS)}"
+        with override_settings(DJANGO_TASKS={**settings.DJANGO_TASKS, "BROKER_URL": url}):
+            bench = RedisBench(database.alias, url)
+            yield bench
+            bench.close()

@@ -12,7 +12,7 @@ from tests.integration.site import Site
 pytestmark = pytest.mark.databases("postgresql")
 
 MODULES = ["tests.integration.jobs", "tests.integration.pool_jobs"]
-POOLS = ["prefork=2", "threads=4", "asyncio=4", "solo"]
+OTHER_POOLS = ["prefork=2", "asyncio=4", "solo"]
 SETTINGS = {
     "as they come": "",
     "kept for ever": "DATABASES['default']['CONN_MAX_AGE'] = None",
@@ -33,13 +33,13 @@ def start(site: Site, pool: str, settings: str) -> None:
 
 @pytest.mark.parametrize(
     ("pool", "settings"),
-    [*((pool, SETTINGS["kept for ever"]) for pool in POOLS), *(("threads=4", each) for each in SETTINGS.values())],
+    [*(("threads=4", settings) for settings in SETTINGS), *((pool, "kept for ever") for pool in OTHER_POOLS)],
 )
 def test_the_result_of_a_task_that_lost_all_connections_is_stored_and_the_next_one_is_fine(
     site: Site, pool: str, settings: str
 ) -> None:
     """The server ends every connection while it runs, its own and the worker's."""
-    start(site, pool, settings)
+    start(site, pool, SETTINGS[settings])
     assert count_workers.delay().get(timeout=60) == 1
     for _ in range(2):
         cut = cut_every_connection.delay()

@@ -170,3 +170,12 @@ def test_what_makes_no_sense_is_refused(site: RedisSite, monkeypatch: pytest.Mon
         assert "canary" not in str(caught.value)
         assert caught.value.returncode == 2
     close_all()
+
+
+@pytest.mark.databases("sqlite")
+def test_a_broker_that_is_away_is_told(site: RedisSite) -> None:
+    site.redis.kill()
+    with pytest.raises(CommandError, match=r"Redis at redis://.* cannot be reached.*Start it again") as caught:
+        call_command("tasks", "migrate-broker", "database://", site.redis.url)
+    assert caught.value.returncode == 1
+    site.redis.start()

@@ -9,6 +9,7 @@ then a row like any other.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import socket
@@ -18,6 +19,7 @@ from typing import NamedTuple
 
 from ... import addresses, states
 from ...conf import settings
+from ...exceptions import OperationalError
 from ..base import Queues, WorkerInfo
 from ..database.broker import DatabaseBroker
 from . import wire
@@ -130,12 +132,13 @@ class Mover:
 
     def close(self) -> None:
         """Let workers start without asking, once those of the other broker are gone, too."""
-        if self._me:
-            self._site.unregister(self._me)
-        if self._source is not None:
-            key = self._source.server.shared("sweeper")
-            if self._source.server.command("GET", key) == self._turn.encode():
-                self._source.server.command("DEL", key)
+        with contextlib.suppress(OperationalError):  # all of this ends by itself, too
+            if self._me:
+                self._site.unregister(self._me)
+            if self._source is not None:
+                key = self._source.server.shared("sweeper")
+                if self._source.server.command("GET", key) == self._turn.encode():
+                    self._source.server.command("DEL", key)
         for broker in (self._site, *self._redises()):
             broker.close()
 
