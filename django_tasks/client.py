@@ -172,8 +172,12 @@ def build(
 def _is_durable(message: Message, said: bool | None, task: Any, place: Any) -> bool:
     """Is a call to have a row until it is done? The call says, else the task, else ``TASK_DURABLE``.
 
+    What others wait for, or what waits itself, has one whatever its task says.
     Raises ``ValueError`` if call or task say no to what cannot do without.
     """
+    is_linked = bool(place) and "node" in place
+    if is_linked and said is None:
+        return True
     said = getattr(task, "durable", None) if said is None else said
     if said is not None and not isinstance(said, bool):
         raise TypeError(f"durable must be True or False, not {said!r}")
@@ -181,7 +185,7 @@ def _is_durable(message: Message, said: bool | None, task: Any, place: Any) -> b
         "a limit": message.limit_key is not None,
         "unique": message.unique is not None,
         "tags": message.tags,
-        "a place in a workflow": place,
+        "a place in a workflow": is_linked,
     }
     needed = [what for what, has in needs.items() if has]
     if said is False and needed:

@@ -163,7 +163,11 @@ def failed(*, name: str | None = None, since: datetime | None = None) -> list[st
     if since is not None:
         chosen = chosen.filter(finished_at__gte=since)
     keys = [str(pk) for pk in chosen.order_by("finished_at").values_list("pk", flat=True)]
-    again = set(_marked(keys).values())
+    copies = _marked(keys)
+    ended = iter(copies)
+    again: set[str] = set()
+    while some := list(islice(ended, BATCH)):
+        again |= {copies[str(pk)] for pk in _ledger().filter(pk__in=some).values_list("pk", flat=True)}
     return [key for key in keys if key not in again]
 
 

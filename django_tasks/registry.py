@@ -12,7 +12,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import PurePath
 from threading import Lock
-from typing import Any, TypeVar, overload
+from typing import Any, Final, TypeVar, overload
 
 from django.apps import apps
 from django.utils.module_loading import autodiscover_modules
@@ -72,6 +72,13 @@ class TaskRegistry(dict[str, Any]):
         """Return the tasks as a plain dict. Celery's name, which once told them from periodic tasks."""
         return dict(self)
 
+    def own(self) -> dict[str, Any]:
+        """Return the tasks that the site declared: all but those that are always there."""
+        return {name: task for name, task in self.items() if not name.startswith(BUILTIN)}
+
+
+#: How the names of the tasks begin that are always there.
+BUILTIN: Final = "django_tasks."
 
 #: The tasks of this process.
 tasks = TaskRegistry()

@@ -61,7 +61,10 @@ def look(workers: Iterable[Worker]) -> Look:
             parts.append(_counted(kind, head))
             params += [band.queue, band.priority]
     for kind, where in (
-        ("running", "worker_id IS NOT NULL"),
+        (
+            "running",
+            "worker_id IS NOT NULL ORDER BY worker_id",
+        ),  # the order asks for the index, whatever is known of it
         ("limited", HELD_BACK),
         ("unroutable", "state = 'UNROUTABLE'"),
     ):

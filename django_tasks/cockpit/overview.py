@@ -143,7 +143,7 @@ def gather(span: Span) -> Overview:
     buckets = numbers.by_bucket(span, now)
     parts = numbers.by_task(span, now)
     depths = numbers.depths(span, now)
-    held = _held()
+    held = _held(workers)
     failures, more = _failures(seen.now - timedelta(seconds=span.seconds))
     periodic = _periodic(seen.now)
     rows = [_worker(worker, seen.now, held.get(worker.pk, [])) for worker in workers]
@@ -222,8 +222,8 @@ def _periodic(now: datetime) -> _Periodic:
     return _Periodic([beat.status(now) for beat in beats], len(rows), overdue, timed[:LINES])
 
 
-def _held() -> dict[int, list[Task]]:
-    claimed = Task.objects.using(settings.DATABASE).filter(worker_id__isnull=False)
+def _held(workers: Sequence[Worker]) -> dict[int, list[Task]]:
+    claimed = Task.objects.using(settings.DATABASE).filter(worker_id__in=[worker.pk for worker in workers])
     begun = claimed.filter(started_at__isnull=False).order_by("started_at")
     found: dict[int, list[Task]] = {}
     for task in begun.only("name", "custom_id", "worker_id", "slot", "started_at", "custom_state")[:HELD]:

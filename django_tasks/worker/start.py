@@ -194,7 +194,7 @@ def prepare(*, needs_tasks: bool = True) -> str | None:
     if waiting:
         target = "" if alias == "default" else f" --database {alias}"
         return f"The tables of django_tasks are not up to date. Run: manage.py migrate django_tasks{target}"
-    if needs_tasks and not tasks:
+    if needs_tasks and not tasks.own():
         return (
             "No tasks are registered. Declare one with @shared_task in the tasks.py of an app in INSTALLED_APPS, "
             "or name its module in DJANGO_TASKS['IMPORTS']."
@@ -219,7 +219,7 @@ def banner(info: WorkerInfo) -> str:
         f"   broker       {broker}",
         f"   queues       {info.queues}",
         f"   concurrency  {info.concurrency} ({info.pool})",
-        "   tasks        " + "\n                ".join(sorted(tasks)),
+        "   tasks        " + "\n                ".join(sorted(tasks.own())),
     ]
     lines += [f"   ! {warning}" for warning in _warnings(info)]
     return "\n".join(lines)

@@ -101,7 +101,7 @@ def test_each_page_stands_under_the_strictest_policy(
 
 @pytest.mark.parametrize("script", [True, False], ids=["script", "no script"])
 def test_all_that_match_run_again(pages: dict[str, str], chromium: Any, site_url: str, script: bool) -> None:
-    """The whole way, as a person goes it; no worker is there, so it goes on bit by bit."""
+    """The whole way, as a person goes it: choose all, be asked, say yes, and stop it."""
     page, complaints = log_in(chromium, site_url, java_script_enabled=script)
     page.goto(pages["results"])
     page.select_option("select[name=action]", "retry")
@@ -113,12 +113,5 @@ def test_all_that_match_run_again(pages: dict[str, str], chromium: Any, site_url
     page.wait_for_url("**/bulkoperation/*/change/")
     page.click("text=Stop")
     page.get_by_text("stops after the present batch").wait_for()
-    page.click("text=Go on here")
-    page.get_by_text("aborted").first.wait_for()
-    page.click("text=Continue")
-    page.click("text=Go on here")
-    page.get_by_text("21 of 21 rows").first.wait_for()
-    keep(page, f"done-{script}")
-    page.goto(f"{site_url}task/?q=name:{KNOWN}")
-    assert "1 tasks" in page.inner_text("#content")
+    keep(page, f"stopped-{script}")
     assert complaints == []

@@ -11,6 +11,8 @@ from tests.api.conftest import Runner
 from tests.canvas.conftest import assert_nothing_is_left
 from tests.canvas.jobs import add, boom, ignoring, note, note_error, note_failed, notes, shaky, summed, total
 
+pytestmark = pytest.mark.databases("sqlite", "postgresql")
+
 #: The callbacks of every batch here.
 CALLED: dict[str, Any] = {
     "on_success": note.s("success"),

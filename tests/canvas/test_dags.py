@@ -12,6 +12,8 @@ from tests.api.conftest import Runner
 from tests.canvas.conftest import assert_nothing_is_left
 from tests.canvas.jobs import add, boom, listed, note, note_error, notes, summed, total
 
+pytestmark = pytest.mark.databases("sqlite", "postgresql")
+
 
 def finish(run: Runner, flow: dag) -> dict[str, Any]:
     """Run it to its end; return what became of each part."""

@@ -27,6 +27,8 @@ from tests.canvas.jobs import (
     where,
 )
 
+pytestmark = pytest.mark.databases("sqlite", "postgresql")
+
 
 def finish(run: Runner, canvas: Any) -> Any:
     result = canvas.apply_async()
@@ -225,3 +227,21 @@ def test_a_unique_task_has_no_neighbours() -> None:
 def test_skew_lets_members_start_one_after_the_other() -> None:
     skewed = group(add.s(number) for number in range(4)).skew(start=1, stop=3, step=1)
     assert [one.options["countdown"] for one in skewed.tasks] == [1, 2, 3, 3]
+
+
+@shared_task(durable=False)
+def forgotten(value: int) -> int:
+    return value + 1
+
+
+def test_a_task_that_is_not_durable_is_so_in_a_workflow(run: Runner) -> None:
+    result = finish(run, chain(group(forgotten.s(1), forgotten.s(2)), total.s(), forgotten.s()))
+    assert result.get(timeout=0) == 6
+    members = group(forgotten.s(1), forgotten.s(2))()  # which nothing waits for
+    run.finish()
+    assert members.get(timeout=0) == [2, 3]
+
+
+def test_a_call_that_waits_cannot_be_sent_without_a_row() -> None:
+    with pytest.raises(ValueError, match="has a place in a workflow, which is kept in its row"):
+        chain(add.s(1), add.s(2).set(durable=False)).apply_async()

@@ -11,7 +11,7 @@ from django.core.management import call_command
 
 from tests.databases import TestDatabase
 
-MODELS = tuple(apps.get_app_config("django_tasks").get_models())
+MODELS = tuple(model for model in apps.get_app_config("django_tasks").get_models() if not model._meta.proxy)
 
 
 def tables(database: TestDatabase) -> dict[str, tuple[list[str], dict[str, list[str]]]]:
