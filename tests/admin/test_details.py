@@ -12,7 +12,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from django_tasks import ids, operations, shared_task, states
-from django_tasks.models import Worker
+from django_tasks.models import TaskTag, Worker
 from django_tasks.serialization import dumps
 from tests.admin.conftest import Browser
 from tests.admin.pages import page_url, read, text_of
@@ -177,6 +177,7 @@ def test_a_copy_and_its_original_lead_to_each_other(root: Client) -> None:
     assert page_url(TASKS, copy) in read(root, page_url(RESULTS, original.pk))
     assert page_url(RESULTS, original.pk) in read(root, page_url(TASKS, copy))
     saved([done := failure(seconds_ago=0, options=json.dumps({operations.RETRY_OF: str(original.pk)}))])
+    TaskTag.objects.create(tag=f"{operations.RETRY_OF}:{original.pk}", task_id=done.pk)
     assert page_url(RESULTS, done.pk) in read(root, page_url(RESULTS, original.pk))
 
 

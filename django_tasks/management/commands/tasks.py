@@ -94,7 +94,9 @@ class Command(BrokerVerbs, LimitVerbs, ScheduleVerbs, RemoteVerbs, BaseCommand):
         verb.add_argument("--queue", type=_queue, metavar="QUEUE", help="All tasks of this queue.")
         verb.add_argument("--tag", metavar="TAG", help="All tasks with this tag; all that is given must fit.")
 
-        verb = add("purge", "Delete what waits in queues, also for a limit or for a worker that knows it, without a trace.")
+        verb = add(
+            "purge", "Delete what waits in queues, also for a limit or for a worker that knows it, without a trace."
+        )
         verb.add_argument(
             "-Q", "--queues", nargs="+", type=_queue, required=True, metavar="QUEUE", help="The queues to empty."
         )
