@@ -1,6 +1,6 @@
 """Fresh databases for tests: a migrated template per server, a copy for each test.
 
-This module is imported by the settings, so it imports nothing that reads them.
+The pytest process imports this module; the processes that tests start need only :mod:`tests.database_urls`.
 """
 
 from __future__ import annotations
@@ -14,58 +14,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, ClassVar
-from urllib.parse import parse_qsl, unquote, urlsplit
+from typing import ClassVar
+from urllib.parse import urlsplit
 
 from django.core.management import call_command
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from tests.database_urls import settings_from_url
 from tests.servers import URL_VARIABLES, Server, execute, new_server
 
 #: What a test may ask for with ``@pytest.mark.databases``.
 KINDS = ("sqlite", "postgresql", "mariadb")
-
-ENGINES = {
-    "sqlite": "django.db.backends.sqlite3",
-    "postgresql": "django.db.backends.postgresql",
-    "mysql": "django.db.backends.mysql",
-}
-OPTIONS: dict[str, dict[str, object]] = {
-    "sqlite": {
-        "timeout": 20,  # seconds to wait for another writer
-        "transaction_mode": "IMMEDIATE",
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
-    },
-    "postgresql": {},
-    "mysql": {"charset": "utf8mb4"},
-}
-
-
-def settings_from_url(url: str) -> dict[str, Any]:
-    """Return an entry of ``DATABASES`` for a URL.
-
-    ``sqlite:////absolute/path``, ``postgresql://user:password@host:port/name?host=/socket/directory``,
-    ``mysql://user:password@host:port/name``; other query parameters become ``OPTIONS``, as text.
-
-    Raises ``ValueError`` when the scheme is another one or no database is named.
-    """
-    parts = urlsplit(url)
-    kind, name = parts.scheme, unquote(parts.path[1:])
-    if kind not in ENGINES:
-        raise ValueError(f"DATABASE_URL {url!r}: the scheme is {kind!r}, allowed are {', '.join(ENGINES)}")
-    if not name:
-        raise ValueError(f"DATABASE_URL {url!r} names no database; allowed are URLs like {kind}://host/name")
-    query = dict(parse_qsl(parts.query))
-    return {
-        "ENGINE": ENGINES[kind],
-        "NAME": name,
-        "USER": unquote(parts.username or ""),
-        "PASSWORD": unquote(parts.password or ""),
-        "HOST": query.pop("host", parts.hostname or ""),
-        "PORT": str(parts.port or ""),
-        "OPTIONS": {**OPTIONS[kind], **query},
-    }
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Settings of the tests, and of the processes which they start.
 
-``DATABASE_URL`` names the database (see :func:`tests.databases.settings_from_url`); ``TEST_DJANGO_TASKS`` is a JSON
+``DATABASE_URL`` names the database (see :func:`tests.database_urls.settings_from_url`); ``TEST_DJANGO_TASKS`` is a JSON
 object that goes into ``DJANGO_TASKS``.
 """
 
@@ -12,12 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import pymysql
-
-from tests.databases import settings_from_url
-
-# The same protocol as mysqlclient in pure Python, so that the tests need no compiler and no client library.
-pymysql.install_as_MySQLdb()
+from tests.database_urls import settings_from_url
 
 DEFAULT_DATABASE = Path(tempfile.gettempdir()) / f"django-workbeat-tests-{os.getuid()}.sqlite3"
 

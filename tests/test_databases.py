@@ -11,7 +11,8 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import OperationalError, connections, transaction
 
-from tests.databases import TestDatabase, settings_from_url
+from tests.database_urls import settings_from_url
+from tests.databases import TestDatabase
 from tests.eventually import eventually
 from tests.servers import Server, execute
 
