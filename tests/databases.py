@@ -149,11 +149,17 @@ class ServerDatabases(Databases):
 
 
 class PostgreSQLDatabases(ServerDatabases):
-    """``CREATE DATABASE … TEMPLATE``, 20 ms."""
+    """``CREATE DATABASE … TEMPLATE``, 30 ms."""
+
+    def __init__(self, server_url: str) -> None:
+        super().__init__(server_url)
+        [(version,)] = execute(server_url, "SHOW server_version_num")
+        # Since 15 another way is usual, which is slower for small databases.
+        self._how = "STRATEGY FILE_COPY" if int(version) >= 150_000 else ""
 
     def make(self, directory: Path) -> str:
         url = self._new_url()
-        execute(self.server_url, f"CREATE DATABASE {name_in(url)} TEMPLATE {name_in(self._template)}")
+        execute(self.server_url, f"CREATE DATABASE {name_in(url)} TEMPLATE {name_in(self._template)} {self._how}")
         return url
 
     def remove(self, url: str) -> None:
@@ -161,7 +167,7 @@ class PostgreSQLDatabases(ServerDatabases):
 
 
 class MariaDBDatabases(ServerDatabases):
-    """The template's ``CREATE TABLE`` statements and the rows that its migrations wrote, 100 ms."""
+    """The template's ``CREATE TABLE`` statements and the rows that its migrations wrote, 130 ms."""
 
     def __init__(self, server_url: str) -> None:
         super().__init__(server_url)

@@ -33,6 +33,16 @@ from redis.exceptions import RedisError
 PATIENCE = 60.0
 
 
+#: Where servers have their files if it has room for them: memory, in which databases are made three times as fast.
+MEMORY = Path("/dev/shm")  # noqa: S108 - directories in it are made by mkdtemp()
+ROOM = 4 << 30
+
+
+def _directory() -> str:
+    """Return a directory with a short name for the files of servers."""
+    return str(MEMORY) if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM else "/tmp"  # noqa: S108 - as above
+
+
 class ServerMissing(Exception):
     """No server of this kind can be had here."""
 
@@ -56,7 +66,7 @@ class Server(ABC):
         #: Settings of the server on top of ours, for example ``fsync="on"``.
         self.options = options
         self.port = free_port()
-        self.home = Path(tempfile.mkdtemp(prefix=f"test-{self.kind[:2]}-", dir="/tmp"))
+        self.home = Path(tempfile.mkdtemp(prefix=f"test-{self.kind[:2]}-", dir=_directory()))
         self.data = self.home / "data"
         self.log = self.home / "log"
         self.user = service_user(self.kind)
