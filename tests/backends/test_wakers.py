@@ -108,6 +108,7 @@ def _set_aside_and_adopt(broker: Broker, busy: Holder, delivery: Delivery) -> No
     assert broker.adopt([delivery.name]) == 1
 
 
+@pytest.mark.databases("sqlite", "postgresql")
 @pytest.mark.parametrize("way", [_give_back, _retry_later, _lose_child, _end_worker, _set_aside_and_adopt])
 def test_what_a_busy_worker_puts_back_wakes_an_idle_one(
     way: Callable[[Broker, Holder, Delivery], None], waker: Waker, bench: Bench
