@@ -5,8 +5,8 @@
 BIN := .venv/bin
 # Arguments for pytest: make test ARGS="tests/unit -k retry --databases sqlite"
 ARGS ?=
-# Many tests wait for other processes: three at once keep two cores busy. AT_ONCE= runs them one by one.
-AT_ONCE ?= --numprocesses=3 --dist=worksteal
+# Many tests wait for other processes: four at once keep two cores busy. AT_ONCE= runs them one by one.
+AT_ONCE ?= --numprocesses=4 --dist=worksteal
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'

@@ -300,7 +300,7 @@ def test_a_killed_worker_is_awaited_only_while_its_lease_lasts(site: Site) -> No
     assert control.ping(timeout=LONG) == [{"w2@t": {"ok": "pong"}}]
 
 
-@SQLITE
+@pytest.mark.databases("postgresql")  # on SQLite, a process may stand still while it has the lock of the file
 def test_a_worker_that_starts_later_does_not_obey(site: Site) -> None:
     first = site.launch("-n", "w1@t", concurrency=1)
     eventually(lambda: control.nodes() == ["w1@t"], timeout=LONG)
