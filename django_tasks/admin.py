@@ -17,7 +17,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from . import changelists, dashboard, display, limits
+from . import access, changelists, dashboard, display, limits
 from .cockpit import site as cockpit
 from .cockpit.workers import WorkerOrders
 from .conf import settings
@@ -53,7 +53,9 @@ class WorkerAdmin(WorkerOrders, ReadOnlyAdmin):
 
     def detail(self, request: HttpRequest, obj: Worker) -> dict[str, Any]:
         status = obj.status(dashboard.database_now())
-        held = Task.objects.using(settings.DATABASE).of_worker(obj.pk).only("name", "custom_id")[: self.list_per_page]
+        tasks = Task.objects.using(settings.DATABASE).of_worker(obj.pk).only("name", "custom_id")
+        sees = request.user.has_perm("django_tasks.view_task")
+        held = access.visible(request, tasks)[: self.list_per_page] if sees else []
         about: list[Row] = [
             (_("Name"), obj.name),
             (_("Host"), obj.hostname),
@@ -105,13 +107,20 @@ class LimitAdmin(ModelAdmin):
         # Another name would be another limit, and the first one stay declared.
         return self.readonly_fields if obj is None else (*self.readonly_fields, "kind", "name")
 
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return super().has_add_permission(request) and not access.is_read_only(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_change_permission(request, obj) and not access.is_read_only(request)
+
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         # What the code declares comes back with the next worker that starts.
-        return super().has_delete_permission(request, obj) and not (obj is not None and obj.declared)
+        stays = access.is_read_only(request) or (obj is not None and obj.declared)
+        return super().has_delete_permission(request, obj) and not stays
 
     def has_pause_permission(self, request: HttpRequest) -> bool:
         """May this person pause and resume?"""
-        return request.user.has_perm("django_tasks.pause_limit")
+        return request.user.has_perm("django_tasks.pause_limit") and not access.is_read_only(request)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         values = {name: getattr(obj, name) for name in limits.NOTHING}

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from django.db import InterfaceError, connections, transaction
@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+#: Later moments are near the end of the calendar, where not every time zone has them.
+LAST_YEAR: Final = 9_000
 #: What a task or a call may be given: read here.
 CALL_OPTIONS = frozenset(
     [
@@ -490,7 +492,10 @@ def due_of(countdown: Any, eta: Any) -> tuple[float, datetime | None]:
 
 
 def moment_of(value: Any, option: str) -> datetime | None:
-    """Return a datetime, or its ISO 8601 text, as an aware datetime; ``None`` for anything else."""
+    """Return a datetime, or its ISO 8601 text, as an aware datetime; ``None`` for anything else.
+
+    Raises ``ValueError`` for a text that is none, and for a moment behind :data:`LAST_YEAR`.
+    """
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)
@@ -498,6 +503,8 @@ def moment_of(value: Any, option: str) -> datetime | None:
             raise ValueError(f"{option} must be a datetime or its ISO 8601 text, not {value!r}") from None
     if not isinstance(value, datetime):
         return None
+    if value.year > LAST_YEAR:
+        raise ValueError(f"{option} is {value.isoformat()}; allowed are moments up to the year {LAST_YEAR}")
     return timezone.make_aware(value) if timezone.is_naive(value) else value
 
 

@@ -181,7 +181,10 @@ def numbers(task: Task) -> tuple[float, float] | None:
 def _parts(told: Any) -> tuple[float, float] | None:
     current, total = (told.get("current"), told.get("total")) if isinstance(told, dict) else (None, None)
     if isinstance(current, int | float) and isinstance(total, int | float) and 0 <= current <= total and total:
-        return current, total
+        try:
+            return float(current), float(total)
+        except OverflowError:
+            return None
     return None
 
 
@@ -296,6 +299,9 @@ def moment(when: datetime | None) -> SafeString | str:
     """Return a moment in the reader's time zone, with the exact one for programs; ``""`` for none."""
     if when is None:
         return ""
-    local = timezone.localtime(when)
+    try:
+        local = timezone.localtime(when)
+    except OverflowError:  # the end of the calendar, east of here
+        local = when
     shown = f"{formats.date_format(local)} {local:%H:%M:%S}"
     return format_html('<time datetime="{0}" title="{0}">{1}</time>', when.isoformat(timespec="milliseconds"), shown)

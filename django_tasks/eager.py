@@ -19,7 +19,7 @@ from .exceptions import AlreadyEnqueued
 from .executor import Execution, execute
 from .registry import tasks
 from .result import EagerResult
-from .serialization import exception_from_data, loads
+from .serialization import exception_from_data, loads, loads_error
 
 #: How often an eager task may put itself back, with ``Reject(requeue=True)``.
 REDELIVERIES = 100
@@ -128,7 +128,7 @@ def _value(done: Outcome, execution: Execution) -> Any:
         if isinstance(execution.value, Exception):  # SystemExit would end this process, which is nobody's worker
             return execution.value
         return (
-            exception_from_data(loads(done.result, done.result_encoding, settings.ACCEPT_CONTENT))
+            exception_from_data(loads_error(done.result, done.result_encoding, settings.ACCEPT_CONTENT))
             if done.result
             else None
         )

@@ -33,7 +33,7 @@ from .place import Replaced, fields, received
 from .registry import tasks
 from .request import Context
 from .retry import backoff_delay
-from .serialization import dumps, exception_from_data, exception_to_data, loads, storable
+from .serialization import dumps, exception_from_data, exception_to_data, loads, loads_error, storable
 from .time_limits import TimeLimits
 
 logger = logging.getLogger("django_tasks.executor")
@@ -549,7 +549,7 @@ def tell_ended(record: Record, worker: str, signum: int | None = None) -> None:
     task = tasks.get(record.name)
     if task is None or record.result is None:
         return
-    error = exception_from_data(loads(record.result, record.result_encoding, settings.ACCEPT_CONTENT))
+    error = exception_from_data(loads_error(record.result, record.result_encoding, settings.ACCEPT_CONTENT))
     args, kwargs = loads(record.body, record.encoding, settings.ACCEPT_CONTENT)
     request = Context(
         id=record.task_id,

@@ -42,6 +42,7 @@ from .periodic.timetables import CrontabSchedule as CrontabSchedule  # noqa: E40
 from .periodic.timetables import IntervalSchedule as IntervalSchedule  # noqa: E402
 from .periodic.timetables import SolarSchedule as SolarSchedule  # noqa: E402
 from .querysets import TaskQuerySet, TaskResultQuerySet, WorkerQuerySet  # noqa: E402
+from .routing import validate_queue  # noqa: E402
 
 
 class Call(models.Model):
@@ -307,7 +308,13 @@ class Limit(models.Model):
         return f"{self.kind} {self.name}"
 
     def clean(self) -> None:
-        """Raises ``ValidationError`` for a rate or a concurrency that nothing could keep."""
+        """Raises ``ValidationError`` for a rate or a concurrency that nothing could keep, and a queue that cannot
+        exist."""
+        if self._state.adding and self.kind == self.QUEUE:
+            try:
+                validate_queue(self.name)
+            except ValueError as error:
+                raise ValidationError({"name": str(error)}) from error
         for field, check in (("rate", rates.parse), ("concurrency", rates.validate_concurrency)):
             try:
                 check(getattr(self, field))

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from django.core.exceptions import EmptyResultSet, ValidationError
@@ -53,7 +53,10 @@ class Bookmark(NamedTuple):
         when = [datetime.fromisoformat(each) for each in moment]
         if any(each.tzinfo is None for each in when):
             raise ValueError(f"{text!r} is no bookmark: its moment has no zone")
-        return cls(newer, (*when, key))
+        try:
+            return cls(newer, (*(each.astimezone(UTC) for each in when), key))
+        except OverflowError as error:
+            raise ValueError(f"{text!r} is no bookmark: its moment is beyond the calendar") from error
 
 
 @dataclass(frozen=True, slots=True)

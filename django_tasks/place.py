@@ -14,7 +14,7 @@ from .backends.results import Record
 from .conf import settings
 from .exceptions import Ignore, UnknownResult
 from .request import Context
-from .serialization import exception_from_data, loads
+from .serialization import exception_from_data, loads, loads_error
 from .states import SUCCESS
 
 
@@ -113,7 +113,7 @@ def of_failure(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any], failed
     record = get_results().read_ended(failed)
     if record is None:
         raise UnknownResult(f"This is told why {failed} failed, which is not in the ledger any more")
-    data = loads(record.result or "null", record.result_encoding, settings.ACCEPT_CONTENT)
+    data = loads_error(record.result or "null", record.result_encoding, settings.ACCEPT_CONTENT)
     error = exception_from_data(data) if isinstance(data, dict) else UnknownResult(f"{failed} kept no exception")
     return [request_of_record(record), error, record.traceback]
 

@@ -19,7 +19,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from . import dashboard, ids, states
+from . import dashboard, display, ids, states
 from .conf import settings
 from .models import PeriodicRun, Task, TaskResult, TaskTag, Worker
 
@@ -27,6 +27,8 @@ from .models import PeriodicRun, Task, TaskResult, TaskTag, Worker
 SCANNED: Final = 100_000
 #: Ids of other tables that a search takes along, the newest ones.
 MOST_IDS: Final = 1_000
+#: The longest wait, in seconds, that databases can add to a moment.
+LONGEST: Final = 3_000_000_000
 #: A prefix that so many task names share is looked for along the states, not name by name.
 MOST_NAMES: Final = 20
 
@@ -285,6 +287,8 @@ def _run(chosen: Selection, word: Word) -> Q:
 def _wait(chosen: Selection, word: Word) -> Q:
     _needs_ledger(chosen, word)
     sign, number = _number(word)
+    if number > LONGEST:
+        raise SearchError(_("%(key)s:%(value)s is longer than 95 years.") % word._asdict())
     return Q(**{f"started_at__{sign}": F("due_at") + timedelta(seconds=number)})
 
 
@@ -305,6 +309,8 @@ def _args(chosen: Selection, word: Word) -> Q:
 def _kwargs(chosen: Selection, word: Word) -> Q:
     """``word.key`` is the argument's name: its value may be written as JSON, or be a text."""
     _needs_payload(chosen)
+    if display.is_secret(word.key):
+        raise SearchError(_("What %(key)s is, is shown to nobody, so it cannot be searched for.") % {"key": word.key})
     chosen.scan()
     name, text = (re.escape(json.dumps(one, ensure_ascii=False)) for one in (word.key, word.value))
     return Q(body__regex=f"{name}: ?({re.escape(word.value)}|{text})[],}}]")
@@ -367,7 +373,7 @@ def _moment(chosen: Selection, word: Word) -> datetime:
             pass
     try:
         moment = datetime.fromisoformat(word.value)
-        return moment if moment.tzinfo else timezone.make_aware(moment)
+        return (moment if moment.tzinfo else timezone.make_aware(moment)).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise SearchError(
             _("%(key)s:%(value)s needs an age (30m, 2h, 7d) or a moment (2026-01-31T12:00).") % word._asdict()

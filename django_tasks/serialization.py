@@ -135,6 +135,11 @@ def _ensure_no_bomb(size: int) -> None:
         )
 
 
+def loads_error(text: str, encoding: str, accept: Collection[str]) -> Any:
+    """Return the data of a stored exception, as :func:`loads`; they are JSON, whatever formats values may have."""
+    return loads(text, encoding, {*accept, "json"})
+
+
 def _disallowed(name: str, accept: Collection[str]) -> ContentDisallowed:
     return ContentDisallowed(f"Stored value is in {name[:100]!r}; ACCEPT_CONTENT allows only {', '.join(accept)}.")
 

@@ -89,10 +89,26 @@ def _field(one: Parameter, annotation: Any) -> forms.Field:
         return forms.CharField(**{**common, "required": False}, strip=False, widget=forms.Textarea(attrs={"rows": 1}))
     if kind in _SIMPLE:
         return _SIMPLE[kind](**common)
-    return forms.JSONField(**common, widget=forms.Textarea(attrs={"rows": 2}))
+    return _AnyJSON(**common, widget=forms.Textarea(attrs={"rows": 2}))
 
 
-class _JSONOf(forms.JSONField):
+class _AnyJSON(forms.JSONField):
+    """JSON, also such as Python's parser gives up on: numbers of thousands of digits, or far too deep."""
+
+    def to_python(self, value: Any) -> Any:
+        try:
+            return super().to_python(value)
+        except (ValueError, RecursionError) as error:
+            raise forms.ValidationError(self.error_messages["invalid"], code="invalid") from error
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        try:
+            return super().bound_data(data, initial)
+        except (ValueError, RecursionError):
+            return forms.fields.InvalidJSONInput(data)
+
+
+class _JSONOf(_AnyJSON):
     """JSON of one kind."""
 
     def __init__(self, kind: type, **options: Any) -> None:

@@ -172,13 +172,15 @@ def queue_rows(
     done: Mapping[str, Numbers],
     depths: Mapping[str, Mapping[int, Depth]],
     also: Iterable[str] = (),
+    only: str | None = None,
 ) -> list[QueueRow]:
-    """Return what there is to tell of every queue that holds something, did something, is paused, or named here. One
-    query."""
+    """Return what there is to tell of every queue that holds something, did something, is paused, or named here; or of
+    a single one. One query."""
     pauses = {limit.name: limit for limit in paused(Limit.QUEUE) if limit.is_paused(seen.now)}
     there = {queue.name: queue for queue in seen.queues}
     buckets = span.buckets(seen.now.timestamp())
-    names = sorted({*there, *done, *pauses, *also} - {""})[: numbers.MOST]
+    every = sorted({*there, *done, *pauses, *also} - {""})[: numbers.MOST]
+    names = every if only is None else [only]
     found = []
     for name in names:
         each, depth = done.get(name, Numbers()), depths.get(name, {})

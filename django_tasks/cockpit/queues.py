@@ -15,9 +15,10 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from .. import dashboard, limits, operations
+from .. import access, dashboard, limits, operations
 from ..conf import QUEUE_NAME, settings
 from ..models import Limit, Queue, Task
+from ..paging import COUNT_LIMIT
 from ..registry import tasks
 from . import numbers, overview, panels, words
 from .looks import look
@@ -78,6 +79,8 @@ class QueueAdmin(PageAdmin):
             if act is None:
                 raise PermissionDenied
             self.require(request, permission)
+            if permission in ("purge_queue", "move_queue") and _hides_tasks(request, name):
+                raise PermissionDenied
             answer = act(request, name)
             overview.forget()
             return answer or HttpResponseRedirect(request.get_full_path())
@@ -191,13 +194,22 @@ class QueueAdmin(PageAdmin):
 
     def _confirm(self, request: HttpRequest, name: str, *, title: str, **context: Any) -> HttpResponse:
         trail = [(self.url("queue_changelist"), _("Queues")), (self.url("queue_change", name), name)]
-        count = operations.waiting_in([name])
-        counted = ngettext("%s task waits.", "%s tasks wait.", count) % words.amount(count)
+        waiting = Task.objects.using(settings.DATABASE).purgeable().filter(queue=name)
+        count = waiting[: COUNT_LIMIT + 1].count()
+        counted = ngettext("%s task waits.", "%s tasks wait.", count) % words.count(count)
         return self.page(request, "queue_confirm.html", title, queue=name, counted=counted, trail=trail, **context)
 
     def _done(self, request: HttpRequest, name: str, sentence: str) -> None:
         self.audit(request, Queue(pk=name, kind=Limit.QUEUE, name=name), sentence)
         self.message_user(request, sentence, messages.SUCCESS)
+
+
+def _hides_tasks(request: HttpRequest, name: str) -> bool:
+    """Does the queue hold tasks that this person may not see? What is done to a queue is done to all of them."""
+    if settings.ADMIN_TASK_FILTER is None:
+        return False
+    rows = Task.objects.using(settings.DATABASE).filter(queue=name)
+    return rows.exclude(pk__in=access.visible(request, rows).values("pk")).exists()
 
 
 def known_queues() -> list[str]:
@@ -241,5 +253,5 @@ def _of_queue(name: str, span: Span) -> tuple[Any, Any, Any, Any]:
     parts = numbers.grouped(numbers.by_task(span, now, queue=name), 1)
     depths = numbers.depths(span, now, queue=name)
     done = {name: numbers.total(buckets.values())}
-    [row] = [row for row in overview.queue_rows(span, seen, workers, done, depths) if row.now.name == name]
+    [row] = overview.queue_rows(span, seen, workers, done, depths, only=name)
     return row, buckets, depths.get(name, {}), parts

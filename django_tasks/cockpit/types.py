@@ -69,6 +69,8 @@ class TaskTypeAdmin(PageAdmin):
         name = unquote(object_id)
         if not self.has_view_permission(request):
             raise PermissionDenied
+        if "\x00" in name or len(name) > 255:
+            raise Http404("No task can be called so")
         if request.method == "POST":
             self.require(request, "enqueue_task")
             if tasks.get(name) is None:

@@ -445,7 +445,7 @@ def json_of(name: str, text: str | None, kind: type[Any]) -> Any:
         return kind()
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         where = f", line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
         raise ValueError(f"{name} is no JSON{where}: {getattr(error, 'msg', error)}; {allowed}") from None
     if not isinstance(found, kind):

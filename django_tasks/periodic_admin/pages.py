@@ -19,7 +19,7 @@ from django.utils.timezone import localtime, now
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from .. import display, schedules
+from .. import access, display, schedules
 from ..beat import history, sync
 from ..beat.engine import run_now
 from ..conf import settings
@@ -37,6 +37,8 @@ else:
 
 #: Runs that the page of a row has, and that a line of the list has.
 SHOWN, IN_LIST = 20, 10
+#: Columns that are shown to those only who may read payloads.
+PAYLOAD: Final = ("args", "kwargs", "headers")
 #: How an outcome is drawn; what is none of these is not done yet.
 GLYPHS: Final = {"SUCCESS": "✔", "FAILURE": "✖", "REVOKED": "⊘", "": "–"}
 
@@ -108,9 +110,22 @@ class PeriodicTaskAdmin(ModelAdmin):
             return [(None, {"fields": (*names, "max_runs", "missed", "overlap", "queue", "priority")})]
         return [(name, _open_if_used(options, obj)) for name, options in super().get_fieldsets(request, obj)]
 
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return super().has_add_permission(request) and not access.is_read_only(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_change_permission(request, obj) and not access.is_read_only(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_delete_permission(request, obj) and not access.is_read_only(request)
+
     def has_run_permission(self, request: HttpRequest) -> bool:
         """May this person run a periodic task now?"""
-        return request.user.has_perm("django_tasks.run_periodictask")
+        return request.user.has_perm("django_tasks.run_periodictask") and not access.is_read_only(request)
+
+    def sees_payload(self, request: HttpRequest, obj: Any = None) -> bool:
+        """May this person read arguments and headers?"""
+        return self.has_change_permission(request, obj) or request.user.has_perm("django_tasks.view_payload")
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         return lookup in {"enabled__exact", "origin__exact"}
@@ -121,8 +136,10 @@ class PeriodicTaskAdmin(ModelAdmin):
         found = super().get_changelist_instance(request)
         rows = list(found.result_list)
         latest = history.latest([row.pk for row in rows], IN_LIST)
+        full = self.sees_payload(request)
         for row in rows:
             row.outcomes = latest.get(row.pk, [])
+            row.shown_error = _error_of(row, full)
         found.result_list = rows
         return found
 
@@ -147,9 +164,9 @@ class PeriodicTaskAdmin(ModelAdmin):
         return format_html('<span title="{}">{}</span>', _exact(row.last_run_at), _("%s ago") % ago)
 
     @admin.display(description=gettext_lazy("next run"), ordering="next_run_at")
-    def next_run(self, row: PeriodicTask) -> Any:
+    def next_run(self, row: Any) -> Any:
         if row.last_error:
-            return format_html('<span class="djt-state djt-failure" title="{}">{}</span>', row.last_error, _("error"))
+            return format_html('<span class="djt-state djt-failure" title="{}">{}</span>', row.shown_error, _("error"))
         if row.next_run_at is None:
             return ""
         ahead = _("in %s") % timeuntil(row.next_run_at, depth=1) if row.next_run_at > now() else _("due")
@@ -219,10 +236,11 @@ class PeriodicTaskAdmin(ModelAdmin):
         context["preview"] = getattr(form, "preview", None)
         context["may_run"] = self.has_run_permission(request)
         if obj is not None:
+            full = self.sees_payload(request, obj)
             if context["preview"] is None and not form.is_bound:
-                context["preview"] = preview_of_row(obj)
-            context["last_error"] = obj.last_error
-            context["drift"] = sync.drift(obj)
+                context["preview"] = preview_of_row(obj, full=full)
+            context["last_error"] = _error_of(obj, full)
+            context["drift"] = _drift_of(obj, full)
             context["gone_at"] = obj.gone_at
             found = history.outcomes(obj.recent_runs(SHOWN))
             context["runs"] = [
@@ -285,6 +303,19 @@ class PeriodicTaskAdmin(ModelAdmin):
             [outcome] = history.outcomes(PeriodicRun.objects.filter(task_id=task_id, periodic_task=row)[:1])
             text = _("%s is sent:") % row.name
             self.message_user(request, format_html("{} {}", text, self.link(outcome, task_id)), messages.SUCCESS)
+
+
+def _error_of(row: PeriodicTask, full: bool) -> str:
+    """Return why a row could not be sent; the message may quote arguments, so ``full=False`` leaves it out."""
+    return row.last_error if full else row.last_error.partition(":")[0]
+
+
+def _drift_of(row: PeriodicTask, full: bool) -> dict[str, tuple[Any, Any]]:
+    """Return where a row is not what the code declares; ``full=False`` hides the values of what holds payloads."""
+    hidden = () if full else PAYLOAD
+    return {
+        name: (display.HIDDEN, display.HIDDEN) if name in hidden else values for name, values in sync.drift(row).items()
+    }
 
 
 def _exact(moment: datetime) -> str:

@@ -12,7 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils import dateformat, timezone
 from django.utils.translation import gettext as _
 
-from .. import schedules, typed_json
+from .. import display, schedules, typed_json
 from ..dashboard import database_now
 from ..models import PeriodicTask
 from ..periodic import planning
@@ -62,8 +62,8 @@ def words_of(timetable: schedules.BaseSchedule) -> str:
     return str(timetable)
 
 
-def preview_of(plan: Any, timetable: schedules.BaseSchedule) -> Preview:
-    """Return what would become of a row."""
+def preview_of(plan: Any, timetable: schedules.BaseSchedule, *, full: bool = True) -> Preview:
+    """Return what would become of a row. ``full=False`` tells of arguments their types and sizes only."""
     now = database_now()
     zone, own = timetable.tz, timezone.get_current_timezone()
     runs = planning.preview(plan, now, PREVIEWED)
@@ -76,15 +76,15 @@ def preview_of(plan: Any, timetable: schedules.BaseSchedule) -> Preview:
         warnings.append(_("It is switched off: no run is sent."))
     if task is None:
         return Preview(words_of(timetable), shown, warnings, "", "")
-    warnings += _mismatches(task, plan.args, plan.kwargs)
+    warnings += _mismatches(task, plan.args, plan.kwargs, full)
     doc = (inspect.getdoc(task.run) or "").partition("\n")[0]
     return Preview(words_of(timetable), shown, warnings, f"{task.name}{_signature(task)}", doc)
 
 
-def preview_of_row(row: PeriodicTask) -> Preview | None:
+def preview_of_row(row: PeriodicTask, *, full: bool = True) -> Preview | None:
     """Return what a row does; ``None`` if what stands there makes no schedule."""
     try:
-        return preview_of(row, row.schedule)
+        return preview_of(row, row.schedule, full=full)
     except (TypeError, ValueError, ImproperlyConfigured):
         return None
 
@@ -118,7 +118,7 @@ def _signature(task: Any) -> inspect.Signature:
     return inspect.Signature(taken, return_annotation=returned if returned is empty else _Annotation(returned))
 
 
-def _mismatches(task: Any, args: str, kwargs: str) -> Iterator[str]:
+def _mismatches(task: Any, args: str, kwargs: str, full: bool) -> Iterator[str]:
     """Yield a sentence for each argument that is not of the simple type that the function names."""
     try:
         given = [typed_json.untag(json_of("args", args, list)), typed_json.untag(json_of("kwargs", kwargs, dict))]
@@ -130,7 +130,8 @@ def _mismatches(task: Any, args: str, kwargs: str) -> Iterator[str]:
         wanted = hints.get(name)
         if wanted in SIMPLE and not _fits(value, wanted):
             text = _("%(name)s is %(value)s; the function says %(type)s.")
-            yield text % {"name": name, "value": json.dumps(value, default=str)[:100], "type": wanted.__name__}
+            shown = json.dumps(value, default=str)[:100] if full else display.describe(value)
+            yield text % {"name": name, "value": shown, "type": wanted.__name__}
 
 
 def _fits(value: Any, wanted: type[Any]) -> bool:

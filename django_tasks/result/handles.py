@@ -13,7 +13,7 @@ from ..backends import get_results, stores
 from ..backends.results import Record
 from ..conf import settings
 from ..exceptions import TaskRevokedError, TimeoutError, UnknownResult
-from ..serialization import exception_from_data, loads
+from ..serialization import exception_from_data, loads, loads_error
 from ..utils.graph import DependencyGraph
 from . import tree
 from .sets import ResultSet
@@ -554,7 +554,7 @@ def signal_name(given: Any = None) -> str:
 def _value(record: Record) -> Any:
     if record.result is None:
         return TaskRevokedError("revoked") if record.state == states.REVOKED else None
-    value = loads(*stores.fetch(record.result, record.result_encoding), settings.ACCEPT_CONTENT)
-    if record.state in states.EXCEPTION_STATES and isinstance(value, dict):
-        return exception_from_data(value)
-    return value
+    failed = record.state in states.EXCEPTION_STATES
+    read = loads_error if failed else loads
+    value = read(*stores.fetch(record.result, record.result_encoding), settings.ACCEPT_CONTENT)
+    return exception_from_data(value) if failed and isinstance(value, dict) else value

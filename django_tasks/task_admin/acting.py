@@ -11,6 +11,8 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.admin import helpers
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import ERROR_FLAG
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -78,7 +80,9 @@ class ActingAdmin(ReadOnlyAdmin):
             )
             self.message_user(request, text % {"most": f"{MOST:,}"}, messages.ERROR)
             return None
-        rows = list(queryset.only("pk", "name", "custom_id", "state"))
+        # Whatever else the form said: "all that match" is act_on_all()'s alone.
+        chosen = queryset.filter(pk__in=request.POST.getlist(helpers.ACTION_CHECKBOX_NAME))
+        rows = list(chosen.only("pk", "name", "custom_id", "state"))
         asked = request.POST.get("post") == "yes"
         form = ParametersForm(action, request.POST if asked else None)
         if not asked or not form.is_valid():
@@ -92,7 +96,10 @@ class ActingAdmin(ReadOnlyAdmin):
 
     def act_on_all(self, request: HttpRequest, action: Action) -> HttpResponse:
         """Begin to do something to all that the list finds, or ask whether to."""
-        listed = self.get_changelist_instance(request)
+        try:
+            listed = self.get_changelist_instance(request)
+        except IncorrectLookupParameters:
+            return HttpResponseRedirect(f"{request.path}?{ERROR_FLAG}=1")
         asked = request.POST.get("post") == "yes"
         form = ParametersForm(action, request.POST if asked else None)
         if not isinstance(listed, CallChangeList):
@@ -189,7 +196,7 @@ def _kind_of(sentence: str) -> str:
 def _chosen_action(request: HttpRequest) -> str:
     given = request.POST.getlist("action") if request.method == "POST" else []
     index = request.POST.get("index", "0")
-    return given[int(index)] if index.isdecimal() and int(index) < len(given) else ""
+    return given[int(index)] if index.isdecimal() and len(index) < 4 and int(index) < len(given) else ""
 
 
 def _is_across(request: HttpRequest) -> bool:

@@ -15,8 +15,9 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from .. import actions, audit, bulk, changelists, dashboard, display
+from .. import access, actions, audit, bulk, changelists, dashboard, display
 from ..actions import REASONS
+from ..conf import settings
 from ..display import moment
 from ..models import BulkOperation
 from .base import ReadOnlyAdmin, Row, fragment, seconds
@@ -81,17 +82,24 @@ class BulkOperationAdmin(ReadOnlyAdmin):
     def ended(self, row: BulkOperation) -> Any:
         return moment(row.finished_at)
 
-    def may_order(self, request: HttpRequest, row: BulkOperation) -> bool:
-        """May this person stop it, or let it go on? Whoever might do the same themselves."""
+    def may_abort(self, request: HttpRequest, row: BulkOperation) -> bool:
+        """May this person stop it? Whoever might do the same themselves, also while nothing else may be done."""
         known = actions.BY_NAME.get(row.action)
-        return known is not None and self.may(request, known.permission)
+        return known is not None and request.user.has_perm(f"django_tasks.{known.permission}")
+
+    def may_go_on(self, request: HttpRequest, row: BulkOperation) -> bool:
+        """May this person let it go on? It does so as who began it, who may see other rows than this person."""
+        user: Any = request.user
+        sees_all = settings.ADMIN_TASK_FILTER is None or user.is_superuser or row.user_id == str(user.pk)
+        return sees_all and self.may_abort(request, row) and not access.is_read_only(request)
 
     def order_view(self, request: HttpRequest, pk: int, order: str) -> HttpResponse:
         """Stop an operation, go on with it in the background, or do a little of it here."""
         row = self.get_queryset(request).filter(pk=pk).first()
         if row is None:
             raise Http404
-        if request.method != "POST" or not self.may_order(request, row):
+        may = self.may_abort if order == "abort" else self.may_go_on
+        if request.method != "POST" or not may(request, row):
             raise PermissionDenied
         if order == "abort":
             done, text = bulk.abort(row, request.user.get_username()), _("Asked to stop")
@@ -135,7 +143,8 @@ class BulkOperationAdmin(ReadOnlyAdmin):
             "took": seconds((obj.finished_at - obj.started_at).total_seconds())
             if obj.started_at and obj.finished_at
             else "",
-            "may_order": self.may_order(request, obj),
+            "may_abort": self.may_abort(request, obj),
+            "may_go_on": self.may_go_on(request, obj),
             "nobody": obj.is_active and not _anybody_online(),
         }
 

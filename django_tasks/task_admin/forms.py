@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -13,6 +14,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from ..actions import Action
+from ..client import LAST_YEAR
 from ..conf import PRIORITIES
 from ..routing import validate_queue
 
@@ -59,6 +61,13 @@ class ParametersForm(forms.Form):
             return validate_queue(queue) if queue else ""
         except ValueError as error:
             raise ValidationError(str(error)) from error
+
+    def clean_eta(self) -> datetime:
+        """Return the moment. Raises ``ValidationError`` for one at the end of the calendar."""
+        eta: datetime = self.cleaned_data["eta"]
+        if eta.year > LAST_YEAR:
+            raise ValidationError(_("Name a moment before the year %s.") % (LAST_YEAR + 1))
+        return eta
 
     def clean(self) -> dict[str, Any]:
         """Return the values. Raises ``ValidationError`` when there is nothing to change."""

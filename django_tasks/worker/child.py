@@ -84,6 +84,7 @@ class Child(Puller):
         with contextlib.suppress(Exception):
             self._give_back_claims()
             self._step(0)
+            self._tell_broker()
 
     # Running
 

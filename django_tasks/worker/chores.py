@@ -13,6 +13,8 @@ from ..registry import tasks
 RESCUES_TO_AN_ADOPTION = 3
 #: Seconds between looks for tasks that wait for nothing any more.
 UNBLOCK_EVERY = 60.0
+#: Seconds until the next sweep after one that failed; one that did not says itself when the next is due.
+SWEEP_AGAIN = 10.0
 #: Seconds between prunings, and after one that found nothing; the longest that one may take.
 PRUNE_EVERY, PRUNE_CALM, PRUNE_FOR = 60.0, 300.0, 2.0
 
@@ -39,7 +41,7 @@ class Chores:
             found |= self._broker.rescue(max_losses=settings.TASK_MAX_WORKER_LOSSES) > 0
         if self._is_due("adopt", RESCUES_TO_AN_ADOPTION * settings.WORKER_RESCUE_INTERVAL):
             found |= self._broker.adopt(tasks) > 0
-        if time.monotonic() >= self._due["sweep"]:
+        if self._is_due("sweep", SWEEP_AGAIN):
             self._due["sweep"] = time.monotonic() + self._broker.sweep()
         if self._is_due("unblock", UNBLOCK_EVERY):
             self._broker.unblock()

@@ -137,6 +137,8 @@ class Concurrent(Puller):
             self._ended.set()
             side.join(timeout=5)
             self._close()
+            with contextlib.suppress(Exception):
+                self._tell_broker()
             self._aside.shutdown()  # those who wait to hear of an outcome hear of it
 
     def _watch(self) -> None:
@@ -237,6 +239,7 @@ class Concurrent(Puller):
             if execution.stored:
                 if done.id in self._counted:
                     self._freed([done.id])
+                self._hungry = True  # the next step tells the broker
                 self._forget(done)
                 self._tell_of(execution.after)
                 continue

@@ -190,6 +190,11 @@ class Puller(ABC):
             self._counted |= counted
         return stepped
 
+    def _tell_broker(self) -> None:
+        """Pass on what tasks stored in transactions of their own, which no step may have followed."""
+        with self._lock:
+            self._broker.step([], holder=self.holder)
+
     def _is_counted(self, delivery: Delivery) -> bool:
         if delivery.limit_key is not None:
             return True

@@ -356,6 +356,8 @@ class Steward:
             select.select(listening, [], [], timeout)
 
     def _tick(self) -> None:
+        if time.monotonic() >= self._due["beat"]:
+            self._beat()  # before all that may fail: a worker whose lease ends loses what its children do well
         self._hear_children()
         self._obey()
         if self._ending:
@@ -363,8 +365,6 @@ class Steward:
         self._listen()
         self._heed()
         now = time.monotonic()
-        if now >= self._due["beat"]:
-            self._beat()
         if now >= self._due["look"]:
             self._due["look"] = now + (VISIBLE_AFTER / 2 if self._busy() else 3600.0)
             self._look()

@@ -201,3 +201,35 @@ def test_tasks_may_live_in_another_database_than_people(
         connection.close()
     assert not Task.objects.exists()
     assert not TaskResult.objects.exists()
+
+
+@pytest.mark.databases("sqlite")
+@pytest.mark.parametrize(
+    "odd",
+    [{"select_across": "0"}, {"select_across": "yes"}, *({"select_across": "1", "index": i} for i in ("-1", "x"))],
+    ids=str,
+)
+def test_only_what_is_chosen_is_touched_whatever_else_the_form_says(root: Client, odd: dict[str, str]) -> None:
+    [chosen, other] = saved([waiting(), waiting()])
+    order = {"action": "cancel", "post": "yes", "_selected_action": str(chosen.pk), **odd}
+    root.post(list_url("task"), order)
+    assert list(Task.objects.values_list("pk", flat=True)) == [other.pk]
+
+
+@pytest.mark.databases("sqlite")
+def test_an_action_on_an_odd_address_or_with_an_odd_place_is_no_error(root: Client) -> None:
+    saved([waiting()])
+    order = {"action": "cancel", "post": "yes", "select_across": "1"}
+    assert root.post(list_url("task"), {**order, "index": "1" * 5_000}).status_code in (200, 302)
+    answer = root.post(f"{list_url('task')}?state=bogus", order)
+    assert (answer.status_code, answer.headers.get("Location")) == (302, f"{list_url('task')}?e=1")
+    assert Task.objects.count() == 1
+
+
+@pytest.mark.databases("sqlite")
+def test_a_task_is_not_put_off_to_the_end_of_the_calendar(root: Client) -> None:
+    [row] = saved([waiting(due_at=ago(-600))])
+    order = {"action": "postpone", "post": "yes", "_selected_action": str(row.pk), "eta_0": "9999-12-31"}
+    answer = root.post(list_url("task"), {**order, "eta_1": "23:00:00"})
+    assert "before the year 9001" in text_of(answer.content.decode())
+    assert Task.objects.get().due_at == row.due_at

@@ -200,3 +200,39 @@ def test_the_live_part_is_sent_only_when_it_changed(root: Client) -> None:
     assert root.get(url, headers={"If-None-Match": first.headers["ETag"]}).status_code == 304
     bulk.work(operation.pk)
     assert root.get(url, headers={"If-None-Match": first.headers["ETag"]}).status_code == 200
+
+
+def all_or_nothing(request: Any, rows: Any) -> Any:
+    return rows if request.user.is_superuser else rows.none()
+
+
+@pytest.mark.databases("sqlite")
+def test_nobody_goes_on_with_what_only_another_person_may_see(browser: Browser, root: Client, settings: Any) -> None:
+    settings.DJANGO_TASKS = {**settings.DJANGO_TASKS, "ADMIN_TASK_FILTER": f"{__name__}.all_or_nothing"}
+    saved([waiting(queue="mail")])
+    operation = begin(root, "task", "cancel")
+    anna = browser("view_bulkoperation", "view_task", "cancel_task", username="anna")
+    page = page_url("bulkoperation", operation.pk)
+    assert anna.post(page.replace("change", "work")).status_code == 403
+    assert "Go on here" not in read(anna, page)
+    assert anna.post(page.replace("change", "abort")).status_code == 302
+    bulk.work(operation.pk)
+    assert again(operation).state == "aborted"
+    assert "Continue" not in read(anna, page)
+    assert anna.post(page.replace("change", "resume")).status_code == 403
+    assert again(operation).state == "aborted"
+    assert root.post(page.replace("change", "resume")).status_code == 302
+    assert again(operation).state != "aborted"
+
+
+@pytest.mark.databases("sqlite")
+def test_an_operation_can_be_stopped_while_it_is_read_only(root: Client, settings: Any) -> None:
+    saved([waiting()])
+    operation = begin(root, "task", "cancel")
+    settings.DJANGO_TASKS = {**settings.DJANGO_TASKS, "ADMIN_READ_ONLY": True}
+    page = page_url("bulkoperation", operation.pk)
+    assert "../abort/" in read(root, page)
+    assert "../work/" not in read(root, page)
+    assert root.post(page.replace("change", "work")).status_code == 403
+    assert root.post(page.replace("change", "abort")).status_code == 302
+    assert again(operation).abort_at is not None

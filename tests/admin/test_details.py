@@ -11,11 +11,12 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from django_tasks import ids, operations, shared_task, states
+from django_tasks import ids, operations, paging, shared_task, states
 from django_tasks.models import TaskTag, Worker
 from django_tasks.serialization import dumps
+from django_tasks.task_admin import relations
 from tests.admin.conftest import Browser
-from tests.admin.pages import page_url, read, text_of
+from tests.admin.pages import list_url, page_url, read, text_of
 from tests.rows import UNKNOWN, ago, failure, finished, saved, waiting
 
 pytestmark = pytest.mark.databases("sqlite")
@@ -267,3 +268,35 @@ def test_another_admin_site_leads_to_its_own_pages(root: Client, settings: Any) 
     assert '"/admin/' not in root.post(f"{base}/taskresult/", order).content.decode()
     done = root.post(f"{base}/taskresult/", {**order, "post": "yes"})
     assert done.headers["Location"] == f"{base}/taskresult/"
+
+
+def test_the_end_of_the_calendar_is_shown_in_every_zone(root: Client, settings: Any) -> None:
+    settings.TIME_ZONE = "Asia/Tokyo"
+    [row] = saved([waiting(due_at=datetime(9999, 12, 31, 23, tzinfo=UTC))])
+    assert "9999" in read(root, list_url(TASKS))
+    assert "9999-12-31T23:00:00" in read(root, page_url(TASKS, row.pk))
+
+
+def test_progress_beyond_all_numbers_is_shown_as_text(root: Client) -> None:
+    meta = json.dumps({"current": 1, "total": 10**400})
+    [row] = saved([waiting(state=states.STARTED, custom_state="PROGRESS", meta=meta, attempt=1)])
+    assert "<progress" not in read(root, page_url(TASKS, row.pk))
+
+
+def test_a_page_does_without_its_history_where_that_is_slow(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relations, "PATIENCE", -1.0)
+    monkeypatch.setattr(paging, "_SQLITE_STEPS", 1)
+    [row] = saved([finished()])
+    assert str(row.pk) in read(root, page_url(RESULTS, row.pk))
+    assert relations.history(row) == []
+
+
+def test_ids_are_sent_back_as_they_are_however_numbers_are_written(root: Client, settings: Any) -> None:
+    settings.USE_THOUSAND_SEPARATOR = True
+    worker = Worker.objects.create(
+        pk=1234567, name="w1", hostname="h", pid=1, pool="prefork", concurrency=1, queues="*", version="1", lease=20.0,
+        started_at=ago(9), beat_at=ago(1),
+    )  # fmt: skip
+    assert 'name="_selected_action" value="1234567"' in read(root, page_url("worker", worker.pk))
+    asked = root.post(list_url("worker"), {"action": "shutdown_selected", "_selected_action": [worker.pk]})
+    assert 'name="_selected_action" value="1234567"' in asked.content.decode()

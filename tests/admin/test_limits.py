@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client
@@ -36,7 +38,11 @@ def test_a_limit_is_added_changed_and_deleted(database: TestDatabase, root: Clie
 
 @pytest.mark.parametrize(
     ("changes", "said"),
-    [({"rate": "often"}, "rate_limit is &#x27;often&#x27;"), ({"concurrency": "0"}, "concurrency is 0; allowed")],
+    [
+        ({"rate": "often"}, "rate_limit is &#x27;often&#x27;"),
+        ({"concurrency": "0"}, "concurrency is 0; allowed"),
+        ({"name": "no queue"}, "1 to 64 of"),
+    ],
 )
 def test_a_limit_that_nothing_could_keep_is_refused(
     database: TestDatabase, root: Client, changes: dict[str, str], said: str
@@ -82,3 +88,17 @@ def test_a_search_for_a_tag_finds_what_waits_and_what_is_done(database: TestData
     TaskTag.objects.create(tag="vip", task_id=done.pk)
     found = {model: ids_in(read(root, f"{list_url(model)}?q=tag:vip")) for model in ("task", "taskresult")}
     assert found == {"task": [waits.id], "taskresult": [str(done.pk)]}
+
+
+@pytest.mark.databases("sqlite")
+def test_nobody_changes_a_limit_while_it_is_read_only(database: TestDatabase, root: Client, settings: Any) -> None:
+    limit = limits.change("queue", "mail", rate="5/m")
+    settings.DJANGO_TASKS = {**settings.DJANGO_TASKS, "ADMIN_READ_ONLY": True}
+    page = page_url("limit", limit.pk)
+    for action in ("pause_selected", "delete_selected"):
+        assert action not in read(root, list_url("limit"))
+        root.post(list_url("limit"), {"action": action, "_selected_action": [limit.pk], "post": "yes"})
+    read(root, page)
+    for url in (page, reverse("admin:django_tasks_limit_add"), page.replace("change", "delete")):
+        assert root.post(url, values(rate="9/m", post="yes")).status_code == 403
+    assert list(Limit.objects.values_list("rate", "paused_at")) == [("5/m", None)]

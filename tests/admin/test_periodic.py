@@ -331,3 +331,39 @@ def test_the_pages_need_no_script_and_no_style_of_their_own(root: Client) -> Non
 
 def test_a_second_site_has_the_pages_too(root: Client) -> None:
     assert reverse("admin:django_tasks_periodictask_add") == ADD
+
+
+def test_values_are_shown_to_those_only_who_may_see_payloads_or_change_them(browser: Browser) -> None:
+    looks, reads = browser("view_periodictask"), browser("view_periodictask", "view_payload")
+    task = {"task": "tests.app.tasks.add", "schedule": 60}
+    with declared(Sweep={**task, "args": [1, 2]}):
+        sync()
+        error = "ValueError: x is unlit-canary"
+        PeriodicTask.objects.update(args='["dark-canary", 2]', headers='{"h": "deep-canary"}', last_error=error)
+        page = page_url("periodictask", PeriodicTask.objects.get().pk)
+        for url in (page, list_url("periodictask")):
+            text = read(looks, url)
+            assert "canary" not in text
+            assert ("ValueError" in text) == ("ValueError" in read(reads, url))
+        assert "str, 11 characters" in read(looks, page)
+        for canary in ("dark-canary", "deep-canary", "unlit-canary"):
+            assert canary in read(reads, page), canary
+
+
+def test_nothing_is_changed_while_it_is_read_only(root: Client, settings: Any) -> None:
+    found = row()
+    settings.DJANGO_TASKS = {**settings.DJANGO_TASKS, "ADMIN_READ_ONLY": True}
+    for action in ("enable_selected", "disable_selected", "run_selected", "duplicate_selected", "delete_selected"):
+        assert action not in read(root, list_url("periodictask"))
+        root.post(list_url("periodictask"), {"action": action, "_selected_action": [found.pk], "post": "yes"})
+    page = page_url("periodictask", found.pk)
+    assert "Save and run now" not in read(root, page)
+    for url in (page, ADD, page.replace("change", "delete")):
+        assert root.post(url, {**FORM, "post": "yes", "_run": "1"}).status_code == 403
+    assert [one.enabled for one in PeriodicTask.objects.all()] == [True]
+    assert not Task.objects.exists()
+
+
+@pytest.mark.parametrize("args", ["[" * 200_000, "1" * 5_000])
+def test_arguments_that_no_parser_reads_are_told(root: Client, args: str) -> None:
+    assert "args" in errors(root.post(ADD, {**FORM, "args": args}))

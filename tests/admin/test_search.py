@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from django_tasks import search, states
 from django_tasks.models import IntervalSchedule, PeriodicRun, PeriodicTask, Task, TaskResult, TaskTag, Worker
+from django_tasks.paging import Bookmark
 from django_tasks.search import SearchError, Selection
 from tests.admin.conftest import Browser
 from tests.admin.pages import ids_in, list_url, read, text_of
@@ -122,6 +123,9 @@ def test_each_word_finds_its_tasks(database: TestDatabase) -> None:
         ("try:1.5", TaskResult, "needs a whole number"),
         ("since:soon", TaskResult, "needs an age (30m, 2h, 7d)"),
         ("since:999999w", TaskResult, "needs an age"),
+        ("since:0001-01-01T00:00+14:00", TaskResult, "needs an age"),
+        ("wait:>999999999d", TaskResult, "longer than 95 years"),
+        ("kwargs.db_password:hunter", Task, "is shown to nobody"),
         ("exc:ValueError", Task, "Only task results"),
         ('name:"a', TaskResult, "a quotation mark is missing"),
         ("x" * 300, TaskResult, "255 characters"),
@@ -190,3 +194,8 @@ def test_any_text_is_read_or_refused_with_a_reason(text: str) -> None:
 def test_quoted_words_come_back_as_they_were(values: list[str]) -> None:
     text = " ".join(f'name:"{value}"' for value in values)
     assert [word.value for word in search.parse(text)] == values
+
+
+def test_a_bookmark_beyond_the_calendar_is_none() -> None:
+    with pytest.raises(ValueError, match="is no bookmark"):
+        Bookmark.parse("0001-01-01T00:00:00+14:00~x", newer=False)

@@ -363,6 +363,8 @@ def test_retry_and_its_policy_are_about_sending(run: Runner) -> None:
         ({"countdown": float("nan")}, TypeError, "countdown must be seconds as a number, not nan"),
         ({"countdown": 4e9}, ValueError, "countdown=4000000000.0 lies more than 95 years away"),
         ({"eta": 5}, TypeError, "eta must be a datetime, not 5"),
+        ({"eta": datetime(9999, 12, 31)}, ValueError, "allowed are moments up to the year 9000"),
+        ({"expires": "9999-12-31T00:00"}, ValueError, "allowed are moments up to the year 9000"),
         ({"eta": "tomorrow"}, ValueError, "eta must be a datetime or its ISO 8601 text, not 'tomorrow'"),
         ({"expires": "tomorrow"}, ValueError, "expires must be a datetime or its ISO 8601 text"),
         ({"expires": [5]}, TypeError, "expires must be seconds"),

@@ -137,7 +137,7 @@ class RedisBench(DatabaseBench):
         super().__init__(alias)
         self.url = url
         self._durable = durable
-        self._redis = RedisBroker(alias, url)
+        self.redis = RedisBroker(alias, url)
 
     def new_broker(self) -> DatabaseBroker:
         self._brokers.append((RedisBroker if self._durable else Forgetful)(self.alias, self.url))
@@ -145,7 +145,7 @@ class RedisBench(DatabaseBench):
 
     def let_pass(self, seconds: float) -> None:
         super().let_pass(seconds)
-        server = self._redis.server
+        server = self.redis.server
         client = server.client()
         for key in client.scan_iter(f"{server.address.prefix}:*"):
             kind, part = client.type(key), key.rpartition(b"}:")[2]
@@ -171,10 +171,10 @@ class RedisBench(DatabaseBench):
 
     def close(self) -> None:
         super().close()
-        client = self._redis.server.client()
-        for key in client.scan_iter(f"{self._redis.server.address.prefix}:*"):
+        client = self.redis.server.client()
+        for key in client.scan_iter(f"{self.redis.server.address.prefix}:*"):
             client.delete(key)
-        self._redis.close()
+        self.redis.close()
 
 
 class Forgetful(RedisBroker):

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import connections, transaction
 
 from django_tasks import states
 from django_tasks.backends.base import Broker
+from django_tasks.backends.database.broker import DatabaseBroker
 from django_tasks.backends.message import Holder, Outcome
 from django_tasks.exceptions import OperationalError
+from django_tasks.ids import dashed
 from django_tasks.models import Task
 from tests.backends.bench import Bench, DatabaseBench
-from tests.backends.calls import ALL, a_message, a_worker, claim, finish, ids, send, success
+from tests.backends.calls import ALL, LEASE, a_message, a_worker, claim, finish, ids, send, success
 from tests.backends.contract import BrokerContract
 from tests.databases import TestDatabase, attached
 from tests.eventually import eventually
@@ -158,3 +162,28 @@ def test_an_outcome_that_was_stored_unheard_is_refused_the_second_time(
     assert broker.held(holder.worker) == []
     assert finish(broker, holder, Outcome(task_id, delivery.attempt, states.FAILURE)) == {task_id}
     assert bench.state(task_id) == states.SUCCESS
+
+
+@pytest.mark.parametrize("died", ["child", "worker"])
+@pytest.mark.databases("sqlite")
+def test_one_that_cannot_be_taken_back_keeps_no_other(
+    broker: Broker, holder: Holder, bench: Bench, monkeypatch: pytest.MonkeyPatch, died: str
+) -> None:
+    """R1"""
+    assert isinstance(broker, DatabaseBroker)
+    sent = send(broker, *(a_message() for _ in range(3)))
+    claim(broker, holder)
+    end = broker._end
+
+    def end_all_but_the_first(row: Sequence[Any], *args: Any, **kwargs: Any) -> int:
+        if dashed(row[0]) == sent[0]:
+            raise ValueError("unheard of")
+        return end(row, *args, **kwargs)
+
+    monkeypatch.setattr(broker, "_end", end_all_but_the_first)
+    if died == "child":
+        assert broker.lose(holder, [], max_losses=9, reason="It died") == 2
+    else:
+        bench.let_pass(LEASE + 1)
+        assert broker.rescue(max_losses=9) == 2
+    assert [bench.state(one) for one in sent] == [states.STARTED, states.PENDING, states.PENDING]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import count as numbers
 
 import pytest
@@ -11,7 +12,8 @@ from django.test import override_settings
 
 from django_tasks import states
 from django_tasks.backends.base import Broker
-from django_tasks.backends.message import Holder, Return
+from django_tasks.backends.message import Holder, Return, Unique
+from django_tasks.backends.redis import RedisBroker
 from django_tasks.models import Task
 from tests import redis_servers
 from tests.backends.bench import Bench, RedisBench
@@ -25,6 +27,7 @@ from tests.backends.promises.leasing import Leasing, Slots
 from tests.backends.promises.sending import Sending
 from tests.conftest import do_without
 from tests.databases import TestDatabase
+from tests.eventually import eventually
 from tests.servers import ServerMissing
 
 _NUMBERS = numbers(1)
@@ -39,8 +42,45 @@ def bench(database: TestDatabase, redis_url: str) -> Iterator[Bench]:
         bench.close()
 
 
+def ids_to_ask_for(bench: RedisBench) -> int:
+    """Return how many tasks must not start unless the database agrees."""
+    server = bench.redis.server
+    return int(server.command("ZCARD", f"{server.queue('default')}:s"))
+
+
 class TestRedisBroker(BrokerContract):
     """On Redis."""
+
+    def test_what_a_sweeper_publishes_when_it_has_just_ended_does_not_run_again(
+        self, broker: RedisBroker, holder: Holder
+    ) -> None:
+        [task_id] = send(broker)
+        rows = broker.rows.read([task_id])
+        finish(broker, holder, success(claim_one(broker, holder)))
+        assert broker.publish_rows(rows.values()) == 1
+        assert claim(broker, holder) == []
+        assert broker.held(holder.worker) == []
+
+    def test_what_a_sweeper_published_is_remembered_for_a_while(
+        self, broker: RedisBroker, holder: Holder, bench: RedisBench
+    ) -> None:
+        for _ in range(3):
+            sent = send(broker, *[a_message() for _ in range(5)])
+            broker.leases.remove("default", sent)
+            assert broker.sweeper.fill(lambda: None) == 5
+            finish(broker, holder, *map(success, claim(broker, holder)))
+            assert ids_to_ask_for(bench) == 5
+            bench.let_pass(601)
+
+    def test_what_is_asked_for_before_each_start_need_not_be_remembered(
+        self, broker: RedisBroker, holder: Holder, bench: RedisBench
+    ) -> None:
+        bench.limit("task", "tests.noop", concurrency=1)
+        send(broker, a_message("tests.other", unique=Unique("x")), a_message(limit_key=""))
+        broker.admit(ALL, free=9)
+        finish(broker, holder, *map(success, claim(broker, holder)))
+        assert not Task.objects.exists()
+        assert ids_to_ask_for(bench) == 0
 
 
 class TestWithoutRows(
@@ -133,7 +173,9 @@ def cluster_url() -> Iterator[str]:
 
 
 @pytest.mark.databases("sqlite")
-class TestOnCluster(Sending, Claiming, Finishing, Returning, Leasing, Slots, Watching, Cancelling, Tidying):
+class TestOnCluster(
+    Sending, Claiming, Finishing, Returning, Leasing, Slots, Watching, Cancelling, Tidying, Commanding, Showing
+):
     """On a cluster, where the keys of two queues may lie on two servers."""
 
     @pytest.fixture
@@ -144,3 +186,13 @@ class TestOnCluster(Sending, Claiming, Finishing, Returning, Leasing, Slots, Wat
             bench = RedisBench(database.alias, url)
             yield bench
             bench.close()
+
+    def test_an_idle_worker_is_woken_by_a_task_in_any_queue(self, broker: Broker, holder: Holder, bench: Bench) -> None:
+        send(broker, a_message(queue="a"), a_message(queue="b"))
+        finish(broker, holder, *map(success, claim(broker, holder)))
+        broker.set_idle(holder.worker, True)
+        with closing(broker.waker()) as waker:
+            for queue in ("a", "b", "new"):
+                send(bench.new_broker(), a_message(queue=queue))
+                assert eventually(waker.woken)
+                assert 0 < waker.interval(1_000.0) <= 1.0

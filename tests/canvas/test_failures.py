@@ -135,6 +135,15 @@ def test_a_chords_body_fails_with_chord_error_which_names_the_first_failure_of_t
     assert str(caught.value) == f"Dependency {result.parent[1].id} raised ValueError('boom')"
 
 
+@pytest.mark.databases("sqlite")
+def test_errors_are_read_where_values_may_not_be_json(run: Runner) -> None:
+    run.configure(TASK_SERIALIZER="yaml", RESULT_SERIALIZER="yaml", ACCEPT_CONTENT=["yaml"])
+    result = finish(run, chord([note.s(1), boom.s()], summed.s()))
+    assert result.state == states.FAILURE
+    with pytest.raises(ChordError, match="boom"):
+        result.get(timeout=0, follow_parents=False)
+
+
 def test_the_rest_of_a_header_runs_though_one_failed(run: Runner) -> None:
     finish(run, chord([boom.s(), note.s(1), note.s(2)], summed.s()))
     assert sorted(notes) == [1, 2]

@@ -10,6 +10,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.test import Client, override_settings
 
+from django_tasks.cockpit import numbers, queues
 from django_tasks.models import Limit, Task
 from tests.admin.conftest import Browser
 from tests.admin.pages import read, text_of
@@ -150,3 +151,33 @@ def test_an_action_that_is_none_is_refused(root: Client, action: str) -> None:
 def test_what_can_be_no_queue_has_no_page(root: Client) -> None:
     assert root.get(f"{INDEX}a%20b/change/").status_code == 404
     assert root.get(f"{INDEX}{'x' * 65}/change/").status_code == 404
+
+
+def all_but_secrets(request: Any, rows: Any) -> Any:
+    """All but what nobody is to know of."""
+    return rows.exclude(name="secret.tasks.send")
+
+
+@pytest.mark.parametrize("action", ["purge", "move"])
+def test_a_queue_with_tasks_that_a_person_may_not_see_is_left_alone(root: Client, action: str, settings: Any) -> None:
+    settings.DJANGO_TASKS = {**settings.DJANGO_TASKS, "ADMIN_TASK_FILTER": f"{__name__}.all_but_secrets"}
+    saved([waiting(queue="mail"), waiting(queue="mail", name="secret.tasks.send"), waiting(queue="own")])
+    told = {"to": "other", "sure": "1"} if action == "move" else {}
+    for more in ({}, {"name": "mail", **told}):
+        assert root.post(url("mail"), {"action": action, **more}).status_code == 403
+    assert Task.objects.filter(queue="mail").count() == 2
+    act(root, "own", action, name="own", **told)
+    assert not Task.objects.filter(queue="own").exists()
+
+
+def test_a_queue_has_its_page_however_many_there_are(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numbers, "MOST", 1)
+    saved([waiting(queue="a"), waiting(queue="z")])
+    assert root.get(url("z")).status_code == 200
+
+
+def test_a_question_counts_no_further_than_a_page_can_wait(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queues, "COUNT_LIMIT", 2)
+    monkeypatch.setattr("django_tasks.cockpit.words.COUNT_LIMIT", 2)
+    saved(waiting(queue="mail") for _ in range(5))
+    assert "2+ tasks wait." in act(root, "mail", "purge")

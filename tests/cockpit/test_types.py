@@ -97,6 +97,8 @@ def test_what_stands_before_a_star_is_given_by_position(declared: Any) -> None:
         ({"first": "1", "on": ""}, "on"),
         ({"first": "1", "on": "true", "mode": "9"}, "mode"),
         ({"first": "1", "on": "true", "data": "{"}, "data"),
+        ({"first": "1", "on": "true", "data": "1" * 5_000}, "data"),
+        ({"first": "1", "on": "true", "data": "[" * 200_000}, "data"),
         ({"first": "1", "on": "true", "rest": "{}"}, "rest"),
         ({"first": "1", "on": "true", "more": "[]"}, "more"),
         ({"first": "1", "on": "true", "day": "yesterday"}, "day"),
@@ -106,6 +108,7 @@ def test_what_does_not_fit_is_said_beside_its_field(declared: Any, given: dict[s
     form = ArgumentsForm(declared, {f"arg-{name}": value for name, value in given.items()})
     assert not form.is_valid()
     assert list(form.errors) == [f"arg-{wrong}"]
+    assert form.as_p()
 
 
 def test_a_signature_is_told_by_types_and_not_by_their_texts() -> None:
@@ -173,3 +176,9 @@ def test_sending_is_for_who_may(browser: Browser) -> None:
     assert Task.objects.count() == 1
     with override_settings(DJANGO_TASKS={"ADMIN_READ_ONLY": True}):
         assert sends.post(url(KNOWN), form).status_code == 403
+
+
+@pytest.mark.databases("sqlite", "postgresql")
+@pytest.mark.parametrize("name", ["a%00b", "x" * 256])
+def test_what_can_be_no_task_has_no_page(root: Client, name: str) -> None:
+    assert root.get(f"{INDEX}{name}/change/").status_code == 404

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.test import override_settings
 
 from django_tasks.cockpit.workers import ORDERS
-from django_tasks.models import Command, Worker
+from django_tasks.models import Command, Task, Worker
 from tests.admin.conftest import Browser
-from tests.admin.pages import read, text_of
+from tests.admin.pages import page_url, read, text_of
 from tests.cockpit.site_rows import a_worker
+from tests.rows import ago, saved, waiting
 
 pytestmark = pytest.mark.databases("sqlite")
 
@@ -46,3 +49,25 @@ def test_a_worker_that_does_not_answer_is_named(browser: Browser, monkeypatch: p
     page = text_of(client.post(LIST, form("ping_selected", worker), follow=True).content.decode())
     assert "0 of 1 did so" in page
     assert "No answer yet from w1" in page
+
+
+def of_queue_mine(request: Any, rows: Any) -> Any:
+    return rows.filter(queue="mine")
+
+
+def test_a_worker_shows_what_it_has_taken_to_those_who_may_see_tasks(browser: Browser, settings: Any) -> None:
+    worker = a_worker("w1")
+    taken = {"state": "STARTED", "worker_id": worker.pk, "attempt": 1, "started_at": ago(5)}
+    mine, other = saved([waiting(queue="mine", **taken), waiting(**taken)])
+    page = page_url("worker", worker.pk)
+    blind, sees = browser("view_worker"), browser("view_worker", "view_task")
+    assert str(mine.pk) not in read(blind, page)
+    assert str(other.pk) in read(sees, page)
+    settings.DJANGO_TASKS = {**settings.DJANGO_TASKS, "ADMIN_TASK_FILTER": f"{__name__}.of_queue_mine"}
+    text = read(sees, page)
+    assert str(mine.pk) in text
+    assert str(other.pk) not in text
+    overview = read(browser("view_overview", "view_worker"), "/admin/django_tasks/overview/")
+    assert mine.name in overview
+    for task in Task.objects.all():
+        assert str(task.pk) not in overview

@@ -9,11 +9,12 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 
 from django_tasks import states
 from django_tasks.exceptions import OperationalError
@@ -21,7 +22,7 @@ from django_tasks.models import Task, TaskResult
 from tests.conftest import do_without
 from tests.databases import TestDatabase
 from tests.eventually import eventually
-from tests.integration.jobs import echo, repeat, wait_at_gate, work
+from tests.integration.jobs import echo, insert_atomically, repeat, wait_at_gate, work
 from tests.integration.load import Load
 from tests.integration.proxy import Proxy
 from tests.integration.redis_site import RedisSite
@@ -122,6 +123,30 @@ def test_nothing_runs_twice_while_workers_come_and_go_in_order(site: RedisSite, 
     account = site.account_without_rows(sent)
     assert set(account.fates.values()) == {states.SUCCESS}
     assert (account.reruns, account.duplicates) == (0, 0)
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.databases("sqlite")
+def test_what_commits_with_its_result_is_not_held_any_more(site: RedisSite, pool: str) -> None:
+    """``atomic=True`` with ``durable=False``: nothing is stored at the end of a child but what Redis has to hear."""
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE effects (task_id varchar(36))")
+    worker = site.start("--pool", pool, "--max-tasks-per-child", "1", concurrency=1)
+    sent = [insert_atomically.apply_async((0.1,), durable=False) for _ in range(3)]
+    site.account_without_rows(sent)
+    assert worker.stop() == 0
+    site.launch("--burst", concurrency=1).process.wait(60)
+    assert Counter(entry.task_id for entry in site.journal("start")) == {str(result.id): 1 for result in sent}
+
+
+@pytest.mark.databases("sqlite")
+def test_an_idle_child_holds_nothing(site: RedisSite) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE effects (task_id varchar(36))")
+    site.start("--pool", "threads=2", concurrency=1)
+    sent = insert_atomically.apply_async((0.5,), durable=False)
+    assert sent.get(timeout=30) == 1
+    eventually(lambda: not any(part.startswith("l:") for part in site.parts()))
 
 
 @pytest.mark.timeout(240)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -32,6 +33,8 @@ from .plan import SURVEY_EVERY, Plan
 from .postgresql import DONE_CHANNEL, NOTIFY_IDLE, PostgreSQL
 from .sqlite import SQLite
 from .workflow import EDGE, GROUP, Released, Workflows
+
+logger = logging.getLogger(__name__)
 
 #: Messages per INSERT.
 CHUNK = 1_000
@@ -454,9 +457,8 @@ class DatabaseBroker(DatabaseControl, Broker):
                 # Unless it is known to have begun, only a first loss is charged: most of a batch had not.
                 charged = bool(row[7]) or row[3] == 0
                 reason = f"Worker {name} lost its lease"
-                count += self._end(
-                    row, Holder(worker, row[2], name), charged=charged, max_losses=max_losses, reason=reason
-                )
+                holder = Holder(worker, row[2], name)
+                count += self._end_one(row, holder, charged=charged, max_losses=max_losses, reason=reason)
         return self._went_back(count)
 
     def lose(
@@ -466,7 +468,7 @@ class DatabaseBroker(DatabaseControl, Broker):
         count = 0
         for row in self._held_rows(holder.worker, holder.slot):
             task_id = dashed(row[0])
-            count += self._end(
+            count += self._end_one(
                 row,
                 holder,
                 charged=task_id in charged,
@@ -748,6 +750,16 @@ class DatabaseBroker(DatabaseControl, Broker):
             ended = "(w.lost_at IS NOT NULL OR w.stopped_at IS NOT NULL)"
             where += f" AND (EXISTS (SELECT 1 FROM {WORKER} w WHERE w.id = worker_id AND {ended}) OR {_FORGOTTEN})"
         return self.engine.query(f"SELECT {_HELD} FROM {TASK} WHERE {where}", params)
+
+    def _end_one(self, row: Sequence[Any], holder: Holder, **how: Any) -> int:
+        """Take one claim back, see :meth:`_end`; one that cannot be stays, is told of, and stops no other."""
+        try:
+            return self._end(row, holder, **how)
+        except exceptions.OperationalError:
+            raise
+        except Exception:
+            logger.exception("Task %s cannot be taken back from %s", dashed(row[0]), holder.name)
+            return 0
 
     def _end(
         self,

@@ -20,7 +20,7 @@ from ... import states
 from ...conf import settings
 from ...exceptions import ChordError, TaskRevokedError
 from ...ids import dashed, new_id
-from ...serialization import dumps, exception_from_data, exception_to_data, loads, storable
+from ...serialization import dumps, exception_from_data, exception_to_data, loads_error, storable
 from ..fate import FAILED, NOT_RUN, OK, SKIPPED, Reason, fate
 from ..message import ANY, JOIN, JOIN_TASK, Edge, Message, Outcome
 from .arrivals import Arrivals
@@ -474,7 +474,7 @@ class _Culprit(NamedTuple):
 
     def _error(self) -> BaseException:
         if self.result is not None and self.state in states.PROPAGATE_STATES:
-            data = loads(self.result, self.encoding, settings.ACCEPT_CONTENT)
+            data = loads_error(self.result, self.encoding, settings.ACCEPT_CONTENT)
             if isinstance(data, dict):
                 return exception_from_data(data)
         return TaskRevokedError(self._reason())

@@ -23,6 +23,7 @@ from ..base import Queues, ResultWaker, Waker
 from ..control import Line, Seen
 from ..database.broker import MANY, _revoked
 from ..database.dialect import LIMITED, TASK, rules_of
+from ..database.wakers import Poller
 from ..message import Admission, Survey
 from . import wire
 from .claims import Claim, claim_of, seen_of, written_of
@@ -255,6 +256,8 @@ class RedisBroker(Holding):
     # House-keeping
 
     def waker(self) -> Waker:
+        if self.server.is_cluster:
+            return Poller()  # no command waits for keys of many queues: they are on different servers
         self._waker = RedisWaker(self.leases, self._worker, self._consumed)
         return self._waker
 

@@ -16,6 +16,9 @@ from .claims import Claim, by_queue
 from .endings import Endings
 from .leases import FRESH, Move, Taken
 
+#: The row is asked before these start. What a sweeper published may have ended between its look and that.
+_ASKED = frozenset((wire.TRACKED, wire.SWEPT))
+
 
 class Stepping(Endings):
     """One round trip to Redis, and one to the database if something ended."""
@@ -80,7 +83,7 @@ class Stepping(Endings):
                 self._claims.pop(task_id, None)
             self._drop_rows([one for one in with_row if one in some], {one.id: one.attempt for one in proofs[queue]})
         deliveries = [self._delivery(one, holder, now) for one in taken]
-        asked = taken if shared else [one for one in taken if one.stopped or wire.TRACKED in one.entry.flags]
+        asked = taken if shared else [one for one in taken if one.stopped or _ASKED.intersection(one.entry.flags)]
         return self._ask(asked, deliveries, holder, shared) if asked else deliveries
 
     def _delivery(self, one: Taken, holder: Holder, now: float) -> Delivery:

@@ -90,7 +90,8 @@ class Sweeper:
 
     def entry(self, row: Row, *, swept: bool = True) -> bytes:
         """Write a row as an entry."""
-        flags = wire.DURABLE + (wire.TRACKED if row.tracked else "") + (wire.SWEPT if swept else "")
+        # Of what is tracked each start asks the row anyway.
+        flags = wire.DURABLE + (wire.TRACKED if row.tracked else wire.SWEPT if swept else "")
         call = row.delivery(row.attempt, 0.0)
         # Counted from the publication, which is now.
         rest: list[Any] = [call.body, call.encoding, call.custom_id, call.options, call.at_most_once]

@@ -205,6 +205,19 @@ class Returning:
         [again] = claim(bench.new_broker(), holder)
         assert (again.id, again.attempt, again.retries, again.history) == (task_id, 2, 1, entry)
 
+    def test_what_comes_back_expires_when_it_would_have(self, broker: Broker, holder: Holder, bench: Bench) -> None:
+        send(broker, a_message(expires_in=60))
+        delivery = claim_one(broker, holder)
+        for ended in range(1, 3):
+            bench.let_pass(20)
+            finish(broker, holder, Return(delivery.id, delivery.attempt, states.RETRY, delay=0, retries=ended))
+            delivery = claim_one(broker, holder)
+            assert 0 < (delivery.expires_in or 0) <= 60
+        bench.let_pass(20)
+        lose(broker, bench, holder)
+        another = bench.new_broker()
+        assert (claim_one(another, a_worker(another)).expires_in or 0) <= 0
+
     def test_a_retry_may_name_its_moment_and_change_the_call(
         self, broker: Broker, holder: Holder, bench: Bench
     ) -> None:

@@ -13,7 +13,7 @@
 -- An id is the 16 bytes of its UUID, a moment is seconds since 1970 by the server's clock.
 -- An entry is "<published> <flags> <attempt> <priority> <length of name> <name><the rest>", a lease is
 -- "<slot> <attempt> <priority> <due> <flags>". Flags: d: there is a row in the database, v: there is none, t: the row is
--- asked before each start, s: a sweeper put it here, r: it waits for its
+-- asked before each start, s: a sweeper put it here, and the row is asked, too, r: it waits for its
 -- next attempt.
 
 -- Before version 7 a server may replicate the script instead of what it did; it must not, as scripts read the clock.

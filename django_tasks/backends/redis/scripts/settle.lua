@@ -31,6 +31,8 @@ for i = 2, #ARGV, 6 do
         due = exact(now + tonumber(string.sub(due, 2)))
       end
       local published = read(old)
+      -- What a row says is counted from now; who has no row keeps its time.
+      if verb == 'put' and string.find(entry, '^%a*d') then published = exact(now) end
       redis.call('HSET', queue .. ':m', id, published .. ' ' .. entry)
       wait(queue, id, priority, due)
       waiting = true

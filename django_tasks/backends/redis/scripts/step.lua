@@ -16,6 +16,7 @@ local kept = {}
 for number = 1, ended do
   local queue, count = KEYS[number], tonumber(ARGV[at])
   local awaited = redis.call('EXISTS', queue .. ':a') == 1
+  redis.call('ZREMRANGEBYSCORE', queue .. ':s', '-inf', exact(now))
   at = at + 1
   for first = 1, count, MANY do
     local ids, proofs = {}, {}
