@@ -1,7 +1,7 @@
 # What one does every day. Each target makes the environment it needs; `make` alone tells what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-oldest coverage lint format docs package changelog ci clean
+.PHONY: help demo serve test test-oldest browser screenshots coverage lint format docs package changelog ci clean
 BIN := .venv/bin
 # Arguments for pytest: make test ARGS="tests/unit -k retry --databases sqlite"
 ARGS ?=
@@ -22,6 +22,12 @@ test: .venv ## Run the tests on the newest Python found here, with the newest Dj
 
 test-oldest: .venv-oldest ## Run the tests on the oldest Python found here, with the oldest Django and libraries
 	.venv-oldest/bin/python -m pytest $(AT_ONCE) $(ARGS)
+
+browser: ## Install Chromium for the tests of the pages, with apt as root
+	@.ci/browser
+
+screenshots: .venv ## Take the pictures of the documentation anew, with Chromium
+	$(BIN)/python -m tests.browser.screenshots
 
 coverage: .venv ## Run the tests and show the lines and branches that no test reaches
 	$(BIN)/coverage erase

@@ -9,7 +9,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from benchmarks.contestant import PEERS
 from benchmarks.peers import environment
 from benchmarks.subjects import Figures
 
-BROKERS = ("postgresql", "sqlite", "mariadb", "redis")
+DATABASES = ("postgresql", "sqlite", "mariadb")
+BROKERS = (*DATABASES, "redis")
 #: Ours on Redis, by what it keeps of a task that is not done.
 REDIS = {"no rows": "workbeat-redis", "durable": "workbeat-redis-durable"}
 #: Ours in each kind of pool: contestant, and what ``--pool`` says.
@@ -31,8 +32,13 @@ POOLS = {
     "asyncio=100, functions": ("workbeat", "asyncio=100"),
     "solo": ("workbeat", "solo"),
 }
+#: Kinds of flow control.
+KINDS = ("concurrency", "rate", "fair", "unique", "tagged")
 #: Above this load average the machine is not ours alone: rates mean little, CPU per task something.
 QUIET_LOAD = 0.7
+
+#: By label the contestant, the kind of its server, and options.
+Orders = dict[str, tuple[str, str, dict[str, Any]]]
 
 
 def arguments(line: Sequence[str] | None = None) -> argparse.Namespace:
@@ -40,13 +46,15 @@ def arguments(line: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     subjects = parser.add_subparsers(dest="subject", required=True)
 
-    def subject(name: str, help_text: str, *, peers: bool = True, rounds: int = 3) -> argparse.ArgumentParser:
+    def subject(
+        name: str, help_text: str, *, peers: bool = True, rounds: int = 3, brokers: Sequence[str] = BROKERS
+    ) -> argparse.ArgumentParser:
         command = subjects.add_parser(name, help=help_text, description=help_text)
-        command.add_argument("--broker", choices=BROKERS, default="postgresql", help="where ours keeps its tasks")
+        command.add_argument("--broker", choices=brokers, default=brokers[0], help="where ours keeps its tasks")
         command.add_argument("--json", type=Path, metavar="FILE", help="write all figures there, too")
         command.add_argument("--rounds", type=_positive, default=rounds, help="repeat this often, print medians")
         if peers:
-            names = f"of {', '.join(PEERS)}; all; none"
+            names = f"of {_listed(PEERS)}; all; none"
             command.add_argument("--peers", type=_peers, default=list(PEERS), metavar="NAME,…", help=names)
         return command
 
@@ -69,17 +77,32 @@ def arguments(line: Sequence[str] | None = None) -> argparse.Namespace:
     command.add_argument(
         "--children", type=_numbers, default=[1, 4, 16], metavar="N,…", help="ours with so many, too; 0 for none"
     )
-    command = subject("pools", "throughput of each kind of pool", peers=False)
+    command = subject("pools", "throughput of each kind of pool", peers=False, brokers=DATABASES)
     command.add_argument("--tasks", type=_positive, default=60_000, help="no-op tasks of each kind")
     command = subject("soak", "memory of a worker over many tasks", peers=False, rounds=1)
     command.add_argument("--tasks", type=_positive, default=1_000_000, help="no-op tasks; every fiftieth fails")
     command.add_argument("--pool", default="prefork=2", metavar="POOL", help="how our worker runs them")
-    command = subject("backlog", "the cost of a task in tables that are full", peers=False, rounds=1)
+    command = subject("backlog", "the cost of a task in full tables", peers=False, rounds=1, brokers=DATABASES)
     command.add_argument("--tasks", type=_positive, default=60_000, help="no-op tasks that are measured")
     command.add_argument("--waiting", type=_positive, default=1_000_000, help="rows waiting behind them")
     command.add_argument("--finished", type=_positive, default=5_000_000, help="rows in the ledger")
-    command = subject("flow", "the cost of limits, fairness, uniqueness and tags", peers=False)
+    command = subject(
+        "redis-memory", "a task's bytes in Redis, and its cost in a full one", peers=False, rounds=1, brokers=["redis"]
+    )
+    command.add_argument("--tasks", type=_positive, default=60_000, help="no-op tasks that are measured")
+    command.add_argument("--waiting", type=_positive, default=1_000_000, help="tasks waiting behind them")
+    command.add_argument("--scheduled", type=_positive, default=1_000_000, help="tasks that are due tomorrow")
+    command.add_argument("--unread", type=_positive, default=100_000, help="tasks whose results nobody asks for")
+    command = subject("lease", "tasks that run and wait for longer than a short lease", peers=False, rounds=1)
+    command.add_argument("--lease", type=_positive, default=5, help="seconds after which a silent worker is dead")
+    command.add_argument("--seconds", type=_positive, default=60, help="for which a task runs, or waits for its time")
+    command.add_argument("--workers", type=_positive, default=4, help="of two processes, with one long task each")
+    command.add_argument("--scheduled", type=_positive, default=1_000, help="tasks that wait for their time")
+    command = subject("flow", "the cost of limits, fairness, uniqueness and tags", peers=False, rounds=1)
     command.add_argument("--tasks", type=_positive, default=30_000, help="no-op tasks of each kind")
+    command.add_argument("--kinds", type=_kinds, default=list(KINDS), metavar="KIND,…", help=f"{_listed(KINDS)}; none")
+    command.add_argument("--pairs", type=_number, default=30, help="rounds without limits and with others' in turn")
+    command.add_argument("--burst", type=_positive, default=10_000, help="no-op tasks in each of those")
     command = subject("workflow", "chords and chains from the call to the result, and a large group", rounds=1)
     command.add_argument("--members", type=_positive, default=1_000, help="tasks in the chord's header")
     command.add_argument("--length", type=_positive, default=100, help="tasks in the chain")
@@ -87,7 +110,10 @@ def arguments(line: Sequence[str] | None = None) -> argparse.Namespace:
     command = subjects.add_parser("profile", help="where a worker's time goes, by py-spy and pg_stat_statements")
     command.add_argument("--broker", choices=BROKERS, default="postgresql", help="where ours keeps its tasks")
     command.add_argument("--tasks", type=_positive, default=60_000, help="no-op tasks")
-    return parser.parse_args(line)
+    given = parser.parse_args(line)
+    if given.subject == "flow" and not given.kinds and not given.pairs:
+        parser.error("flow: --kinds none and --pairs 0 leave nothing to measure")
+    return given
 
 
 def _positive(text: str) -> int:
@@ -100,14 +126,30 @@ def _numbers(text: str) -> list[int]:
     return [] if text == "0" else [_positive(each) for each in text.split(",")]
 
 
+def _number(text: str) -> int:
+    return 0 if text == "0" else _positive(text)
+
+
 def _peers(text: str) -> list[str]:
-    names = {"all": list(PEERS), "none": []}.get(text, text.split(","))
-    if unknown := [name for name in names if name not in PEERS]:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not one of {', '.join(PEERS)}, all, none")
+    return _names(text, PEERS)
+
+
+def _kinds(text: str) -> list[str]:
+    return _names(text, KINDS)
+
+
+def _names(text: str, known: Collection[str]) -> list[str]:
+    names = {"all": list(known), "none": []}.get(text, text.split(","))
+    if unknown := [name for name in names if name not in known]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not one of {_listed(known)}, all, none")
     return names
 
 
-def orders(given: argparse.Namespace) -> dict[str, tuple[str, str, dict[str, Any]]]:
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)
+
+
+def orders(given: argparse.Namespace) -> Orders:
     """Return what to measure: by label the contestant, the kind of its server, and its options. Ours comes first."""
     subject, broker = given.subject, given.broker
     if subject == "backlog":
@@ -117,13 +159,21 @@ def orders(given: argparse.Namespace) -> dict[str, tuple[str, str, dict[str, Any
             label: ("workbeat", broker, {"tasks": given.tasks, "waiting": waiting, "finished": finished})
             for label, (waiting, finished) in sizes.items()
         }
+    if subject == "redis-memory":
+        ours, tasks = REDIS["no rows"], given.tasks
+        fills = {"nothing else": {}, f"{given.waiting:,} waiting": {"waiting": given.waiting}}
+        fills[f"{given.scheduled:,} scheduled"] = {"scheduled": given.scheduled}
+        chosen = {label: (ours, broker, {"tasks": tasks, **each}) for label, each in fills.items()}
+        unread = {"tasks": tasks, "unread": given.unread}
+        return chosen | {f"{given.unread:,} unread, {word}": (name, broker, unread) for word, name in REDIS.items()}
     if subject == "flow":
-        controls = {"no limits": "", "limits of other tasks": "unused"}
-        controls |= {name: name for name in ("concurrency", "rate", "fair", "unique", "tagged")}
-        return {
-            label: ("workbeat", broker, {"tasks": given.tasks, "control": control})
-            for label, control in controls.items()
-        }
+        ours = REDIS["durable"] if broker == "redis" else "workbeat"  # what is limited has a row
+        kinds = {"no limits": "", **{name: name for name in given.kinds}} if given.kinds else {}
+        chosen = {label: (ours, broker, {"tasks": given.tasks, "control": kind}) for label, kind in kinds.items()}
+        if given.pairs:
+            in_turn = {"tasks": given.burst, "control": "", "pairs": given.pairs}
+            chosen["limits of other tasks"] = (ours, broker, in_turn)
+        return chosen
     if subject == "pools":
         return {
             label: (contestant, broker, {"tasks": given.tasks, "pool": pool})
@@ -134,11 +184,11 @@ def orders(given: argparse.Namespace) -> dict[str, tuple[str, str, dict[str, Any
         peers = [name for name in given.peers if name in ("celery", "celery-tuned")]
         ours = REDIS["durable"] if broker == "redis" else "workbeat"  # what waits for others has a row
         return {"workbeat": (ours, broker, options)} | {
-            name: (name, PEERS[name][0], {**options, "large": 0}) for name in peers
+            name: (name, PEERS[name].kind, {**options, "large": 0}) for name in peers
         }
     options = {
         name: getattr(given, name)
-        for name in ("tasks", "samples", "seconds", "pool", "schedules", "due")
+        for name in ("tasks", "samples", "seconds", "pool", "schedules", "due", "lease", "workers", "scheduled")
         if hasattr(given, name)
     }
     chosen = {"workbeat": ("workbeat", broker, options)}
@@ -146,16 +196,29 @@ def orders(given: argparse.Namespace) -> dict[str, tuple[str, str, dict[str, Any
         chosen = {f"workbeat, {word}": (name, broker, options) for word, name in REDIS.items()}
     elif subject == "throughput":
         chosen["workbeat-ignored"] = ("workbeat-ignored", broker, options)
-    if subject in ("throughput", "limit", "enqueue") and broker not in ("mariadb", "redis"):
+    if subject in ("throughput", "limit", "enqueue") and broker != "mariadb":
         chosen["bare"] = ("bare", broker, options)
     if subject == "memory":
-        chosen |= {f"workbeat, {n} children": ("workbeat", broker, {"pool": f"prefork={n}"}) for n in given.children}
+        first = next(iter(chosen.values()))[0]
+        chosen |= {f"workbeat, {n} children": (first, broker, {"pool": f"prefork={n}"}) for n in given.children}
     for name in getattr(given, "peers", ()):
-        kind, share = PEERS[name]
-        fewer = {"tasks": max(1_000, given.tasks * share // 1_000), "pool": ""} if subject == "throughput" else {}
-        if subject != "latency" or name in ("celery", "celery-tuned", "huey"):  # the others keep no results
-            chosen[name] = (name, kind, options | fewer)
+        peer = PEERS[name]
+        fewer = {"tasks": max(1_000, given.tasks * peer.share // 1_000), "pool": ""} if subject == "throughput" else {}
+        if subject != "latency" or peer.keeps_results:
+            chosen[name] = (name, peer.kind, options | fewer)
     return chosen
+
+
+def installed(chosen: Orders) -> tuple[Orders, list[str]]:
+    """Return the orders that can be measured here, and why others cannot."""
+    skipped: dict[str, str] = {}
+    for label, (contestant, _, _) in chosen.items():
+        if contestant in PEERS:
+            try:
+                environment.python(PEERS[contestant].library)
+            except environment.PeerMissing as error:
+                skipped[label] = f"{label}: {error}"
+    return {label: order for label, order in chosen.items() if label not in skipped}, list(skipped.values())
 
 
 def measure(subject: str, contestant: str, kind: str, options: dict[str, Any]) -> tuple[dict[str, Any], str]:
@@ -163,7 +226,7 @@ def measure(subject: str, contestant: str, kind: str, options: dict[str, Any]) -
 
     Return what was found, and the contestant's package with its version.
     """
-    interpreter = environment.python() if contestant in PEERS else sys.executable
+    interpreter = environment.python(PEERS[contestant].library) if contestant in PEERS else sys.executable
     with servers.started(kind, "pg_stat_statements" if subject == "profile" else "") as server:
         place = {"kind": kind, "directory": str(server.directory), "port": server.port, "pid": server.pid}
         order = {"subject": subject, "contestant": contestant, "options": options}
@@ -190,10 +253,11 @@ def main() -> None:
     """Measure, print, write."""
     given = arguments()
     if given.subject == "profile":
-        found, _ = measure("profile", "workbeat", given.broker, {"tasks": given.tasks})
+        ours = REDIS["no rows"] if given.broker == "redis" else "workbeat"
+        found, _ = measure("profile", ours, given.broker, {"tasks": given.tasks})
         print("\n\n".join("\n".join(lines) for lines in found.values()))
         return
-    chosen = orders(given)
+    chosen, skipped = installed(orders(given))
     ours = next(iter(chosen))
     load = os.getloadavg()[0]
     rounds: dict[str, list[Figures]] = {label: [] for label in chosen}
@@ -210,6 +274,8 @@ def main() -> None:
     machine = f"{os.cpu_count()} cores, {platform.machine()}, {python}, load before {load:.2f}"
     packages = ", ".join(dict.fromkeys(filter(None, versions.values())))
     print(f"$ {command}\n{given.broker}; {machine}; medians of {given.rounds} rounds\n{packages}\n")
+    for reason in skipped:
+        print(f"Skipped: {reason}")
     print(report.table(given.subject, ours, results), end="\n\n")
     if load > QUIET_LOAD:
         print(f"The machine was busy (load {load:.2f}): read ratios and CPU time, not rates.")
@@ -220,6 +286,7 @@ def main() -> None:
             "command": command,
             "machine": machine,
             "packages": packages,
+            "skipped": skipped,
             "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
         given.json.write_text(json.dumps({**facts, "medians": results, "rounds": rounds}, indent=1, ensure_ascii=False))

@@ -6,6 +6,7 @@ No signals, retries, leases, supervisor or error handling. The distance from her
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import sys
 import time
@@ -65,12 +66,30 @@ WHERE rowid IN (SELECT rowid FROM job WHERE queue = 'default' AND state = 'PENDI
 RETURNING id, name, body
 """
 
+#: Forget what ended, lease the next. KEYS: ids that wait, their bodies, the worker's leases. ARGV: worker, limit, ids.
+TURN = """
+if #ARGV > 2 then
+  redis.call('HDEL', KEYS[3], unpack(ARGV, 3))
+  redis.call('HDEL', KEYS[2], unpack(ARGV, 3))
+end
+local ids = redis.call('LPOP', KEYS[1], ARGV[2])
+if not ids then return {{}, {}} end
+local leases = {}
+for _, id in ipairs(ids) do
+  leases[#leases + 1] = id
+  leases[#leases + 1] = ARGV[1]
+end
+redis.call('HSET', KEYS[3], unpack(leases))
+return {ids, redis.call('HMGET', KEYS[2], unpack(ids))}
+"""
+WRITE = "INSERT INTO ledger VALUES (?, ?, 'default', 0, ?, 'SUCCESS', 1, ?, ?, ?, ?, ?)"
+
 Done = list[tuple[str, float, float, str]]
 Row = tuple[str, str, str]
 
 
 class Store(Protocol):
-    """The two tables on one kind of database."""
+    """The to-do list and the ledger."""
 
     def set_up(self) -> None:
         """Make the tables."""
@@ -148,12 +167,57 @@ class _SQLite:
         return row and row[0]
 
 
+class _Redis:
+    """A list of ids, their bodies in a hash, the leases of a worker in another, and the ledger in SQLite."""
+
+    def __init__(self, url: str) -> None:
+        import redis
+
+        self.client = redis.Redis.from_url(url)
+        self.turn = self.client.register_script(TURN)
+        self.ledger = _SQLite(f"sqlite:///{os.environ['BENCHMARK_DIRECTORY']}/benchmark.sqlite3")
+        self.held: dict[str, tuple[str, float, str]] = {}
+
+    def set_up(self) -> None:
+        self.ledger.set_up()
+
+    def insert(self, ids: Sequence[str]) -> None:
+        pipeline = self.client.pipeline()
+        pipeline.hset("bodies", mapping={each: dumps(["noop", time.time(), BODY]) for each in ids})
+        pipeline.rpush("waiting", *ids)
+        pipeline.execute()
+
+    def step(self, worker: int, done: Done) -> list[Row]:
+        if done:
+            run = self.ledger.connection
+            rows = []
+            for id_, started, finished, result in done:
+                name, due, body = self.held.pop(id_)
+                rows.append((id_, name, due, worker, body, started, finished, result))
+            run.execute("BEGIN IMMEDIATE")
+            run.executemany(WRITE, rows)
+            run.execute("COMMIT")
+        keys = ("waiting", "bodies", f"leases:{worker}")
+        ids, bodies = self.turn(keys, (worker, BATCH, *(each[0] for each in done)))
+        taken = []
+        for key, text in zip(ids, bodies, strict=True):
+            name, due, body = loads(text)
+            self.held[key.decode()] = name, due, body
+            taken.append((key.decode(), name, body))
+        return taken
+
+    def fetch(self, query: str, *parameters: Any) -> Any:
+        return self.ledger.fetch(query, *parameters)
+
+
 def _store(url: str) -> Store:
     if url.startswith("postgresql:"):
         return _PostgreSQL(url)
     if url.startswith("sqlite:"):
         return _SQLite(url)
-    raise ValueError(f"The bare loop runs on PostgreSQL and SQLite, not on {url!r}.")
+    if url.startswith("redis:"):
+        return _Redis(url)
+    raise ValueError(f"The bare loop runs on PostgreSQL, SQLite and Redis, not on {url!r}.")
 
 
 class Bare(Contestant):

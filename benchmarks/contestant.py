@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 #: Contestants by name: module and class. Only the chosen one is imported; each lives in its own environment.
 CONTESTANTS = {
@@ -18,19 +18,41 @@ CONTESTANTS = {
     "celery": "benchmarks.peers.celery_redis:Celery",
     "celery-tuned": "benchmarks.peers.celery_redis:CeleryTuned",
     "huey": "benchmarks.peers.huey_redis:Huey",
+    "dramatiq": "benchmarks.peers.dramatiq_redis:Dramatiq",
+    "rq": "benchmarks.peers.rq_redis:RQ",
+    "rq-tuned": "benchmarks.peers.rq_redis:RQTuned",
+    "taskiq": "benchmarks.peers.taskiq_redis:Taskiq",
     "procrastinate": "benchmarks.peers.procrastinate_pg:Procrastinate",
     "pgqueuer": "benchmarks.peers.pgqueuer_pg:PgQueuer",
     "pgqueuer-tuned": "benchmarks.peers.pgqueuer_pg:PgQueuerTuned",
 }
 
-#: The peers: the kind of server each needs, and how many of its tasks take about as long as 1,000 of ours.
+
+class Peer(NamedTuple):
+    """Another task queue."""
+
+    #: What ``peers.environment`` installs for it.
+    library: str
+    #: The kind of server that it needs.
+    kind: str
+    #: How many of its tasks take about as long as 1,000 of ours.
+    share: int
+    #: Can its callers have what a task returned?
+    keeps_results: bool = True
+
+
+#: The peers by name.
 PEERS = {
-    "celery": ("redis", 60),
-    "celery-tuned": ("redis", 60),
-    "huey": ("redis", 150),
-    "procrastinate": ("postgresql", 30),
-    "pgqueuer": ("postgresql", 150),
-    "pgqueuer-tuned": ("postgresql", 150),
+    "celery": Peer("celery", "redis", 60),
+    "celery-tuned": Peer("celery", "redis", 60),
+    "huey": Peer("huey", "redis", 150),
+    "dramatiq": Peer("dramatiq", "redis", 60),
+    "rq": Peer("rq", "redis", 20),
+    "rq-tuned": Peer("rq", "redis", 40),
+    "taskiq": Peer("taskiq", "redis", 80),
+    "procrastinate": Peer("procrastinate", "postgresql", 30, keeps_results=False),
+    "pgqueuer": Peer("pgqueuer", "postgresql", 150, keeps_results=False),
+    "pgqueuer-tuned": Peer("pgqueuer", "postgresql", 150, keeps_results=False),
 }
 
 
@@ -46,6 +68,11 @@ class Contestant(ABC):
 
     def __init__(self, url: str) -> None:
         self.url = url
+
+    @property
+    def keeps_results(self) -> bool:
+        """Can a caller have what a task returned?"""
+        return type(self).send_stamp is not Contestant.send_stamp
 
     @abstractmethod
     def prepare(self) -> None:

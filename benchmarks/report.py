@@ -21,6 +21,8 @@ _COMPARED = {
     "beat": {},
     "memory": {"PSS MiB": False},
     "backlog": {},
+    "redis-memory": {},
+    "lease": {},
     "flow": {"total µs": False},
     "pools": {"total µs": False},
     "soak": {},
@@ -44,7 +46,8 @@ class Budget:
 
     def __str__(self) -> str:
         sign = "≥" if self.at_least else "≤"
-        verdict = "met" if self.met else f"short: {number(self.value / self.limit)} of the budget"
+        share = f": {number(self.value / self.limit)} of the budget" if self.limit else ""
+        verdict = "met" if self.met else f"short{share}"
         return f"{self.text} {sign} {number(self.limit)}: {number(self.value)}, {verdict}"
 
 
@@ -59,7 +62,7 @@ def medians(rounds: Sequence[Figures]) -> Figures:
 
 def table(subject: str, ours: str, results: Results) -> str:
     """Return the figures as a text table with ours first, and how many times better than each ours is."""
-    compared = _COMPARED[subject]
+    compared = {key: more for key, more in _COMPARED[subject].items() if key in results[ours]}
     columns = list(dict.fromkeys(key for figures in results.values() for key in figures))
     head = ["", *columns, *(f"ours, {key}" for key in compared)]
     lines = [head]
@@ -137,8 +140,20 @@ def budgets(subject: str, broker: str, ours: str, results: Results) -> Iterable[
     elif subject == "memory" and (limit := celery.get("PSS MiB")):
         yield Budget("PSS MiB against Celery's", mine["PSS MiB"], limit)
     elif subject == "flow":
-        if cost := ratio(results["limits of other tasks"]["total µs"], mine["total µs"]):
-            yield Budget("CPU per task while other tasks are limited, against none", cost, 1.02)
+        if (cost := results.get("limits of other tasks", {}).get("more % p50")) is not None:
+            yield Budget("CPU per task while other tasks are limited, % more than with no limits", cost, 2.0)
+    elif subject == "redis-memory":
+        for name, figures in results.items():
+            if name != ours and (cost := ratio(figures.get("total µs"), mine["total µs"])):
+                yield Budget(f"CPU per task with {name}, against nothing else", cost, 1.1)
+            for what in ("keys left", "channels"):
+                if (left := figures.get(what)) is not None:
+                    yield Budget(f"{what} of {name}", left, 0)
+    elif subject == "lease":
+        for name, figures in results.items():
+            for what, limit in {"most of one": 1, "not run": 0}.items():
+                if (runs := figures[what]) is not None:
+                    yield Budget(f"{what}, {name}", runs, limit)
     elif subject == "soak":
         yield Budget("MiB grown after the first tenth", mine["growth MiB"], 16.0)
     elif subject == "backlog":

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import contestant, profile, servers, subjects
+from benchmarks import contestant, extremes, flow, profile, servers, subjects
 
 SUBJECTS: dict[str, Callable[..., dict[str, Any]]] = {
     "throughput": subjects.throughput,
@@ -22,10 +22,12 @@ SUBJECTS: dict[str, Callable[..., dict[str, Any]]] = {
     "idle": subjects.idle,
     "beat": subjects.beat,
     "memory": subjects.memory,
-    "backlog": subjects.backlog,
-    "flow": subjects.flow,
+    "backlog": extremes.backlog,
+    "redis-memory": extremes.redis_memory,
+    "lease": extremes.lease,
+    "flow": flow.flow,
     "pools": subjects.throughput,
-    "soak": subjects.soak,
+    "soak": extremes.soak,
     "workflow": subjects.workflow,
     "profile": profile.profile,
 }

@@ -11,22 +11,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmarks import periodic
 from benchmarks.contestant import Contestant
-from benchmarks.processes import Workers, cpu_seconds, memory_bytes, running
+from benchmarks.processes import WorkerFailed, Workers, cpu_seconds, memory_bytes, running
 from benchmarks.servers import Server
-
-if TYPE_CHECKING:
-    from benchmarks.workbeat import Workbeat
 
 Figures = dict[str, float | None]
 
 #: How long a worker may take for a run, in seconds.
 RUN_TIMEOUT = 300.0
-#: Tasks that a soak sends at a time.
-SOAK_BATCH = 5_000
 #: What part of the tasks passes before the clock starts: start-up, imports, first plans.
 WARM_UP = 0.1
 
@@ -45,14 +40,17 @@ def throughput(contestant: Contestant, server: Server, *, tasks: int, pool: str 
     contestant.prepare()
     sent = contestant.send_many(tasks)
     with running(contestant.workers()) as workers:
-        return steady_state(contestant, server, workers, sent)
+        figures = steady_state(contestant, server, workers, sent)
+        if contestant.keeps_results:
+            _check_result(contestant)
+        return figures
 
 
 def steady_state(contestant: Contestant, server: Server, workers: Workers, sent: Sequence[Any]) -> Figures:
     """Measure from the moment when a tenth of ``sent`` is done until all are."""
 
     def moment() -> _Moment:
-        return _Moment(contestant.count_done(), time.monotonic(), cpu_seconds(workers.pids), _server_cpu(server))
+        return _Moment(contestant.count_done(), time.monotonic(), cpu_seconds(workers.pids), server_cpu(server))
 
     def done(task: Any) -> None:
         # Looking for one row is cheap, counting them is not; the last are done within a batch of each other.
@@ -73,30 +71,11 @@ def steady_state(contestant: Contestant, server: Server, workers: Workers, sent:
     }
 
 
-def flow(contestant: Workbeat, server: Server, *, tasks: int, control: str) -> Figures:
-    """Send ``tasks`` no-op tasks under one kind of flow control and run them: µs to send one, then as throughput."""
-    contestant.control = control
-    contestant.prepare()
-    start = time.monotonic()
-    sent = contestant.send_many(tasks)
-    sending = (time.monotonic() - start) / tasks * 1e6
-    with running(contestant.workers()) as workers:
-        return {"send µs": sending, **steady_state(contestant, server, workers, sent)}
-
-
-def backlog(contestant: Workbeat, server: Server, *, tasks: int, waiting: int, finished: int) -> Figures:
-    """Run ``tasks`` no-op tasks in tables that hold ``waiting`` more of them and ``finished`` results."""
-    contestant.prepare()
-    with running(contestant.workers()) as workers:
-        model = contestant.send()
-        workers.wait_until(lambda: contestant.is_done(model), "the first task", timeout=RUN_TIMEOUT)
-    contestant.fill_results(finished)
-    # The waiting ones are due after those that we measure.
-    sent = contestant.send_many(tasks)
-    contestant.fill_tasks(waiting)
-    contestant.settle()
-    with running(contestant.workers()) as workers:
-        return steady_state(contestant, server, workers, sent)
+def _check_result(contestant: Contestant) -> None:
+    before = time.monotonic()
+    at = contestant.wait_for_stamp(contestant.send_stamp())
+    if not before <= at <= time.monotonic():
+        raise WorkerFailed(f"{contestant.distribution}: the result says {at:f}, which is not when the task ran")
 
 
 def enqueue(contestant: Contestant, server: Server, *, tasks: int) -> Figures:
@@ -113,11 +92,11 @@ def enqueue(contestant: Contestant, server: Server, *, tasks: int) -> Figures:
 
 
 def _sending(send: Callable[[], object], calls: int, size: int, server: Server, how: str) -> Figures:
-    client, cpu, start = time.process_time(), _server_cpu(server), time.monotonic()
+    client, cpu, start = time.process_time(), server_cpu(server), time.monotonic()
     for _ in range(calls):
         send()
     seconds = time.monotonic() - start
-    client, cpu = time.process_time() - client, _server_cpu(server) - cpu
+    client, cpu = time.process_time() - client, server_cpu(server) - cpu
     count = calls * size
     return {
         f"{how}/s": count / seconds,
@@ -154,12 +133,12 @@ def idle(contestant: Contestant, server: Server, *, seconds: float) -> Figures:
     """Leave a worker alone: percent of a core that it and its server use, statements a minute that the server gets."""
     contestant.prepare()
     with running(contestant.workers()) as workers:
-        _run_some(contestant, workers)
+        run_some(contestant, workers)
         time.sleep(15)  # queues that poll slow down by steps
-        worker, cpu, start = cpu_seconds(workers.pids), _server_cpu(server), time.monotonic()
+        worker, cpu, start = cpu_seconds(workers.pids), server_cpu(server), time.monotonic()
         time.sleep(seconds)
         lasted = time.monotonic() - start
-        worker, cpu = cpu_seconds(workers.pids) - worker, _server_cpu(server) - cpu
+        worker, cpu = cpu_seconds(workers.pids) - worker, server_cpu(server) - cpu
         # Counted by itself: a PostgreSQL that writes each statement to its log works harder.
         statements = server.count_statements(seconds)
     return {
@@ -177,10 +156,10 @@ def beat(contestant: Contestant, server: Server, *, schedules: int, due: int, se
     with running([periodic.RUNBEAT]) as beats:
         beats.wait_until(periodic.planned, f"{schedules} rows planned", timeout=RUN_TIMEOUT)
         time.sleep(5)
-        own, cpu, start = cpu_seconds(beats.pids), _server_cpu(server), time.monotonic()
+        own, cpu, start = cpu_seconds(beats.pids), server_cpu(server), time.monotonic()
         time.sleep(seconds)
         lasted = time.monotonic() - start
-        own, cpu = cpu_seconds(beats.pids) - own, _server_cpu(server) - cpu
+        own, cpu = cpu_seconds(beats.pids) - own, server_cpu(server) - cpu
         figures: Figures = {"beat % of a core": own / lasted * 100, "server % of a core": cpu / lasted * 100}
         moment = periodic.let_run(due, timedelta(seconds=10))
         beats.wait_until(lambda: periodic.sent() >= due, f"{due} runs", timeout=RUN_TIMEOUT)
@@ -193,35 +172,10 @@ def memory(contestant: Contestant, server: Server, *, pool: str = "") -> Figures
     contestant.pool = pool
     contestant.prepare()
     with running(contestant.workers()) as workers:
-        _run_some(contestant, workers)
+        run_some(contestant, workers)
         time.sleep(2)
         used = memory_bytes(workers.pids)
         return {"PSS MiB": used["pss"] / 2**20, "RSS MiB": used["rss"] / 2**20}
-
-
-def soak(contestant: Workbeat, server: Server, *, tasks: int, pool: str = "") -> Figures:
-    """Let a worker run ``tasks`` no-op tasks, every fiftieth of which fails: MiB (PSS) of its processes after a tenth,
-    at most and at the end."""
-    contestant.pool = pool
-    contestant.prepare()
-    used: list[float] = []
-    with running(contestant.workers()) as workers:
-        start = time.monotonic()
-        for sent in range(0, tasks, SOAK_BATCH):
-            contestant.send_many(SOAK_BATCH - SOAK_BATCH // 50)
-            contestant.send_failing(SOAK_BATCH // 50)
-            least = SOAK_BATCH if sent + SOAK_BATCH < tasks else 0  # it shall not run dry before the end
-            workers.wait_until(lambda least=least: contestant.count_waiting() <= least, "a batch", timeout=RUN_TIMEOUT)  # type: ignore[misc]
-            used.append(memory_bytes(workers.pids)["pss"] / 2**20)
-        lasted = time.monotonic() - start
-    early = used[len(used) // 10]
-    return {
-        "tasks/s": len(used) * SOAK_BATCH / lasted,
-        "MiB after a tenth": early,
-        "most MiB": max(used),
-        "last MiB": used[-1],
-        "growth MiB": used[-1] - early,
-    }
 
 
 def workflow(contestant: Contestant, server: Server, *, members: int, length: int, large: int) -> Figures:
@@ -229,7 +183,7 @@ def workflow(contestant: Contestant, server: Server, *, members: int, length: in
     large group."""
     contestant.prepare()
     with running(contestant.workers()) as workers:
-        _run_some(contestant, workers)
+        run_some(contestant, workers)
         contestant.run_chain(3)
         contestant.run_chord(3)
         figures: Figures = {
@@ -241,14 +195,14 @@ def workflow(contestant: Contestant, server: Server, *, members: int, length: in
         figures["50 chords of 100 sent s"], size = contestant.send_chords(50, 100)
         figures["peak MiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         figures["largest message B"] = float(size)
-        client, began = time.process_time(), _server_cpu(server)
+        client, began = time.process_time(), server_cpu(server)
         figures[f"group of {large:,} sent s"] = contestant.send_group(large)
         figures["client µs per member"] = (time.process_time() - client) / large * 1e6
-        figures["server µs per member"] = (_server_cpu(server) - began) / large * 1e6
+        figures["server µs per member"] = (server_cpu(server) - began) / large * 1e6
     return figures
 
 
-def _run_some(contestant: Contestant, workers: Workers) -> None:
+def run_some(contestant: Contestant, workers: Workers) -> None:
     contestant.send_many(200)
     workers.wait_until(lambda: contestant.count_done() >= 200, "200 tasks", timeout=RUN_TIMEOUT)
 
@@ -259,5 +213,5 @@ def percentile(values: Sequence[float], percent: int) -> float:
     return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
 
 
-def _server_cpu(server: Server) -> float:
+def server_cpu(server: Server) -> float:
     return cpu_seconds([server.pid]) if server.pid else 0.0

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import django
@@ -29,7 +30,7 @@ class Workbeat(Contestant):
         django.setup()
         from benchmarks.project import tasks
 
-        self.task = tasks.noop
+        self.task: Any = tasks.noop
         self.stamp = tasks.stamp
         self.pass_on, self.count = tasks.pass_on, tasks.count
         #: The task of ``benchmarks.project.limited`` to measure; empty: one without any flow control.
@@ -49,16 +50,22 @@ class Workbeat(Contestant):
     def workers(self) -> list[list[str]]:
         return [[sys.executable, "-m", "benchmarks.project.manage", "runworker", "--pool", self.pool or "prefork=2"]]
 
+    def configure(self, **settings: Any) -> None:
+        """Give workers that start from now on more of our settings."""
+        given = json.loads(os.environ.get("BENCHMARK_TASKS", "{}"))
+        os.environ["BENCHMARK_TASKS"] = json.dumps({**given, **settings})
+
     def send(self) -> Any:
         return self.task.delay().id
 
-    def send_many(self, count: int) -> Sequence[Any]:
-        if self.control in ("", "unused"):
-            return [result.id for result in self.task.enqueue_many([()] * count)]
+    def send_many(self, count: int, **options: Any) -> Sequence[Any]:
+        if not self.control:
+            return [result.id for result in self.task.enqueue_many([()] * count, **options)]
         from benchmarks.project import limited
 
         keys = 20 if self.control == "fair" else count
-        sent = getattr(limited, self.control).enqueue_many([(number % keys,) for number in range(count)])
+        calls = [(number % keys,) for number in range(count)]
+        sent = getattr(limited, self.control).enqueue_many(calls, **options)
         return [result.id for result in sent]
 
     def is_done(self, task: Any) -> bool:
@@ -110,6 +117,38 @@ class Workbeat(Contestant):
         began = time.monotonic()
         group(self.pass_on.s(number) for number in range(members)).apply_async()
         return time.monotonic() - began
+
+    def begin(self) -> None:
+        """Count results from now on."""
+        from django_tasks.dashboard import database_now
+
+        self.began = database_now()
+
+    def limit_others(self, limited: bool) -> None:
+        """Let there be limits of tasks which are not sent, or none at all."""
+        from benchmarks.project.limited import concurrency, fair, rate
+        from django_tasks import limits
+        from django_tasks.models import Limit
+
+        Limit.objects.all().delete()
+        if limited:
+            limits.declare([concurrency, rate, fair])
+
+    def send_lingering(self, file: Path, numbers: Sequence[int], seconds: float, **options: Any) -> None:
+        """Send tasks that each write their number into ``file`` and then take so long."""
+        from benchmarks.project import tasks
+
+        tasks.linger.enqueue_many([(str(file), number, seconds) for number in numbers], **options)
+
+    def count_lost_workers(self) -> int:
+        """Return how many workers were given up because their lease ran out."""
+        from django_tasks.models import Worker
+
+        return int(Worker.objects.exclude(lost_at=None).count())
+
+    def count_ended(self) -> int:
+        """Return how many tasks are done, in whatever way."""
+        return int(self._results.count())
 
     def fill_results(self, count: int) -> None:
         """Add ``count`` copies of the newest result, each a second older than the one before."""
@@ -165,7 +204,29 @@ class WorkbeatRedis(Workbeat):
     def __init__(self, url: str) -> None:
         os.environ["BENCHMARK_TASKS"] = json.dumps({"BROKER_URL": url, "TASK_DURABLE": self.durable})
         super().__init__(f"sqlite:///{os.environ['BENCHMARK_DIRECTORY']}/benchmark.sqlite3")
-        self.redis = url
+        import redis
+
+        self.redis = redis.Redis.from_url(url)
+
+    def count_waiting(self) -> int:
+        return sum(int(self.redis.hlen(key)) for key in self.redis.scan_iter("djt:{*}:m"))
+
+    def fill(self, count: int, **options: Any) -> None:
+        """Send so many tasks, and keep nothing of them here."""
+        for start in range(0, count, 10_000):
+            self.send_many(min(10_000, count - start), **options)
+
+    def used_bytes(self) -> int:
+        """Return the memory that Redis uses."""
+        return int(self.redis.info("memory")["used_memory"])
+
+    def count_keys(self) -> int:
+        """Return how many keys there are in Redis."""
+        return int(self.redis.dbsize())
+
+    def count_channels(self) -> int:
+        """Return how many channels of Redis somebody listens to."""
+        return len(self.redis.pubsub_channels())
 
 
 class WorkbeatRedisDurable(WorkbeatRedis):
@@ -188,9 +249,9 @@ class WorkbeatIgnored(Workbeat):
         self.sent += 1
         return super().send()
 
-    def send_many(self, count: int) -> Sequence[Any]:
+    def send_many(self, count: int, **options: Any) -> Sequence[Any]:
         self.sent += count
-        return super().send_many(count)
+        return super().send_many(count, **options)
 
     def is_done(self, task: Any) -> bool:
         return not self._tasks.filter(pk=task).exists()

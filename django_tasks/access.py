@@ -19,7 +19,7 @@ M = TypeVar("M", bound=Model)
 def is_read_only(request: HttpRequest) -> bool:
     """Is this person only to look?"""
     given = settings.ADMIN_READ_ONLY
-    return bool(_function("ADMIN_READ_ONLY", given)(request)) if isinstance(given, str) else given
+    return bool(imported("ADMIN_READ_ONLY", given)(request)) if isinstance(given, str) else given
 
 
 def visible(request: HttpRequest, rows: QuerySet[M]) -> QuerySet[M]:
@@ -28,7 +28,7 @@ def visible(request: HttpRequest, rows: QuerySet[M]) -> QuerySet[M]:
     path = settings.ADMIN_TASK_FILTER
     if path is None:
         return rows
-    found = _function("ADMIN_TASK_FILTER", path)(request, rows)
+    found = imported("ADMIN_TASK_FILTER", path)(request, rows)
     if not isinstance(found, QuerySet):
         raise ImproperlyConfigured(
             f"DJANGO_TASKS['ADMIN_TASK_FILTER'] is {path!r}, which returned a {type(found).__name__}; "
@@ -44,13 +44,14 @@ def check() -> list[str]:
         given = getattr(settings, name)
         if isinstance(given, str):
             try:
-                _function(name, given)
+                imported(name, given)
             except ImproperlyConfigured as error:
                 problems.append(str(error))
     return problems
 
 
-def _function(setting: str, path: str) -> Callable[..., Any]:
+def imported(setting: str, path: str) -> Callable[..., Any]:
+    """Return the function, or the class, that a setting names. Raises ``ImproperlyConfigured`` if there is none."""
     try:
         found = import_string(path)
     except ImportError as error:

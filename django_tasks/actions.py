@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,9 +27,15 @@ REASONS: Final[Mapping[str, Text]] = {
     "finished": gettext_lazy("it is done already"),
     "unfinished": gettext_lazy("it is not done"),
     "queued": gettext_lazy("a copy of it is not done yet"),
+    "redacted": gettext_lazy("its sensitive arguments were removed when it succeeded"),
     "needed": gettext_lazy("another task still needs its result"),
     "unknown": gettext_lazy("it is not there any more"),
 }
+
+
+#: What an action may ask for.
+ASKS: Final = frozenset({"queue", "priority", "eta", "signal"})
+_NAME: Final = re.compile(r"[a-z0-9_]{1,32}")
 
 
 class Done(NamedTuple):
@@ -36,7 +43,7 @@ class Done(NamedTuple):
 
     #: A sentence for the history of each task that it changed.
     said: dict[str, str]
-    #: The key in :data:`REASONS` of each that it left alone.
+    #: The key in :data:`REASONS` of each that it left alone, or why in other words.
     left: dict[str, str]
 
 
@@ -46,7 +53,7 @@ class Action:
 
     name: str
     model: type[Task] | type[TaskResult]
-    #: The codename of the permission that it needs.
+    #: The codename of the permission that it needs, of this app unless it names another: ``shop.refund_order``.
     permission: str
     #: The button of one task; the entry in the list of actions; the answer to the question.
     label: Text
@@ -59,10 +66,15 @@ class Action:
     asks: tuple[str, ...] = ()
     deletes: bool = False
 
+    @property
+    def needs(self) -> str:
+        """The permission with its app."""
+        return self.permission if "." in self.permission else f"django_tasks.{self.permission}"
+
 
 def _retry(ids: Sequence[str], given: Mapping[str, Any]) -> Done:
     done = operations.retry(ids)
-    left = {key: reason for reason in ("queued", "unfinished", "unknown") for key in getattr(done, reason)}
+    left = {key: reason for reason in ("queued", "unfinished", "redacted", "unknown") for key in getattr(done, reason)}
     return Done({key: _("Run again as %s") % copy for key, copy in done.copies.items()}, left)
 
 
@@ -105,7 +117,7 @@ _DUPLICATING: Final = gettext_lazy(
     "The same call is sent once more, as a new task that has nothing to do with this one."
 )
 
-#: Every action, in the order in which they are offered.
+#: Those that come with us.
 ACTIONS: Final[tuple[Action, ...]] = (
     Action(
         "run_now",
@@ -204,5 +216,26 @@ ACTIONS: Final[tuple[Action, ...]] = (
         deletes=True,
     ),
 )
-#: The same by their names.
-BY_NAME: Final[Mapping[str, Action]] = {action.name: action for action in ACTIONS}
+#: Every action by its name, in the order in which they are offered.
+BY_NAME: Final[dict[str, Action]] = {action.name: action for action in ACTIONS}
+
+
+def register_action(action: Action) -> Action:
+    """Offer one more action wherever there are any: in the lists, on the pages of rows, and for all that match.
+
+    Call it when Django is ready, in an ``AppConfig.ready()`` which workers run, too: they do what is done to all that
+    match. Raises ``ValueError`` for a name that is taken, or could be no name, for another model, and for what nobody
+    can be asked.
+    """
+    if not _NAME.fullmatch(action.name):
+        raise ValueError(f"The action is called {action.name!r}; allowed: 1 to 32 of the characters a-z 0-9 _")
+    if action.name in BY_NAME:
+        raise ValueError(f"There is an action {action.name!r} already")
+    if action.model not in (Task, TaskResult):
+        raise ValueError(f"The action {action.name!r} is for {action.model!r}; allowed: Task, TaskResult")
+    if unknown := set(action.asks) - ASKS:
+        raise ValueError(
+            f"The action {action.name!r} asks for {sorted(unknown)[0]!r}; allowed: {', '.join(sorted(ASKS))}"
+        )
+    BY_NAME[action.name] = action
+    return action

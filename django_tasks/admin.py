@@ -6,7 +6,7 @@ and appears in the list and on the page of a row; both post to the list, where t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
@@ -38,7 +38,9 @@ else:
 class WorkerAdmin(WorkerOrders, ReadOnlyAdmin):
     """Who is at work."""
 
-    list_display = ("name", "status", "hostname", "pid", "pool", "concurrency", "queues", "processed", "heartbeat")
+    list_display = (
+        *("name", "status", "hostname", "shown_pid", "pool", "concurrency", "queues", "processed", "heartbeat"),
+    )
     list_filter = (changelists.WorkerFilter,)
     filters = frozenset({"status"})
     changelist_class = changelists.WorkerChangeList
@@ -46,6 +48,10 @@ class WorkerAdmin(WorkerOrders, ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("status"))
     def status(self, row: Any) -> SafeString:
         return format_html('<span class="djt-state djt-{0}">{0}</span>', row.shown_status)
+
+    @admin.display(description=gettext_lazy("process id"))
+    def shown_pid(self, row: Worker) -> str:
+        return str(row.pid)  # no amount: in no language it has separators
 
     @admin.display(description=gettext_lazy("last heartbeat"))
     def heartbeat(self, row: Worker) -> Any:
@@ -59,7 +65,7 @@ class WorkerAdmin(WorkerOrders, ReadOnlyAdmin):
         about: list[Row] = [
             (_("Name"), obj.name),
             (_("Host"), obj.hostname),
-            (_("Process id"), obj.pid),
+            (_("Process id"), str(obj.pid)),
             (_("Pool"), f"{obj.pool}, {obj.concurrency}"),
             (_("Queues"), obj.queues),
             (_("Version"), obj.version),
@@ -99,6 +105,9 @@ class LimitAdmin(ModelAdmin):
         ("paused_by", "pause_reason"),
     )
     readonly_fields = ("overridden", "declared", "paused_at", "paused_until", "paused_by", "pause_reason")
+
+    class Media:
+        css: ClassVar = {"all": ("django_tasks/admin.css",)}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).using(settings.DATABASE)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any, get_type_hints
 
 from .exceptions import ImproperlyConfigured
@@ -122,20 +123,27 @@ class Models:
         self._options = {"strict": strict or None, "context": dict(context) if context else None}
         self._adapters: dict[str, Any] | None = None
 
-    def sent(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        """Validate what the caller gave and return it as plain data. Raises ``pydantic.ValidationError``."""
-        return self._each(
-            args,
-            kwargs,
-            lambda adapter, value: adapter.dump_python(adapter.validate_python(value, **self._options), mode="json"),
-        )
+    def sent(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], sensitive: Collection[str] = ()
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Validate what the caller gave and return it as plain data. Raises ``pydantic.ValidationError``; it does not
+        tell the values of arguments of the names in ``sensitive``."""
 
-    def received(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        """Validate plain data and return what the function expects. Raises ``pydantic.ValidationError``."""
-        # Plain data has no dates or tuples; strict validation knows how JSON spells them.
-        return self._each(
-            args, kwargs, lambda adapter, value: adapter.validate_python(value, context=self._options["context"])
-        )
+        def treat(adapter: Any, value: Any) -> Any:
+            return adapter.dump_python(adapter.validate_python(value, **self._options), mode="json")
+
+        return self._each(args, kwargs, treat, sensitive)
+
+    def received(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], sensitive: Collection[str] = ()
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Validate plain data and return what the function expects. Raises as :meth:`sent` does."""
+
+        def treat(adapter: Any, value: Any) -> Any:
+            # Plain data has no dates or tuples; strict validation knows how JSON spells them.
+            return adapter.validate_python(value, context=self._options["context"])
+
+        return self._each(args, kwargs, treat, sensitive)
 
     def returned(self, value: Any, **dump: Any) -> Any:
         """Return models, also those in lists, tuples and dicts, as plain data; anything else unchanged."""
@@ -148,7 +156,11 @@ class Models:
         return value
 
     def _each(
-        self, args: Sequence[Any], kwargs: Mapping[str, Any], treat: Callable[[Any, Any], Any]
+        self,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        treat: Callable[[Any, Any], Any],
+        sensitive: Collection[str] = (),
     ) -> tuple[list[Any], dict[str, Any]]:
         bound = self._arguments.signature.bind(*args, **kwargs)
         adapters = self._by_name()
@@ -156,14 +168,33 @@ class Models:
             adapter = adapters.get(name)
             if adapter is None:
                 continue
-            kind = self._arguments.signature.parameters[name].kind
-            if kind is inspect.Parameter.VAR_POSITIONAL:
-                bound.arguments[name] = tuple(treat(adapter, one) for one in value)
-            elif kind is inspect.Parameter.VAR_KEYWORD:
-                bound.arguments[name] = {key: treat(adapter, one) for key, one in value.items()}
-            else:
-                bound.arguments[name] = treat(adapter, value)
+            try:
+                bound.arguments[name] = self._treated(name, value, partial(treat, adapter))
+            except self._pydantic.ValidationError as error:
+                if name not in sensitive:
+                    raise
+                raise self._without_values(error) from None
         return list(bound.args), dict(bound.kwargs)
+
+    def _treated(self, name: str, value: Any, treat: Callable[[Any], Any]) -> Any:
+        kind = self._arguments.signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            return tuple(treat(one) for one in value)
+        if kind is inspect.Parameter.VAR_KEYWORD:
+            return {key: treat(one) for key, one in value.items()}
+        return treat(value)
+
+    def _without_values(self, error: Any) -> Exception:
+        """Return the same error as if it had not seen what it refuses; the texts of own validators are left out."""
+        from pydantic_core import PydanticCustomError
+
+        lines: list[Any] = []
+        for one in error.errors(include_input=False, include_url=False, include_context=False):
+            own = one["type"] in ("value_error", "assertion_error")
+            text = "The value is not allowed" if own else one["msg"]
+            lines.append({"type": PydanticCustomError(one["type"], text), "loc": one["loc"], "input": None})
+        made: Exception = self._pydantic.ValidationError.from_exception_data(error.title, lines, hide_input=True)
+        return made
 
     def _by_name(self) -> dict[str, Any]:
         # Late, because annotations may be strings that name what is declared below the task.

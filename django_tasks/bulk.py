@@ -173,7 +173,7 @@ def _request(operation: BulkOperation, action: Action) -> HttpRequest:
     except (ObjectDoesNotExist, ValidationError, ValueError):
         user = None
     request = HttpRequest()
-    if user is None or not user.is_active or not user.has_perm(f"django_tasks.{action.permission}"):
+    if user is None or not user.is_active or not user.has_perm(action.needs):
         raise PermissionDenied(_("%s may not do that any more.") % operation.user_name)
     request.user = user
     return request

@@ -25,6 +25,8 @@ from .search import AGES, SearchError, Selection
 HEAVY = ("body", "options", "history", "result", "traceback", "meta")
 #: The parameters that hold a bookmark: rows older, or newer, than it.
 OLDER, NEWER = "older", "newer"
+#: The parameter that names the columns, with commas.
+COLUMNS = "columns"
 #: Seconds for which the rows of each state are counted at most.
 COUNTING = 0.15
 
@@ -49,6 +51,11 @@ class PagedChangeList(ChangeList):
             self.params.pop(name, None)
             self.filter_params.pop(name, None)
         return super().get_filters(request)
+
+    def get_filters_params(self, params: Any = None) -> Any:
+        found = super().get_filters_params(params)
+        found.pop(COLUMNS, None)  # links carry it, and it filters nothing
+        return found
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
         return [f"-{key}" for key in self.keys]  # whatever ?o= asks for: no other order has an index

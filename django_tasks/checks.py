@@ -14,7 +14,7 @@ from django.core.cache.backends.locmem import LocMemCache
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
-from . import access, addresses, backends, clash
+from . import access, addresses, backends, clash, extensions
 from .backends import stores
 from .conf import check_settings, settings
 from .exceptions import OperationalError
@@ -41,7 +41,7 @@ def check_clash(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
 def check_configuration(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
     """E002: a setting is unknown or has a bad value. E003: the database cannot be a broker. W002: pickle is
     accepted."""
-    problems = check_settings() or [*check_formats(), *check_routes(), *access.check()]
+    problems = check_settings() or [*check_formats(), *check_routes(), *access.check(), *extensions.check()]
     if problems:
         return [checks.Error(problem, id="django_tasks.E002") for problem in problems]
     found: list[checks.CheckMessage] = []

@@ -26,6 +26,7 @@ from .context import current_request
 from .context_hooks import captured
 from .exceptions import DecodeError, OperationalError, PayloadTooLarge
 from .flow import Flow, validate_tags
+from .redaction import hidden_call, taken_in
 from .registry import tasks
 from .request import Context
 from .retry import publish_delays, validate_publish_policy
@@ -158,6 +159,9 @@ def build(
         message.expires_in, message.expires_at = expiry_of(expires)
     if options or place or expires is not None or message.parent_id != parent_id or message.root_id != root_id:
         message.options = _message_options(routed, message, parent_id, root_id, place)
+    sensitive = getattr(task, "sensitive", None)
+    if sensitive:
+        message.options = dumps({**options_of(message.options), "sensitive": list(sensitive)})[1]
     carried = captured()
     if carried is not None:
         message.options = dumps({**options_of(message.options), "context": carried})[1]
@@ -576,6 +580,7 @@ def _headers(message: Message, args: Any, kwargs: Any, kept: Mapping[str, Any]) 
     """Return the headers that Celery's message would have, as signals show them."""
     task_id = message.custom_id or message.id
     moment = message.eta or (timezone.now() + timedelta(seconds=message.delay) if message.delay else None)
+    shown = hidden_call(message.name, args, kwargs, kept, taken=taken_in(kept))
     return {
         "lang": "py",
         "task": message.name,
@@ -589,8 +594,8 @@ def _headers(message: Message, args: Any, kwargs: Any, kept: Mapping[str, Any]) 
         "timelimit": [kept.get("time_limit"), kept.get("soft_time_limit")],
         "root_id": kept.get("root_id") or message.root_id or task_id,
         "parent_id": kept.get("parent_id") or message.parent_id,
-        "argsrepr": kept.get("argsrepr") or reprlib.repr(args),
-        "kwargsrepr": kept.get("kwargsrepr") or reprlib.repr(kwargs),
+        "argsrepr": kept.get("argsrepr") or reprlib.repr(shown[0]),
+        "kwargsrepr": kept.get("kwargsrepr") or reprlib.repr(shown[1]),
         "origin": f"gen{os.getpid()}@{socket.gethostname()}",
         "ignore_result": bool(kept.get("ignore_result")),
     }

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from string import Formatter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, overload
 
@@ -34,6 +35,10 @@ PRIORITIES: Final = range(-100, 101)
 
 _SERIALIZER_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,31}")
 _DOTTED_NAME: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+#: What the overview of the admin is made of.
+PANELS: Final = ("problems", "cards", "charts", "queues", "failures", "workers", "slowest", "busiest", "periodic")
+#: What an address in ``ADMIN_LINKS`` may hold.
+LINK_NAMES: Final = ("id", "name", "queue", "root_id", "trace_id", "worker")
 #: What stores are called elsewhere.
 _STORES_OF_CELERY: Final = {"database://": "database", "django-db": "database", "django-cache": "cache://default"}
 
@@ -205,6 +210,25 @@ def _flag_or_path(value: Any) -> bool | str:
     return value  # type: ignore[no-any-return]
 
 
+def _links(value: Any) -> Mapping[str, str]:
+    _refuse_unless(isinstance(value, Mapping))
+    for label, address in value.items():
+        _refuse_unless(isinstance(label, str) and label and isinstance(address, str))
+        _refuse_unless(address.startswith(("https://", "http://", "/")), f"{label} leads to {address!r}.")
+        try:
+            names = [name for _, name, form, way in Formatter().parse(address) if name is not None or form or way]
+        except ValueError as exc:
+            raise ValueError(f"{label}: {exc}.") from exc
+        unknown = [name for name in names if name not in LINK_NAMES]
+        _refuse_unless(not unknown, f"{label} has {{{unknown[0]}}}." if unknown else "")
+    return MappingProxyType(dict(value))
+
+
+def _release(value: Any) -> str:
+    _refuse_unless(isinstance(value, str) and 0 < len(value) <= 40 and value.isprintable() and value.strip() == value)
+    return str(value)
+
+
 def _schedule(value: Any) -> Mapping[str, Any]:
     # Its shape only; django_tasks.periodic.entries reads it, and says what is wrong inside.
     _refuse_unless(isinstance(value, Mapping))
@@ -355,6 +379,17 @@ class Settings:
         "After which time SoftTimeLimitExceeded is raised in a task, if neither the task nor the call says.",
         unit="seconds",
     )
+    TASK_LOG_LEVEL = Setting(
+        _optional(_one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "none are kept"),
+        None,
+        "From which level on log records of tasks are kept with them, if the task does not say.",
+    )
+    TASK_LOG_LIMIT = Setting(
+        _integer(1_024, 4_194_304),
+        65_536,
+        "The most that is kept of the log of one attempt: of more, the first and the last half.",
+        unit="characters",
+    )
     TASK_MAX_WORKER_LOSSES = Setting(
         _integer(1), 3, "How many workers may die at a task before it ends as FAILURE.", unit="attempts"
     )
@@ -475,6 +510,18 @@ class Settings:
         "How long the runs of periodic tasks are remembered, by which their outcomes are shown.",
         unit="seconds",
     )
+    SENSITIVE_NAMES = Setting(
+        _several(
+            re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,62}[A-Za-z0-9])"),
+            "a list, perhaps empty, of words of 2 to 64 of the characters A-Z a-z 0-9 _ -",
+        ),
+        (
+            *("password", "passwd", "passphrase", "secret", "token", "api_key", "authorization", "credential"),
+            *("private_key", "cookie"),
+        ),
+        "Words that make a name secret wherever they stand in it: values of arguments and keys with such names are "
+        "shown to nobody. An underscore stands for itself, a hyphen or nothing.",
+    )
     ADMIN_READ_ONLY = Setting(
         Kind("True, False, or the dotted path of a function of the request", _flag_or_path),
         False,
@@ -484,6 +531,34 @@ class Settings:
         _optional(_matching(_DOTTED_NAME, "the dotted path of a function of the request and a QuerySet"), "all rows"),
         None,
         "What says which tasks and results a person sees, and can act on, in the admin: it returns a QuerySet.",
+    )
+    ADMIN_PANELS = Setting(
+        _several(_DOTTED_NAME, f"a list of {', '.join(PANELS)} and dotted paths of classes of panels"),
+        PANELS,
+        "What the overview of the admin shows, in this order.",
+    )
+    ADMIN_LINKS = Setting(
+        Kind(
+            "a dict of labels and addresses, which begin with https://, http:// or / and may hold "
+            + ", ".join(f"{{{name}}}" for name in LINK_NAMES),
+            _links,
+        ),
+        {},
+        "Links from the page of a task to other systems; one for which the task has no value is left out.",
+    )
+    ADMIN_OBJECT_LINK = Setting(
+        _optional(
+            _matching(_DOTTED_NAME, "the dotted path of a function of a task's name, an argument's name and its value"),
+            "no links",
+        ),
+        None,
+        "What gives the address to which an argument on the page of a task leads, or None: order_id=5 to its order.",
+    )
+    RELEASE = Setting(
+        _optional(Kind("1 to 40 printable characters", _release), "not told"),
+        None,
+        "What the release of the project is called, such as a commit: shown with workers, and where charts change to "
+        "it.",
     )
     METRICS_TOKEN = Setting(
         Kind("None (nobody) or a text of at least 16 characters", _token, lambda value: f"a {type(value).__name__}"),

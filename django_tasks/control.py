@@ -9,15 +9,13 @@ Commands are rows, answered by rows: a busy worker obeys a little later, and non
 
 from __future__ import annotations
 
-import inspect as _inspect
 import json
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any, Final, Literal, TypeVar, overload
+from typing import Any, Final
 from uuid import UUID
 
 from django.db import connections, transaction
@@ -28,124 +26,17 @@ from .backends.base import Queues
 from .backends.control import Line, Node
 from .conf import settings
 from .exceptions import WouldBlockForever
+from .panel import control_command as control_command
+from .panel import inspect_command as inspect_command
 from .registry import tasks
 from .result import signal_name
 from .stamps import wanted
 
-F = TypeVar("F", bound=Callable[..., Any])
-Kind = Literal["control", "inspect"]
 #: ``{node name: answer}``, as Celery's ``inspect()`` gives.
 ByNode = dict[str, Any]
 
 #: Seconds for which a question outlives who asked it: until then its answers are kept.
 AFTERLIFE: Final = 5.0
-
-
-# Commands -------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class CommandInfo:
-    """A command that workers obey."""
-
-    name: str
-    function: Callable[..., Any]
-    #: ``inspect`` only looks, ``control`` changes something.
-    kind: Kind
-    #: Names and types of what the command line gives in order.
-    args: tuple[tuple[str, Callable[[str], Any]], ...] = ()
-    #: The name of the argument that takes the rest of the command line as a list.
-    variadic: str | None = None
-    #: The arguments as a help text shows them.
-    signature: str = ""
-    help: str = ""
-    #: Is it one of this package's own? These run in the steward's thread; others may take their time.
-    builtin: bool = False
-
-
-#: The commands that this process knows, by name.
-commands: dict[str, CommandInfo] = {}
-
-
-@overload
-def control_command(function: F) -> F: ...
-@overload
-def control_command(
-    *,
-    name: str | None = None,
-    args: Sequence[tuple[str, Callable[[str], Any]]] = (),
-    variadic: str | None = None,
-    signature: str = "",
-    help: str | None = None,
-) -> Callable[[F], F]: ...
-def control_command(function: Any = None, **options: Any) -> Any:
-    """Add a command that changes something in a worker; ``manage.py tasks control`` and ``broadcast()`` send it.
-
-    ``function(state, **arguments)`` runs in each worker that is asked, in the worker's main process, in a thread for
-    such commands (one at a time, ten seconds at most); what it returns, as JSON, is the reply. ``args`` are names and
-    types of arguments in the order of the command line, ``variadic`` names one that takes the rest, ``signature`` is
-    how help shows them, ``name`` is the function's own unless given. ``state`` is a
-    :class:`~django_tasks.worker.remote.State`. Workers know a command once its module is imported, so declare it where
-    tasks are. As Celery's decorator.
-
-    Raises ``ValueError`` if another function has the name.
-    """
-    return _adding(function, "control", options)
-
-
-@overload
-def inspect_command(function: F) -> F: ...
-@overload
-def inspect_command(
-    *,
-    name: str | None = None,
-    args: Sequence[tuple[str, Callable[[str], Any]]] = (),
-    variadic: str | None = None,
-    signature: str = "",
-    help: str | None = None,
-) -> Callable[[F], F]: ...
-def inspect_command(function: Any = None, **options: Any) -> Any:
-    """Add a command that only looks, as :func:`control_command` adds one that acts; ``manage.py tasks inspect`` sends
-    it."""
-    return _adding(function, "inspect", options)
-
-
-def _adding(function: Any, kind: Kind, options: Mapping[str, Any]) -> Any:
-    def add(function: F) -> F:
-        add_command(function, kind, **options)
-        return function
-
-    return add if function is None else add(function)
-
-
-def add_command(
-    function: Callable[..., Any],
-    kind: Kind,
-    *,
-    name: str | None = None,
-    args: Sequence[tuple[str, Callable[[str], Any]]] = (),
-    variadic: str | None = None,
-    signature: str = "",
-    help: str | None = None,
-    builtin: bool = False,
-) -> None:
-    """Add a command, as :func:`control_command` and :func:`inspect_command` do."""
-    name = name or function.__name__
-    there = commands.get(name)
-    if there is not None and _home(there.function) != _home(function):
-        raise ValueError(
-            f"The command {name!r} is taken: {_home(there.function)} has it, {_home(function)} asks for it."
-        )
-    text = help if help is not None else (_inspect.getdoc(function) or "").partition("\n\n")[0]
-    text = " ".join(text.split())
-    commands[name] = CommandInfo(name, function, kind, tuple(args), variadic, signature, text, builtin)
-
-
-def _home(function: Callable[..., Any]) -> str:
-    return f"{function.__module__}.{function.__qualname__}"
-
-
-# The sender's side ----------------------------------------------------------------------------------------------------
 
 
 class Control:
@@ -195,7 +86,8 @@ class Control:
         default, or ``pcre``); one that starts later does not obey. Waiting ends when each of them has answered, after
         ``limit`` replies, or after ``timeout`` seconds; ``callback`` is called with each ``{node name: reply}``. A
         failed command answers ``{"error": "…"}``. A worker that did not see it within ``expires`` seconds (default:
-        ``CONTROL_QUEUE_TTL``) never obeys it. ``connection`` and ``channel`` are Celery's and can only be ``None``.
+        ``CONTROL_QUEUE_TTL``) never obeys it. A beat obeys only a ``ping`` that is meant for it, by ``destination`` or
+        ``pattern``. ``connection`` and ``channel`` are Celery's and can only be ``None``.
         Further keywords are arguments of the command.
 
         Raises ``TypeError`` or ``ValueError`` for what cannot be sent, and on SQLite
@@ -209,6 +101,8 @@ class Control:
         lifetime = max(settings.CONTROL_QUEUE_TTL if expires is None else expires, timeout + AFTERLIFE * reply)
         with get_broker().line() as line:
             nodes = [node for node in line.nodes() if chosen(node)]
+            if command == "ping" and (destination is not None or pattern is not None):
+                nodes += [node for node in line.beats() if chosen(node)]
             if not nodes:
                 return [] if reply else None
             command_id = line.send(
@@ -341,7 +235,7 @@ class Control:
     # Workers
 
     def ping(self, destination: Sequence[str] | None = None, timeout: float = 1.0, **options: Any) -> list[ByNode]:
-        """Ask who is there: ``[{node name: {"ok": "pong"}}, …]``."""
+        """Ask which workers are there: ``[{node name: {"ok": "pong"}}, …]``; those of the beats that are named, too."""
         return self.broadcast("ping", {}, destination, **{**options, "reply": True, "timeout": timeout}) or []
 
     def shutdown(self, destination: Sequence[str] | None = None, **options: Any) -> list[ByNode] | None:
@@ -494,7 +388,7 @@ class Inspect:
         return self.ask("stats")
 
     def ping(self, destination: Sequence[str] | None = None) -> ByNode | None:
-        """Ask who is there: ``{node name: {"ok": "pong"}}``."""
+        """Ask which workers are there: ``{node name: {"ok": "pong"}}``; those of the beats that are named, too."""
         if destination is None:
             return self.ask("ping")
         return Inspect(**{**self._options, "destination": destination}, control=self._control).ask("ping")
@@ -534,6 +428,12 @@ def nodes() -> list[str]:
     """Return the node names of the workers that are online, by their leases; nobody is asked."""
     with get_broker().line() as line:
         return [node.name for node in line.nodes()]
+
+
+def beats() -> list[str]:
+    """Return the node names of the beats that gave a sign of life of late; nobody is asked."""
+    with get_broker().line() as line:
+        return [node.name for node in line.beats()]
 
 
 #: Celery's ``app.control``.

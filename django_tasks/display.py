@@ -5,10 +5,10 @@ Whatever a task or its sender stored is hostile here. Nothing is unpickled, noth
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from typing import TYPE_CHECKING, Any, Final
@@ -19,7 +19,8 @@ from django.utils.safestring import SafeString
 
 from .backends import stores
 from .exceptions import OperationalError, SerializationError, UnknownResult
-from .registry import tasks
+from .redaction import HIDDEN as HIDDEN
+from .redaction import REDACTED, hidden_call, is_secret, signature_of, taken_in
 from .serialization import loads, storable
 
 if TYPE_CHECKING:
@@ -31,12 +32,8 @@ READABLE: Final = ("json", "msgpack", "yaml")
 TEXT_LIMIT: Final = 65_536
 #: Most characters of a value within a list.
 LINE_LIMIT: Final = 200
-#: Shown in place of what a name says is a secret.
-HIDDEN: Final = "********"
-
-_SECRET: Final = re.compile(
-    r"passw(or)?d|passphrase|secret|token|api[_-]?key|authorization|credential|private[_-]?key|cookie", re.IGNORECASE
-)
+#: Stands for what a task takes in before its own arguments.
+_TAKEN: Final = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +64,7 @@ class Unreadable(Exception):
 
 def decode(text: str, encoding: str) -> Any:
     """Return a stored value. Raises :class:`Unreadable`, and nothing else."""
+    encoding = "" if encoding == REDACTED else encoding
     name = encoding.partition("+")[0] or "json"
     if name not in READABLE:
         raise Unreadable(f"{len(text):,} characters of {name[:32]}, which is not decoded for display")
@@ -90,41 +88,50 @@ def arguments(call: Call, *, full: bool) -> list[Argument]:
     args, kwargs = value
     if not isinstance(kwargs, dict):
         return [Argument("args", _shown(args, full)), Argument("kwargs", _shown(kwargs, full))]
+    options = options_of(call)
+    taken = taken_in(options)
+    hidden = hidden_call(call.name, args, kwargs, options, taken=taken)
     if full:
-        options = options_of(call)
         replaced = [
             (name, cut(text)) for name in ("argsrepr", "kwargsrepr") if isinstance(text := options.get(name), str)
         ]
         if replaced:
             given = dict(replaced)
             return [
-                Argument("args", given.get("argsrepr") or pretty(list(args))),
-                Argument("kwargs", given.get("kwargsrepr") or pretty(kwargs)),
+                Argument("args", given.get("argsrepr") or pretty(list(hidden[0]))),
+                Argument("kwargs", given.get("kwargsrepr") or pretty(hidden[1])),
             ]
-    return _named(call.name, list(args), kwargs, full)
+    shown = hidden if full else (args, kwargs)
+    return _named(call.name, shown[0], shown[1], full, taken)
 
 
-def _named(name: str, args: list[Any], kwargs: dict[str, Any], full: bool) -> list[Argument]:
-    signature = getattr(getattr(tasks.get(name), "_arguments", None), "signature", None)
-    try:
-        bound = signature.bind(*args, **kwargs) if signature is not None else None
-    except TypeError:  # sent by another release
-        bound = None
+def _named(name: str, args: Sequence[Any], kwargs: dict[str, Any], full: bool, taken: int | None) -> list[Argument]:
+    signature = signature_of(name)
+    bound = None
+    if signature is not None and taken is not None:
+        with contextlib.suppress(TypeError):  # sent by another release
+            bound = signature.bind(*[_TAKEN] * taken, *args, **kwargs)
     if bound is None:
         if not full:  # the keys are the sender's, too
             return [Argument("args", describe(args)), Argument("kwargs", describe(kwargs))]
         named = [(f"args[{number}]", value) for number, value in enumerate(args)] + list(kwargs.items())
         return [_argument(key, value, full) for key, value in named]
-    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    stars: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
     assert signature is not None  # noqa: S101 - for the type checker
     return [
-        _argument(stars.get(signature.parameters[key].kind, "") + key, value, full)
+        _argument(stars.get(signature.parameters[key].kind, "") + key, _own(value), full)
         for key, value in bound.arguments.items()
+        if value is not _TAKEN and value != (_TAKEN,)
     ]
 
 
+def _own(value: Any) -> Any:
+    """Return a value without what the task takes in, if it is the rest of the positional ones."""
+    return value[1:] if isinstance(value, tuple) and value and value[0] is _TAKEN else value
+
+
 def _argument(name: str, value: Any, full: bool) -> Argument:
-    return Argument(short(name), HIDDEN if full and _SECRET.search(name) else _shown(value, full))
+    return Argument(short(name), HIDDEN if value == HIDDEN else _shown(value, full))
 
 
 def _shown(value: Any, full: bool) -> str:
@@ -167,6 +174,9 @@ def progress(task: Task, *, full: bool) -> dict[str, Any] | None:
     shown: dict[str, Any] = {"text": pretty(told) if full else describe(told)}
     if (parts := _parts(told)) is not None:
         shown |= {"value": f"{parts[0]:.6f}", "max": f"{parts[1]:.6f}"}
+        if task.started_at is not None and 0 < parts[0] < parts[1]:
+            ran = (timezone.now() - task.started_at).total_seconds()
+            shown["left"] = span(max(0.0, ran) * (parts[1] - parts[0]) / parts[0])
     return shown
 
 
@@ -232,6 +242,17 @@ def options_of(call: Call) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def shown_options(call: Call) -> dict[str, Any]:
+    """Return a call's options as people may see them; calls that are linked to it are told without their arguments."""
+    shown: dict[str, Any] = plain(options_of(call))
+    node = shown.get("node")
+    linked = node.get("errbacks") if isinstance(node, dict) else None
+    for one in linked if isinstance(linked, list) else ():
+        if isinstance(one, dict) and "body" in one:
+            one["body"] = describe(one["body"])
+    return shown
+
+
 # Values as text ------------------------------------------------------------------------------------------------------
 
 
@@ -240,23 +261,11 @@ def pretty(value: Any) -> str:
     return cut(json.dumps(plain(value), indent=2, ensure_ascii=False))
 
 
-def is_secret(name: str) -> bool:
-    """Does this name say that what it stands for is nobody's business?"""
-    return _SECRET.search(name) is not None
-
-
-def hide(value: Any) -> Any:
-    """Return a tree of plain JSON values as it is, but with everything hidden whose key names a secret."""
-    if isinstance(value, dict):
-        return {key: HIDDEN if is_secret(key) else hide(each) for key, each in value.items()}
-    return [hide(each) for each in value] if isinstance(value, list) else value
-
-
 def plain(value: Any) -> Any:
     """Return ``value`` as JSON can write it, with everything hidden whose key names a secret."""
     if isinstance(value, dict):
         return {
-            storable(str(key)): HIDDEN if isinstance(key, str) and _SECRET.search(key) else plain(each)
+            storable(str(key)): HIDDEN if isinstance(key, str) and is_secret(key) else plain(each)
             for key, each in value.items()
         }
     if isinstance(value, list | tuple | set | frozenset):
@@ -283,6 +292,15 @@ def describe(value: Any) -> str:
     return type(value).__name__
 
 
+def span(seconds: float) -> str:
+    """Return a duration in the one unit that fits it: ``40 ms``, ``3.1 s``, ``5 min``, ``2.5 h``."""
+    if seconds < 0.1:
+        return f"{seconds * 1_000:.3g} ms"
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:,.0f} min" if seconds < 7_200 else f"{seconds / 3_600:,.1f} h"
+
+
 def cut(text: str) -> str:
     """Return ``text`` as any page can show it, at most :data:`TEXT_LIMIT` characters and how many are missing."""
     text = storable(text)
@@ -293,6 +311,11 @@ def short(text: object, limit: int = LINE_LIMIT) -> str:
     """Return ``text`` for one line of a list: at most ``limit`` characters."""
     line = storable(str(text))
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def clock(when: datetime) -> str:
+    """Return the time of a day in the reader's time zone, to the millisecond."""
+    return timezone.localtime(when).isoformat(sep=" ", timespec="milliseconds")[11:23]
 
 
 def moment(when: datetime | None) -> SafeString | str:

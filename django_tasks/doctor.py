@@ -176,16 +176,20 @@ def _beats() -> Iterator[Problem]:
     for name, error in broken.values_list("name", "last_error")[: dashboard.MOST]:
         text = f"Periodic task {escape(name)} cannot be sent: {escape(error)}"
         yield Problem("beats", "error", text, "Correct it in the admin.")
-    statuses = [beat.status(now) for beat in Beat.objects.filter(stopped_at=None)]
     overdue = enabled.filter(next_run_at__lt=now - timedelta(seconds=OVERDUE)).count()
-    yield from of_beats(statuses, enabled=enabled.count(), overdue=overdue)
+    yield from of_beats(Beat.objects.filter(stopped_at=None), now, enabled=enabled.count(), overdue=overdue)
 
 
-def of_beats(statuses: Iterable[str], *, enabled: int, overdue: int) -> Iterator[Problem]:
+def of_beats(beats: Iterable[Beat], now: datetime, *, enabled: int, overdue: int) -> Iterator[Problem]:
     """Judge the beats that did not stop, when so many periodic tasks are enabled, and so many of them overdue."""
-    if "online" not in statuses:
+    beats = list(beats)
+    if not any(beat.status(now) == "online" for beat in beats):
         if enabled:
             text = f"No beat is online: {enabled:,} periodic task{'' if enabled == 1 else 's'} will not run."
+            if beats:
+                last = max(beats, key=lambda beat: beat.seen_at)
+                ago = (now - last.seen_at).total_seconds()
+                text += f" {escape(last.name)} was last seen {ago:,.0f} s ago: it stands still, or was killed."
             yield Problem("beats", "error", text, "manage.py runbeat, or manage.py runworker --beat")
     elif overdue:
         text = f"{overdue:,} periodic task{' is' if overdue == 1 else 's are'} overdue although a beat is online."

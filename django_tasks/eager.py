@@ -17,6 +17,7 @@ from .backends.results import Record
 from .conf import settings
 from .exceptions import AlreadyEnqueued
 from .executor import Execution, execute
+from .redaction import REDACTED
 from .registry import tasks
 from .result import EagerResult
 from .serialization import exception_from_data, loads, loads_error
@@ -147,8 +148,8 @@ def _record(delivery: Delivery, done: Outcome, worker: str) -> Record:
         state=done.state,
         name=delivery.name,
         queue=delivery.queue,
-        body=delivery.body,
-        encoding=delivery.encoding,
+        body=delivery.body if done.body is None else done.body,
+        encoding=delivery.encoding if done.body is None else REDACTED,
         retries=delivery.retries,
         attempt=delivery.attempt,
         result=done.result,
@@ -178,8 +179,8 @@ def _store(delivery: Delivery, done: Outcome, began: datetime, worker: str) -> N
         finished_at=timezone.now(),
         attempt=delivery.attempt,
         retries=delivery.retries,
-        body=delivery.body,
-        encoding=delivery.encoding,
+        body=delivery.body if done.body is None else done.body,
+        encoding=delivery.encoding if done.body is None else REDACTED,
         options=delivery.options,
         history=done.history or delivery.history,
         root_id=delivery.root_id,

@@ -29,7 +29,9 @@ from .conf import settings
 from .context import current_request
 from .context_hooks import restored
 from .interrupts import softly, softly_awaited
+from .journal import journals
 from .place import Replaced, fields, received
+from .redaction import Secrets, redacted, secrets_of
 from .registry import tasks
 from .request import Context
 from .retry import backoff_delay
@@ -110,7 +112,7 @@ def execute(
     task, request = begun
     token = current_request.set(request)
     try:
-        return _run(delivery, task, request)
+        return _journaled(request, _run(delivery, task, request))
     finally:
         current_request.reset(token)
 
@@ -130,7 +132,7 @@ async def aexecute(
         return begun
     task, request = begun
     current_request.set(request)  # a coroutine of its own has a context of its own
-    return await _arun(delivery, task, request, aside, stopped)
+    return _journaled(request, await _arun(delivery, task, request, aside, stopped))
 
 
 def _begin(delivery: Delivery, worker: str, eager: bool, limits: TimeLimits | None) -> tuple[Any, Context] | Execution:
@@ -146,7 +148,7 @@ def _begin(delivery: Delivery, worker: str, eager: bool, limits: TimeLimits | No
         args, kwargs = _arguments(delivery)
         options = options_of(delivery.options)
         if "node" in options:
-            args = received(options["node"], task, args, kwargs)
+            args = received(options["node"], task, args, kwargs, delivery.stored)
         request = _request(delivery, task, args, kwargs, options, worker, eager)
     except (DatabaseOperationalError, InterfaceError):
         return Execution(Return(delivery.id, delivery.attempt))  # what it takes in cannot be read now
@@ -158,7 +160,17 @@ def _begin(delivery: Delivery, worker: str, eager: bool, limits: TimeLimits | No
         request.timelimit = limits
     if options and "context" in options:
         request._carried = options["context"]
+    if journals.active and not eager:
+        request._journal = journals.begin(task, delivery.id, delivery.attempt, args, kwargs)
     return task, request
+
+
+def _journaled(request: Context, execution: Execution) -> Execution:
+    """End the attempt's journal, if it has one."""
+    if request._journal is not None:
+        done = execution.done
+        journals.end(request._journal, kept=done.keep if isinstance(done, Outcome) else True)
+    return execution
 
 
 def _run(delivery: Delivery, task: Any, request: Context) -> Execution:
@@ -269,7 +281,7 @@ async def _acall(task: Any, request: Context) -> Any:
 def _body(task: Any, request: Context) -> Any:
     args, kwargs = request.args, request.kwargs
     if task._models is not None:  # pydantic=True
-        args, kwargs = task._models.received(args, kwargs)
+        args, kwargs = task._models.received(args, kwargs, task.sensitive)
     if task.call_overridden:
         return task(*args, **kwargs)
     request._entered = True
@@ -297,12 +309,16 @@ def _is_tagged(delivery: Delivery, request: Context) -> bool:
 
 def _success(delivery: Delivery, task: Any, request: Context, value: Any, began: float) -> Outcome:
     outcome = Outcome(delivery.id, delivery.attempt, states.SUCCESS, runtime=time.monotonic() - began)
-    outcome.linked = delivery.linked
+    outcome.linked, outcome.in_chord = delivery.linked, request.chord is not None
     if request.ignore_result and not request._feeds:
         outcome.keep, outcome.tagged = False, _is_tagged(delivery, request)
         return outcome
     if value is not None:
         outcome.result_encoding, outcome.result = encode_result(task, value)
+    if task.sensitive:
+        args, kwargs = _arguments(delivery)
+        outcome.body = redacted(task, args, kwargs, taken=len(request.args) - len(args))
+        outcome.linked |= outcome.body is not None  # more than its own line has to be written
     return outcome
 
 
@@ -341,7 +357,9 @@ def _raised(delivery: Delivery, task: Any, request: Context, error: BaseExceptio
         if error.requeue:
             # Once is enough to tell later attempts, and it may be rejected for ever.
             told = delivery.redelivered
-            log = None if told else _history(delivery, request, "REQUEUED", error, traceback_text(error), began)
+            hidden = secrets_of(task, request.args, request.kwargs)
+            text = traceback_text(error, hidden)
+            log = None if told else _history(delivery, request, "REQUEUED", error, text, began, hidden)
             back = Return(delivery.id, delivery.attempt, history=log)
             return Execution(back, _after(task, request, states.REJECTED, error, None), value=error, request=request)
     if not isinstance(error, exceptions.TaskPredicate) and _wants_autoretry(task, error):
@@ -392,7 +410,8 @@ def _autoretry(task: Any, request: Context, error: BaseException) -> None:
 
 def _retrying(delivery: Delivery, task: Any, request: Context, error: exceptions.Retry, began: float) -> Execution:
     # An exception that was made and never raised has no traceback: the retry itself tells where that was.
-    text = traceback_text(error.exc if error.exc is not None and error.exc.__traceback__ is not None else error)
+    hidden = secrets_of(task, request.args, request.kwargs)
+    text = traceback_text(error.exc if error.exc is not None and error.exc.__traceback__ is not None else error, hidden)
     changes: dict[str, Any] = getattr(error, "changes", {})
     back = Return(
         delivery.id,
@@ -401,7 +420,7 @@ def _retrying(delivery: Delivery, task: Any, request: Context, error: exceptions
         delay=float(error.when) if isinstance(error.when, int | float) else None,
         eta=None if error.when is None or isinstance(error.when, int | float) else error.when,
         retries=request.retries + 1,
-        history=_history(delivery, request, "RETRY", error.exc or error, text, began),
+        history=_history(delivery, request, "RETRY", error.exc or error, text, began, hidden),
     )
     for name, value in changes.items():
         setattr(back, name, value)
@@ -412,7 +431,7 @@ def _retrying(delivery: Delivery, task: Any, request: Context, error: exceptions
         signals.task_retry.emit(task, request=request, reason=error, einfo=einfo)
 
     logger.info(
-        "Task %s[%s] is retried: %s", task.name, request.id, storable(str(error)),
+        "Task %s[%s] is retried: %s", task.name, request.id, _scrubbed(storable(str(error)), hidden),
         extra={"task_id": request.id, "task_name": task.name, "queue": delivery.queue, "state": states.RETRY},
     )  # fmt: skip
     return Execution(back, _after(task, request, states.RETRY, error, told), value=error, request=request)
@@ -434,8 +453,9 @@ def _replaced(delivery: Delivery, task: Any, request: Context, error: Replaced, 
 
 def _failed(delivery: Delivery, task: Any, request: Context, error: BaseException, began: float) -> Execution:
     expected = bool(task.throws) and isinstance(error, tuple(task.throws))
-    text = traceback_text(error)
-    outcome = failure(delivery, error, text=text, runtime=time.monotonic() - began)
+    hidden = secrets_of(task, request.args, request.kwargs)
+    text = traceback_text(error, hidden)
+    outcome = failure(delivery, error, text=text, runtime=time.monotonic() - began, hidden=hidden)
     einfo = ExceptionInfo(error, text)
 
     def told() -> None:
@@ -445,9 +465,13 @@ def _failed(delivery: Delivery, task: Any, request: Context, error: BaseExceptio
             traceback=error.__traceback__, einfo=einfo,
         )  # fmt: skip
 
+    # What a handler of logs reads from the exception itself could tell what is hidden: then it gets the text alone.
+    with_error = not expected and hidden is None
+    with_text = f"\n{text.rstrip()}" if not expected and hidden is not None else ""
     logger.log(
-        logging.INFO if expected else logging.ERROR, "Task %s[%s] failed: %s", task.name, request.id, _line(error),
-        exc_info=None if expected else (type(error), error, error.__traceback__),
+        logging.INFO if expected else logging.ERROR,
+        "Task %s[%s] failed: %s%s", task.name, request.id, _line(error, hidden), with_text,
+        exc_info=(type(error), error, error.__traceback__) if with_error else None,
         extra={"task_id": request.id, "task_name": task.name, "queue": delivery.queue, "state": states.FAILURE},
     )  # fmt: skip
     return Execution(outcome, _after(task, request, states.FAILURE, error, told), value=error, request=request)
@@ -469,27 +493,30 @@ def failure(
     state: str = states.FAILURE,
     text: str | None = None,
     runtime: float | None = None,
+    hidden: Secrets | None = None,
 ) -> Outcome:
-    """Return the outcome of an attempt that ended by ``error``."""
-    encoding, data = dumps(exception_to_data(error))
+    """Return the outcome of an attempt that ended by ``error``, without what is ``hidden``."""
+    told = exception_to_data(error)
+    encoding, data = dumps(told if hidden is None else hidden.scrub_all(told))
     return Outcome(
         delivery.id,
         delivery.attempt,
         state,
         result=data,
         result_encoding=encoding,
-        exception=_line(error)[:255],
+        exception=_line(error, hidden)[:255],
         traceback=text,
         runtime=runtime,
         linked=getattr(delivery, "linked", True),  # who ends it from outside does not know
     )
 
 
-def traceback_text(error: BaseException) -> str:
-    """Return the traceback as storable text of bounded length; frames of this package are left out."""
+def traceback_text(error: BaseException, hidden: Secrets | None = None) -> str:
+    """Return the traceback as storable text of bounded length, without what is ``hidden``; frames of this package are
+    left out."""
     told: Any = tracebacks.TracebackException.from_exception(error)
     _leave_ours_out(told)
-    text = storable("".join(told.format()))
+    text = _scrubbed(storable("".join(told.format())), hidden)
     if len(text) > TRACEBACK_LIMIT:
         half = TRACEBACK_LIMIT // 2
         text = f"{text[:half]}\n… {len(text) - TRACEBACK_LIMIT:,} characters left out …\n{text[-half:]}"
@@ -506,22 +533,35 @@ def _leave_ours_out(told: Any) -> None:
         rest += getattr(one, "exceptions", None) or ()
 
 
-def _line(error: BaseException) -> str:
+def _scrubbed(text: str, hidden: Secrets | None) -> str:
+    return text if hidden is None else hidden.scrub(text)
+
+
+def _line(error: BaseException, hidden: Secrets | None = None) -> str:
     try:
-        message = str(error)
+        message = _scrubbed(str(error), hidden)
     except Exception:
         message = "<no text: its __str__ failed>"
     return storable(" ".join(f"{type(error).__name__}: {message}".split()))
 
 
-def _history(delivery: Delivery, request: Context, outcome: str, error: Any, text: str, began: float) -> str:
+def _history(
+    delivery: Delivery,
+    request: Context,
+    outcome: str,
+    error: Any,
+    text: str,
+    began: float,
+    hidden: Secrets | None = None,
+) -> str:
+    told = exception_to_data(error)
     entry = {
         "attempt": delivery.attempt,
         "outcome": outcome,
         "worker": request.hostname,
         "at": round(time.time(), 3),
         "runtime": round(time.monotonic() - began, 6),
-        "error": exception_to_data(error),
+        "error": told if hidden is None else hidden.scrub_all(told),
         "traceback": text,
     }
     return json.dumps([*entries(delivery.history), entry])
@@ -588,7 +628,8 @@ def _after(
         if told is not None:
             told()
         if state in (states.SUCCESS, states.FAILURE):
-            einfo = ExceptionInfo(value, traceback_text(value)) if state == states.FAILURE else None
+            hidden = secrets_of(task, request.args, request.kwargs) if state == states.FAILURE else None
+            einfo = ExceptionInfo(value, traceback_text(value, hidden)) if state == states.FAILURE else None
             _handle(task.after_return, state, value, request.id, request.args, request.kwargs, einfo)
         signals.task_postrun.emit(
             task, task_id=request.id, task=task, args=request.args, kwargs=request.kwargs, retval=value, state=state

@@ -23,6 +23,7 @@ from django.utils.translation import gettext_lazy as _  # noqa: E402
 from . import rates, states  # noqa: E402
 from .bulk_rows import BulkOperation as BulkOperation  # noqa: E402 - models have one home, whatever file it is
 from .fields import NameField, PartialIndex, PartialUnique, UTCDateTimeField  # noqa: E402
+from .log_rows import TaskLog as TaskLog  # noqa: E402
 from .metrics.rows import QueueSample as QueueSample  # noqa: E402 - models have one home, whatever file they are in
 from .metrics.rows import Rollup as Rollup  # noqa: E402
 from .periodic.rows import PeriodicTask as PeriodicTask  # noqa: E402
@@ -43,6 +44,7 @@ from .periodic.timetables import IntervalSchedule as IntervalSchedule  # noqa: E
 from .periodic.timetables import SolarSchedule as SolarSchedule  # noqa: E402
 from .querysets import TaskQuerySet, TaskResultQuerySet, WorkerQuerySet  # noqa: E402
 from .routing import validate_queue  # noqa: E402
+from .view_rows import SavedView as SavedView  # noqa: E402 - models have one home, whatever file they are in
 
 
 class Call(models.Model):
@@ -520,6 +522,16 @@ class TaskType(Rollup):
         verbose_name = _("task type")
         verbose_name_plural = _("task types")
         permissions = (("enqueue_task", "Can send a task"),)
+
+
+class Workflow(Task):
+    """The pages of workflows."""
+
+    class Meta:
+        proxy = True
+        default_permissions = ("view",)
+        verbose_name = _("workflow")
+        verbose_name_plural = _("workflows")
 
 
 class Health(Rollup):

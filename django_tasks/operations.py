@@ -21,17 +21,22 @@ from . import client, dashboard, display, ids, states
 from .backends import get_broker
 from .backends.base import Queues
 from .backends.message import JOIN_TASK, Message
+from .backends.message import Edge as EdgeOf
 from .conf import settings
-from .models import Edge, Task, TaskResult, TaskTag
+from .models import Edge, Task, TaskLog, TaskResult, TaskTag
 from .querysets import DatabaseNow, TaskQuerySet, TaskResultQuerySet
+from .redaction import REDACTED
 from .registry import tasks
-from .revival import Revival, responsible, was_not_run
+from .revival import Revival, before, moved, responsible, was_not_run
 from .routing import validate_priority, validate_queue
 
 #: In the options of a copy: the id of the task that it runs again.
 RETRY_OF: Final = "retry_of"
 #: Rows per transaction; their bodies are in memory at the same time.
 BATCH: Final = 100
+#: Tasks of a workflow that :func:`rerun_workflow` sends; their bodies are in memory at the same time.
+WHOLE: Final = 5_000
+_NOT_WHOLE: Final = "some of its tasks are gone, or their results were not kept"
 #: Databases round their clocks, SQLite's to milliseconds: so much earlier may what came later seem to be.
 TICK: Final = timedelta(milliseconds=5)
 
@@ -46,6 +51,8 @@ class Retried:
     queued: list[str] = field(default_factory=list)
     #: Left alone: it is not done itself.
     unfinished: list[str] = field(default_factory=list)
+    #: Left alone: its sensitive arguments are kept no more, and no others were given.
+    redacted: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
 
 
@@ -68,7 +75,8 @@ class Changed:
 
     #: Of a duplicate, with the id of the new task; else empty.
     changed: dict[str, str] = field(default_factory=dict)
-    #: Left alone, and why: ``running``, ``blocked``, ``unroutable``, ``due``, ``finished``, ``needed`` or ``unknown``.
+    #: Left alone, and why: ``running``, ``blocked``, ``unroutable``, ``due``, ``finished``, ``needed``, ``redacted`` or
+    #: ``unknown``.
     left: dict[str, str] = field(default_factory=dict)
 
 
@@ -98,7 +106,8 @@ def retry(task_ids: Iterable[str], edits: Mapping[str, Edit] | None = None) -> R
     expiry is counted anew. A task of which a copy is not done yet is left alone, and so is one that somebody else runs
     again in this very moment. What was not run because of it, in a workflow, is copied with it and waits for its copy;
     of such a task, what failed before it is run again. ``edits`` gives copies other arguments, by the originals' ids as
-    they are given here; a task that was not run cannot have any. Copies are stored in batches of :data:`BATCH`, each in
+    they are given here; a task that was not run cannot have any, and one whose sensitive arguments are kept no more
+    needs them. Copies are stored in batches of :data:`BATCH`, each in
     a transaction of its own unless the caller has one.
 
     Raises :class:`~django_tasks.exceptions.OperationalError` when the database cannot be reached.
@@ -126,6 +135,8 @@ def _retry(batch: Mapping[str, str], began: datetime, done: Retried, edits: Mapp
     for key, one in batch.items():
         if key in queued:
             done.queued.append(one)
+        elif key in found and found[key].encoding == REDACTED and one not in edits:
+            done.redacted.append(one)
         elif (row := found.get(key)) is not None:
             chosen[key] = row
         else:
@@ -259,19 +270,23 @@ def duplicate(task_ids: Iterable[str], edits: Mapping[str, Edit] | None = None) 
     other arguments, by the ids as they are given here.
 
     Arguments, headers, queue and priority are the stored ones; a place in a workflow is not taken over, so what takes
-    in the results of other tasks is left alone (``blocked``).
+    in the results of other tasks is left alone (``blocked``), and so is what lacks its sensitive arguments
+    (``redacted``).
     """
     done = Changed()
     for batch in _batches(task_ids):
         rows: list[Task | TaskResult] = [*_to_do().filter(pk__in=list(batch)), *_ledger().filter(pk__in=list(batch))]
         messages = {}
         for row in rows:
+            edit = (edits or {}).get(batch[str(row.pk)])
             if (display.options_of(row).get("node") or {}).get("in"):
                 done.left[batch[str(row.pk)]] = "blocked"
+            elif row.encoding == REDACTED and edit is None:
+                done.left[batch[str(row.pk)]] = "redacted"
             else:
-                edit = (edits or {}).get(batch[str(row.pk)])
                 messages[str(row.pk)] = _alone(row, {str(row.pk): edit} if edit is not None else {})
-        client.publish(list(messages.values()))
+        if messages:
+            client.publish(list(messages.values()))
         done.changed |= {one: messages[key].id for key, one in batch.items() if key in messages}
         done.left |= {one: "unknown" for one in batch.values() if one not in done.changed and one not in done.left}
     return done
@@ -288,6 +303,7 @@ def delete(task_ids: Iterable[str]) -> Changed:
             gone = there - needed
             _ledger().filter(pk__in=gone).delete()
             TaskTag.objects.using(settings.DATABASE).filter(task_id__in=gone).delete()
+            TaskLog.objects.using(settings.DATABASE).filter(task_id__in=gone).delete()
         for key, one in batch.items():
             if key in gone:
                 done.changed[one] = ""
@@ -378,7 +394,74 @@ def retry_workflow(root_id: str) -> Retried:
     return retry([str(row.pk) for row in causes])
 
 
+def rerun_workflow(root_id: str) -> str:
+    """Send a whole workflow again, all or nothing, with the very same stored arguments; return the id of the new root.
+
+    What its tasks sent while they ran they send anew, and of a task that was run again there is one new task. Raises
+    ``ValueError``, with the reason, when not all of it is done, when what is left of it is not all of it, when it
+    changed while it ran, or when it has more than :data:`WHOLE` tasks.
+    """
+    root = ids.key_of(root_id)
+    if _to_do().filter(root_id=root).exists():
+        raise ValueError("it is not done")
+    rows = {str(row.pk): row for row in _ledger().filter(root_id=root).order_by("pk")[: WHOLE + 1]}
+    if len(rows) > WHOLE:
+        raise ValueError(f"it has more than {WHOLE:,} tasks")
+    if root not in rows:
+        raise ValueError("its first task is gone, or was sent alone: run that one again")
+    options = {key: display.options_of(row) for key, row in rows.items()}
+    if any("replaced_task_nesting" in each for each in options.values()):
+        raise ValueError("others took the place of one of its tasks while it ran")
+
+    def first(key: str) -> str:
+        """Return the task that this one runs again, and that one, and so on."""
+        while original := options.get(key, {}).get(RETRY_OF):
+            key = original
+        return key
+
+    planned = {key: row for key, row in rows.items() if RETRY_OF not in options[key]}
+    waits = {key: {first(one): kind for one, kind in before(row).items()} for key, row in planned.items()}
+    chosen = _behind({key for key, row in planned.items() if not waits[key] and row.parent_id is None} | {root}, waits)
+    followed = {one for others in waits.values() for one in others}
+    if any((options[key].get("node") or {}).get("out") and key not in followed for key in chosen):
+        raise ValueError(_NOT_WHOLE)
+    if any(rows[key].encoding == REDACTED for key in chosen):
+        raise ValueError("sensitive arguments of its tasks are kept no more")
+    new_ids = {key: ids.new_id() for key in chosen}
+    new_ids |= {key: new_ids[start] for key in rows if (start := first(key)) in chosen}
+    groups: dict[str, str] = {}
+    messages = []
+    for key in sorted(chosen):
+        message = _copy(rows[key])
+        told = moved(json.loads(message.options or "{}"), new_ids)
+        if told.get("group"):
+            group, index = told["group"]
+            told["group"] = [groups.setdefault(group, ids.new_id()), index]
+        kept = {name: value for name, value in told.items() if name not in (RETRY_OF, "root_id", "parent_id")}
+        message.options = json.dumps(kept) if kept else None
+        message.id, message.root_id = new_ids[key], new_ids[root]
+        message.parent_id = new_ids.get(message.parent_id or "", message.parent_id)
+        message.waiting = bool(waits[key])
+        messages.append(message)
+    edges = [EdgeOf(new_ids[one], new_ids[key], kind) for key in sorted(chosen) for one, kind in waits[key].items()]
+    client.publish_workflow(messages, edges)
+    return new_ids[root]
+
+
 # Inside --------------------------------------------------------------------------------------------------------------
+
+
+def _behind(begin: set[str], waits: Mapping[str, Mapping[str, str]]) -> set[str]:
+    """Return these and what waited for them, and so on. Raises ``ValueError`` if something waited for others, too, or
+    for what is not there."""
+    found, grown = set(begin), True
+    while grown:
+        more = {key for key, others in waits.items() if key not in found and others and found.issuperset(others)}
+        found, grown = found | more, bool(more)
+    left = [others.keys() for key, others in waits.items() if key not in found]
+    if any(not found.isdisjoint(others) or not others <= waits.keys() for others in left):
+        raise ValueError(f"{_NOT_WHOLE}, or others joined it while it ran")
+    return found
 
 
 def _batches(task_ids: Iterable[str]) -> Iterator[dict[str, str]]:

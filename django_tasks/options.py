@@ -30,6 +30,8 @@ LATER = {
 LINKING = frozenset(["link", "link_error", "group_id", "group_index", "chord", "chain"])
 
 
+#: Levels of log records by which a task may say what is kept of them.
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 #: Names that other systems have for options of ours.
 INSTEAD = {
     "throttle": "unique_for=SECONDS sends the first call and none like it for so long",
@@ -109,6 +111,10 @@ def check_attributes(base: Any, task: Any) -> None:
             if not all(isinstance(one, type) and issubclass(one, BaseException) for one in given):
                 raise ValueError(f"{name} must hold exception classes, not {given!r}")
             setattr(task, name, given)
+        task.sensitive = _sensitive(task)
+        if task.log_level not in (None, False, *LEVELS):
+            allowed = ", ".join(map(repr, LEVELS))
+            raise ValueError(f"log_level is {task.log_level!r}; allowed: {allowed}, False (nothing is kept) or None")
         for name, (kind, allowed) in _ATTRIBUTES.items():
             if not isinstance(getattr(task, name), kind):
                 raise ValueError(f"{name} must be {allowed}, not {getattr(task, name)!r}")
@@ -132,6 +138,21 @@ def check_attributes(base: Any, task: Any) -> None:
         time_limits.validate_limits(task.time_limit, task.soft_time_limit)
     except ValueError as error:  # as Celery calls it
         raise ValueError(f"{where}{error}") from None
+
+
+def _sensitive(task: Any) -> tuple[str, ...]:
+    """Return the names that a task declares as sensitive. Raises ``TypeError`` or ``ValueError`` for what is none."""
+    given = (task.sensitive,) if isinstance(task.sensitive, str) else task.sensitive
+    if not isinstance(given, list | tuple | set | frozenset) or not all(isinstance(name, str) for name in given):
+        raise TypeError(f"sensitive is {given!r}; allowed: the name of an argument, or several")
+    arguments = task._arguments
+    for name in given:
+        if name not in arguments.signature.parameters and not arguments.takes(name):
+            raise ValueError(f"sensitive names {name!r}; the task takes {arguments.signature}")
+    key = (task.key,) if isinstance(task.key, str) else task.key if isinstance(task.key, list | tuple) else ()
+    if both := sorted(set(given).intersection(key)):
+        raise ValueError(f"key names {both[0]!r}, which is sensitive: limits count by it, and keep it as text")
+    return tuple(given)
 
 
 def flow_of(task: Any) -> Flow | None:

@@ -140,6 +140,26 @@ def count_each(kinds: Mapping[str, models.QuerySet[Any]], key: str | None) -> di
     return {kind: int(found.get(at, 0)) for at, kind in enumerate(kinds)}
 
 
+def count_by(
+    heads: Sequence[models.QuerySet[Any]], names: Sequence[str], *, limit: int = COUNT_LIMIT + 1
+) -> dict[tuple[Any, ...], int]:
+    """Count rows by the values of the columns ``names``, the first ``limit`` of each of ``heads``, in one query.
+
+    The order of each is a walk along an index.
+    """
+    sql, params = _union([head.values_list(*names)[:limit] for head in heads])
+    if not sql:
+        return {}
+    columns = ", ".join(names)
+    fields = [heads[0].model._meta.get_field(name) for name in names]
+    with connections[heads[0].db].cursor() as cursor:
+        cursor.execute(f"SELECT {columns}, COUNT(*) FROM ({sql}) AS n GROUP BY {columns}", params)  # noqa: S608 - our own SQL
+        return {
+            tuple(field.to_python(value) for field, value in zip(fields, values, strict=True)): int(count)
+            for *values, count in cursor.fetchall()
+        }
+
+
 @contextmanager
 def time_limit(alias: str, seconds: float = PATIENCE) -> Iterator[None]:
     """Break off each query of this block that takes longer (on SQLite, the block).

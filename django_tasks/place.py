@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .backends import get_results, stores
-from .backends.message import Replacement
+from .backends.message import Outcome, Replacement
 from .backends.relations import Input, Row
 from .backends.results import Record
 from .conf import settings
@@ -26,8 +26,15 @@ class Replaced(Ignore):
         self.replacement = replacement
 
 
-def received(place: Mapping[str, Any], task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Sequence[Any]:
-    """Return the positional arguments of a task with what it takes in before its own.
+def received(
+    place: Mapping[str, Any],
+    task: Any,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    stored: Mapping[str, Outcome] | None = None,
+) -> Sequence[Any]:
+    """Return the positional arguments of a task with what it takes in before its own. What is ``stored`` by this
+    process need not be read.
 
     Raises :class:`~django_tasks.exceptions.UnknownResult` when the ledger does not have that any more.
     """
@@ -35,16 +42,20 @@ def received(place: Mapping[str, Any], task: Any, args: Sequence[Any], kwargs: M
         if place.get("immutable"):
             return args
         return [*of_failure(task, args, kwargs, place["failed"]), *args]
-    return [take(place["in"]), *args] if place.get("takes") else args
+    return [take(place["in"], stored), *args] if place.get("takes") else args
 
 
 # What others returned
 
 
-def take(value: Any) -> Any:
+def take(value: Any, stored: Mapping[str, Outcome] | None = None) -> Any:
     """Return what a value stands for: what the task of this id returned, a list of such, or what became of some."""
     inputs: dict[str, Input] = {}
     missing = set(flat(value))
+    if stored and not isinstance(value, dict):  # what is told of outcomes are the ids that callers know
+        mine = (stored[key] for key in missing & stored.keys())
+        inputs = {one.id: Input(one.state, one.result, one.result_encoding, one.id) for one in mine}
+        missing -= inputs.keys()
     while missing:
         found = get_results().inputs(sorted(missing))
         if lost := missing - found.keys():
@@ -58,6 +69,15 @@ def take(value: Any) -> Any:
 def outcomes_of(value: Any) -> dict[str, Any]:
     """Return the value that stands for what became of the tasks in ``value``, whether they succeeded or not."""
     return {"outcomes": value}
+
+
+def waited_for(place: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a task of a workflow waited for: ids, and how it depends on each."""
+    kinds = dict(one for one in place.get("before", ()) if isinstance(one, list))
+    own = next((one for one in place.get("before", ()) if isinstance(one, str)), None)
+    if own is not None:
+        kinds |= dict.fromkeys(flat(place["in"]), own)
+    return kinds
 
 
 def flat(value: Any) -> Iterator[str]:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from .context import current_request
+from .redaction import hidden_call
 
 
 class Context:
@@ -84,6 +85,8 @@ class Context:
     _told: tuple[str, str] | None = None
     #: Others take in what it returns.
     _feeds: bool = False
+    #: What keeps its log, if that is kept (:mod:`django_tasks.journal`).
+    _journal: Any = None
     #: What the worker was given; ``None`` when the task was called as a function.
     _delivery: Any = None
 
@@ -115,6 +118,9 @@ class Context:
 
     def __repr__(self) -> str:
         shown = {key: value for key, value in self.__dict__.items() if not key.startswith("_")}
+        args, kwargs = shown.get("args"), shown.get("kwargs")
+        if isinstance(args, list | tuple) and isinstance(kwargs, Mapping):
+            shown["args"], shown["kwargs"] = hidden_call(str(self.task), args, kwargs)
         return f"<Context: {shown!r}>"
 
 

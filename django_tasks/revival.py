@@ -18,7 +18,7 @@ from .backends.message import Edge, Message
 from .conf import settings
 from .models import Edge as EdgeRow
 from .models import Task, TaskResult
-from .place import flat
+from .place import waited_for
 
 
 def was_not_run(row: TaskResult) -> bool:
@@ -28,12 +28,7 @@ def was_not_run(row: TaskResult) -> bool:
 
 def before(row: TaskResult | Task) -> dict[str, str]:
     """Return what a task of a workflow waited for: ids, and how it depends on each."""
-    place = row.option_values.get("node") or {}
-    kinds = dict(one for one in place.get("before", ()) if isinstance(one, list))
-    own = next((one for one in place.get("before", ()) if isinstance(one, str)), None)
-    if own is not None:
-        kinds |= dict.fromkeys(flat(place["in"]), own)
-    return kinds
+    return waited_for(row.option_values.get("node") or {})
 
 
 def responsible(rows: Iterable[TaskResult]) -> dict[str, TaskResult]:
@@ -70,7 +65,7 @@ class Revival:
         self.edges: list[Edge] = []
         self._closed: list[EdgeRow] = []
         for key, message in self.messages.items():
-            message.options = json.dumps(self._mapped(json.loads(message.options or "{}")))
+            message.options = json.dumps(moved(json.loads(message.options or "{}"), self._ids))
             if key in dependents:
                 message.waiting = True
                 self._connect(dependents[key], message.id)
@@ -87,7 +82,7 @@ class Revival:
             row = waiting.first()
             if row is None:
                 continue
-            options = json.dumps(self._mapped(row.option_values))
+            options = json.dumps(moved(row.option_values, self._ids))
             _to_do().filter(pk=row.pk, state=states.WAITING).update(options=options)
             EdgeRow.objects.using(settings.DATABASE).filter(pk=edge.pk).update(
                 before_id=self._ids[str(edge.before_id)], outcome=None
@@ -108,21 +103,23 @@ class Revival:
                 outcome = OK if ended[key].state == states.SUCCESS else skipped
             self._closed.append(EdgeRow(before_id=key, after_id=copy, kind=kind, outcome=outcome))
 
-    def _mapped(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Return options that name copies in place of their originals."""
-        place = options.get("node")
-        if place:
-            for name in ("in", "before", "links", "chord"):
-                if name in place:
-                    place[name] = self._renamed(place[name])
-        return options
 
-    def _renamed(self, value: Any) -> Any:
-        if isinstance(value, list):
-            return [self._renamed(one) for one in value]
-        if isinstance(value, dict):
-            return {name: self._renamed(one) for name, one in value.items()}
-        return self._ids.get(value, value) if isinstance(value, str) else value
+def moved(options: dict[str, Any], new_ids: Mapping[str, str]) -> dict[str, Any]:
+    """Return options that name copies in place of their originals."""
+    place = options.get("node")
+    if place:
+        for name in ("in", "before", "links", "chord"):
+            if name in place:
+                place[name] = _renamed(place[name], new_ids)
+    return options
+
+
+def _renamed(value: Any, new_ids: Mapping[str, str]) -> Any:
+    if isinstance(value, list):
+        return [_renamed(one, new_ids) for one in value]
+    if isinstance(value, dict):
+        return {name: _renamed(one, new_ids) for name, one in value.items()}
+    return new_ids.get(value, value) if isinstance(value, str) else value
 
 
 def _dependents(rows: Mapping[str, TaskResult]) -> dict[str, TaskResult]:

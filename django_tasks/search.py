@@ -19,9 +19,11 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from . import dashboard, display, ids, states
+from . import dashboard, ids, states
 from .conf import settings
 from .models import PeriodicRun, Task, TaskResult, TaskTag, Worker
+from .redaction import hides_some, is_secret, secret_names
+from .registry import tasks
 
 #: What no index finds is looked for in so many of the newest rows.
 SCANNED: Final = 100_000
@@ -93,6 +95,7 @@ class Selection:
     #: Sentences on what was looked through.
     notes: list[str] = field(init=False, default_factory=list)
     _scans: bool = field(init=False, default=False)
+    _passes_over_secrets: bool = field(init=False, default=False)
 
     @classmethod
     def of(
@@ -126,6 +129,8 @@ class Selection:
         if self._scans:
             self.condition &= self._newest()
         self.notes += _notes(self._scans)
+        if self._passes_over_secrets:
+            self.notes.append(_("What has hidden values was left out."))
 
     @property
     def is_ledger(self) -> bool:
@@ -153,6 +158,10 @@ class Selection:
     def scan(self) -> None:
         """Note that no index serves a condition."""
         self._scans = True
+
+    def pass_over_secrets(self) -> None:
+        """Note that rows were left out, because finding them would tell of what they hide."""
+        self._passes_over_secrets = True
 
     def only(self, names: Iterable[str]) -> None:
         """Note that no other task names are wanted."""
@@ -259,8 +268,10 @@ def _parent(chosen: Selection, word: Word) -> Q:
 
 
 def _group(chosen: Selection, word: Word) -> Q:
+    # Anywhere else in the options there may be what a header holds.
     chosen.scan()
-    return Q(options__contains='"group"') & Q(options__contains=json.dumps(word.value))
+    quoted = json.dumps(word.value)
+    return Q(options__contains=f'"group":[{quoted}') | Q(options__contains=f'"group": [{quoted}')
 
 
 def _periodic(chosen: Selection, word: Word) -> Q:
@@ -303,24 +314,42 @@ def _before(chosen: Selection, word: Word) -> Q:
 def _args(chosen: Selection, word: Word) -> Q:
     _needs_payload(chosen)
     chosen.scan()
-    return Q(body__contains=json.dumps(word.value, ensure_ascii=False)[1:-1])
+    return Q(body__contains=json.dumps(word.value, ensure_ascii=False)[1:-1]) & _hides_no_argument(chosen)
 
 
 def _kwargs(chosen: Selection, word: Word) -> Q:
     """``word.key`` is the argument's name: its value may be written as JSON, or be a text."""
     _needs_payload(chosen)
-    if display.is_secret(word.key):
+    if is_secret(word.key):
         raise SearchError(_("What %(key)s is, is shown to nobody, so it cannot be searched for.") % {"key": word.key})
     chosen.scan()
     name, text = (re.escape(json.dumps(one, ensure_ascii=False)) for one in (word.key, word.value))
-    return Q(body__regex=f"{name}: ?({re.escape(word.value)}|{text})[],}}]")
+    found = Q(body__regex=f"{name}: ?({re.escape(word.value)}|{text})[],}}]")
+    return found & _hides_no_argument(chosen)
 
 
 def _result(chosen: Selection, word: Word) -> Q:
     _needs_ledger(chosen, word)
     _needs_payload(chosen)
     chosen.scan()
-    return Q(result__contains=json.dumps(word.value, ensure_ascii=False)[1:-1])
+    found = Q(result__contains=json.dumps(word.value, ensure_ascii=False)[1:-1])
+    return found & _has_no_secret_key(chosen, "result")
+
+
+def _hides_no_argument(chosen: Selection) -> Q:
+    """Return the condition that all of a call's arguments are shown to who may see them: to find a row by what is
+    hidden in it would tell that. It follows what finds rows, as it costs more."""
+    hiding = sorted(filter(hides_some, tasks))
+    shown = ~Q(name__in=hiding) if hiding else Q()
+    for said in ("sensitive", "argsrepr", "kwargsrepr"):
+        shown &= ~Q(options__contains=f'"{said}":')
+    return shown & _has_no_secret_key(chosen, "body")
+
+
+def _has_no_secret_key(chosen: Selection, column: str) -> Q:
+    chosen.pass_over_secrets()
+    names = secret_names()
+    return ~Q(**{f"{column}__iregex": f'"[^"]*({names})[^"]*" ?:'}) if names else Q()
 
 
 _CONDITIONS: Final[Mapping[str, Callable[[Selection, Word], Q]]] = {

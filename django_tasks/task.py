@@ -44,6 +44,7 @@ from .options import (
     is_name,
 )
 from .place import Replaced
+from .redaction import hidden_call
 from .request import Context, request_of
 from .result import AsyncResult, EagerResult
 from .retry import validate_max_retries
@@ -134,6 +135,12 @@ class Task(Generic[P, R]):
     #: Run it by a schedule: a schedule of :mod:`django_tasks.schedules`, seconds, a dict as in ``BEAT_SCHEDULE``, or a
     #: list of such.
     periodic: Any = None
+    #: From which level on what it logs is kept beside it, as ``"INFO"``; ``False`` keeps nothing, ``None`` follows
+    #: ``TASK_LOG_LEVEL``.
+    log_level: str | Literal[False] | None = None
+    #: Names of arguments that nobody is to read: they are hidden wherever calls are shown, in errors, and in the ledger
+    #: once the task has succeeded.
+    sensitive: Sequence[str] = ()
     #: Keep a call as a row until it is done, whatever broker carries it; ``None`` follows ``TASK_DURABLE``.
     durable: bool | None = None
     #: Report STARTED at once, however short the task is; ``None`` follows ``TASK_TRACK_STARTED``.
@@ -414,8 +421,9 @@ class Task(Generic[P, R]):
         if limit is not None and request.retries >= limit:
             if exc is not None:
                 raise exc
+            shown_args, shown_kwargs = hidden_call(self.name, new_args, new_kwargs)
             raise exceptions.MaxRetriesExceededError(
-                f"Can't retry {self.name}[{request.id}] args:{new_args} kwargs:{new_kwargs}",
+                f"Can't retry {self.name}[{request.id}] args:{shown_args} kwargs:{shown_kwargs}",
                 task_args=new_args,
                 task_kwargs=new_kwargs,
             )
@@ -567,7 +575,7 @@ class Task(Generic[P, R]):
         if self.typing:
             self._arguments.check(args, kwargs)
         if self._models is not None:
-            return self._models.sent(args, kwargs)
+            return self._models.sent(args, kwargs, self.sensitive)
         return args, kwargs
 
     def _run_here(self, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]) -> EagerResult[Any]:

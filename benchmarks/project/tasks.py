@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from django_tasks import shared_task
 
@@ -38,6 +39,14 @@ def pass_on(value: int) -> int:
 def count(values: list[int]) -> int:
     """Return how many it is given."""
     return len(values)
+
+
+@shared_task
+def linger(file: str, number: int, seconds: float) -> None:
+    """Write the number, and the time of the clock that all processes share, into a file; then wait."""
+    with Path(file).open("a") as journal:
+        journal.write(f"{number} {time.monotonic()}\n")
+    time.sleep(seconds)
 
 
 @shared_task

@@ -11,7 +11,10 @@ from typing import Any, NamedTuple, Self
 
 
 class Node(NamedTuple):
-    """A running worker; ``id`` is that of this start, ``queues`` what it consumes as text."""
+    """A running worker, or a beat; ``id`` is that of this start, ``queues`` what it consumes as text.
+
+    A beat consumes nothing, and its ids are below 0, so that none is a worker's.
+    """
 
     id: int
     name: str
@@ -35,7 +38,7 @@ class Order(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """One worker's reply; ``node`` is the id of its start, ``body`` JSON."""
+    """A worker's reply, or a beat's; ``node`` is the id of its start, ``body`` JSON."""
 
     node: int
     name: str
@@ -71,6 +74,10 @@ class Line(ABC):
     @abstractmethod
     def nodes(self) -> list[Node]:
         """Return the workers whose lease is fresh, the one that runs longest first."""
+
+    @abstractmethod
+    def beats(self) -> list[Node]:
+        """Return the beats that gave a sign of life of late, the one that runs longest first."""
 
     @abstractmethod
     def send(
@@ -134,6 +141,14 @@ class RemoteControl(ABC):
         """Store a worker's answer, which is JSON, and wake who waits for it. A second answer changes nothing.
 
         False if nobody wants it: the command has expired, or asked for none.
+        """
+
+    @abstractmethod
+    def answer_pings(self, beat: int, body: str) -> int:
+        """Answer with ``body``, which is JSON, for one start of a beat; return how many that were.
+
+        It answers each ``ping`` once that names its node, was sent since it began, wants replies and has not expired.
+        Any other command is for workers, and so is a ping that names nobody.
         """
 
     @abstractmethod

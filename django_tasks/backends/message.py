@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, NamedTuple
@@ -17,6 +18,9 @@ AFTER: Final = "after"
 CHORD: Final = "chord"
 JOIN: Final = "join"
 ANY: Final = "any"
+#: What proves in every later move that an attempt is somebody's: the task's id and the number of the attempt.
+Claim = tuple[str, int]
+
 #: A node between many and many. It never runs: it is done when all before it are.
 JOIN_TASK: Final = "django_tasks.join"
 
@@ -100,7 +104,7 @@ class Holder(NamedTuple):
 
 @dataclass(slots=True)
 class Delivery:
-    """A task on lease: what ``claim`` gives. ``(id, attempt)`` is the proof of ownership in every later move."""
+    """A task on lease: what ``claim`` gives."""
 
     id: str
     attempt: int
@@ -126,6 +130,8 @@ class Delivery:
     limit_key: str | None = None
     #: Its rate is kept by when it begins: show that before the body runs.
     watched: bool = False
+    #: Successes that this process has just stored, by id: what it takes in may be among them.
+    stored: Mapping[str, Outcome] | None = None
     #: ``time.monotonic()`` of the claim.
     claimed: float = field(default_factory=time.monotonic)
 
@@ -172,6 +178,11 @@ class Outcome:
     tagged: bool = False
     #: May others wait for it, or errbacks be linked to it?
     linked: bool = False
+    #: What the ledger is to have as its arguments, as JSON without the sensitive ones; ``None``: the stored ones. Whose
+    #: end brings it along is ``linked``.
+    body: str | None = None
+    #: Is it a member of a chord's header? What follows then depends on the others, too.
+    in_chord: bool = False
     #: ``time.monotonic()`` of the end; the broker dates the line by its own clock and this age.
     ended: float = field(default_factory=time.monotonic)
 
@@ -201,6 +212,11 @@ class Return:
     priority: int | None = None
     #: Other tasks take its place.
     replacement: Replacement | None = None
+
+
+def claim_of(one: Delivery | Outcome | Return) -> Claim:
+    """Return what it is about."""
+    return one.id, one.attempt
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from django.db import connections
 
 from .. import states
 from ..ids import dashed, key_of
-from ..models import Task, TaskResult, TaskTag
+from ..models import Task, TaskLog, TaskResult, TaskTag
 from . import stores
 from .relations import Relations, parts
 
@@ -137,6 +137,7 @@ class DatabaseResults(Relations):
         if line.delete()[0]:
             stores.drop(stored)
             TaskTag.objects.using(self.alias).filter(task_id=key).delete()
+            TaskLog.objects.using(self.alias).filter(task_id=key).delete()
 
     def _record(self, task_id: str, common: list[Any], **fields: Any) -> Record:
         custom_id, name, queue, body, encoding, retries, attempt, root_id, parent_id, options, history = common

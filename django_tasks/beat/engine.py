@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -24,16 +26,31 @@ from ..conf import settings
 from ..dashboard import database_now
 from ..models import PeriodicRun, PeriodicTask, Task
 from ..periodic import planning
+from ..periodic.batches import INTEGER, MOMENT, TEXT, TOLD, BatchUpdate, line_of
 from ..periodic.rows import CLOCK_WAS_AHEAD, TIMETABLES, json_of
 from ..registry import tasks
+from .footprints import Footprints
+from .history import last_runs
 
 logger = logging.getLogger("django_tasks.beat")
 
 #: Rows fired in one transaction, and looked at in one round.
-BATCH: Final = 100
+BATCH: Final = 250
 ROUND: Final = 2_000
+#: Seconds between looks for runs in the future, unless the clock is seen to go back; by how many seconds that counts.
+FUTURE_EVERY, WENT_BACK = 60.0, 1.0
 #: Runs of a row among which one may not be done yet.
 RECENT: Final = 20
+#: Moves rows on, unless another beat has, or somebody switched them off.
+MOVE_ON: Final = BatchUpdate(
+    "next_run_at",
+    MOMENT,
+    "next_run_at = m.next_at, total_run_count = total_run_count + m.runs,"
+    " last_run_at = CASE WHEN m.runs > 0 THEN m.moment ELSE last_run_at END,"
+    f" enabled = CASE WHEN m.is_last = 1 THEN false ELSE enabled END, {TOLD}",
+    {"next_at": MOMENT, "is_last": INTEGER, "runs": INTEGER, "told": TEXT, "moment": MOMENT},
+    only="enabled",
+)
 #: Unfinished, and begun: whether another may wait behind it.
 BEGUN: Final = frozenset({states.STARTED, states.RETRY})
 #: The server is away, or wants it done again: nothing that a single row could be blamed for.
@@ -42,13 +59,15 @@ UNAVAILABLE: Final = (DatabaseOperationalError, InterfaceError, exceptions.Opera
 
 @dataclass(slots=True)
 class Shot:
-    """What one row sends."""
+    """What one row that is due sends."""
 
     row: PeriodicTask
+    #: Its values in :data:`MOVE_ON`.
+    move: Mapping[str, Any]
     runs: Sequence[datetime]
-    messages: list[tuple[Message, Any, Any]]
-    skipped: Sequence[datetime] = ()
-    error: str = ""
+    skipped: Sequence[datetime]
+    error: str
+    messages: list[tuple[Message, Any, Any]] = field(default_factory=list)
 
 
 class Engine:
@@ -60,9 +79,32 @@ class Engine:
         self.sent = 0
         #: Seconds by which the latest of those it sent last was late.
         self.late = 0.0
+        #: What the clock said when it was looked for what is due, and ``time.monotonic()`` then.
+        self._asked = (datetime.fromtimestamp(0, UTC), 0.0)
+        #: Whether rows may have changed at all.
+        self.footprints = Footprints()
+        #: When it was looked for runs in the future, by ``time.monotonic()``, and how far ahead of that the clock was
+        #: at most since.
+        self._looked = self._ahead = float("-inf")
 
     def plan(self) -> int:
         """Reckon the next runs of rows that changed, whoever changed them; return how many that were."""
+        if self._may_have_gone_back():
+            self._forget_the_future()
+        with self.footprints.followed() as are_new:
+            return PeriodicTask.objects.all().plan(self.now) if are_new else 0
+
+    def _may_have_gone_back(self) -> bool:
+        """May the clock have been set back since the last look? To find what that did takes a look at every row."""
+        own = time.monotonic()
+        ahead = self.now().timestamp() - own
+        if own - self._looked < FUTURE_EVERY and ahead > self._ahead - WENT_BACK:
+            self._ahead = max(self._ahead, ahead)
+            return False
+        self._looked, self._ahead = own, ahead
+        return True
+
+    def _forget_the_future(self) -> None:
         for row in PeriodicTask.objects.run_in_the_future(self.now()).select_related(*TIMETABLES):
             # Asked again after the row was read: this beat may have stood still, and what others sent meanwhile lies in
             # no future.
@@ -71,14 +113,18 @@ class Engine:
                 continue
             # The clock was set back: an interval counts from now on, or it would wait until that moment comes again.
             rows = PeriodicTask.objects.filter(pk=row.pk, last_run_at=row.last_run_at, next_run_at=row.next_run_at)
-            rows.update(last_run_at=now, next_run_at=row.schedule.next_after(now))
-        planned: int = PeriodicTask.objects.all().plan(self.now)
-        return planned
+            with suppress(TypeError, ValueError):  # its schedule makes no sense: who plans it tells so
+                rows.update(last_run_at=now, next_run_at=row.schedule.next_after(now))
 
     def next_due(self) -> datetime | None:
         """Return when the next row is due, ``None`` if none will be."""
         found: datetime | None = PeriodicTask.objects.filter(enabled=True).aggregate(due=Min("next_run_at"))["due"]
         return found
+
+    def seconds_until(self, moment: datetime) -> float:
+        """Return how far ahead a moment is, by the clock as :meth:`fire` has read it."""
+        now, own = self._asked
+        return (moment - now).total_seconds() - (time.monotonic() - own)
 
     def fire(self) -> int:
         """Send what is due; return how many runs that were.
@@ -86,6 +132,7 @@ class Engine:
         Raises what the database raises when it is away; what was not sent then is still due.
         """
         now, count = self.now(), 0
+        self._asked = now, time.monotonic()
         rows = PeriodicTask.objects.due(now).order_by("next_run_at", "pk")
         due = sorted(rows.values_list("pk", flat=True)[:ROUND])
         batches = [due[start : start + BATCH] for start in range(0, len(due), BATCH)]
@@ -117,44 +164,25 @@ class Engine:
         changed = [row for row in rows if row.schedule_key != row.current_key]
         if changed:  # since the last look: what was due by the old schedule is not run
             PeriodicTask.objects.filter(pk__in=[row.pk for row in changed]).plan(self.now)
+        return self._fire_rows([row for row in rows if row.schedule_key == row.current_key], now)
+
+    def _fire_rows(self, rows: Sequence[PeriodicTask], now: datetime) -> list[Shot]:
+        """Send what rows say that were read as due; return the shots of those which no other beat, nor an edit, has
+        moved on meanwhile."""
         unfinished = _unfinished(row for row in rows if row.overlap != PeriodicTask.ALLOW)
+        aimed = [_aim(row, now, unfinished.get(row.pk, [])) for row in rows]
+        if not aimed:
+            return []
         with transaction.atomic(using=settings.DATABASE):
-            shots = [
-                shot
-                for row in rows
-                if row not in changed and (shot := self._fire_row(row, now, unfinished.get(row.pk, []))) is not None
-            ]
+            mine = MOVE_ON.apply(settings.DATABASE, {shot.row.pk: shot.move for shot in aimed})
+            shots = [shot for shot in aimed if shot.row.pk in mine]
+            for shot in shots:
+                _load(shot, now)
             messages = [message for shot in shots for message, _, _ in shot.messages]
             if messages:
                 client.publish(messages)
             PeriodicRun.objects.bulk_create(run for shot in shots for run in _runs_of(shot, now))
         return shots
-
-    def _fire_row(self, row: PeriodicTask, now: datetime, unfinished: Sequence[str]) -> Shot | None:
-        """Move a row on; return what it sends, ``None`` if another beat, or an edit, came first."""
-        due, error = row.next_run_at, ""
-        try:
-            decision = planning.decide(row, now)
-        except Exception as problem:  # its schedule makes no sense: it waits for an edit
-            decision, error = planning.Decision((), None, False), _line(problem)
-        runs, skipped = _let_through(row.overlap, decision.runs, unfinished)
-        changes: dict[str, Any] = {"next_run_at": decision.next_run_at}
-        if decision.over:
-            changes["enabled"] = False
-        if runs:
-            changes |= {"last_run_at": now, "total_run_count": F("total_run_count") + len(runs)}
-        if error or row.last_error:
-            changes |= {"last_error": error, "failed_at": now if error else None}
-        if not PeriodicTask.objects.filter(pk=row.pk, enabled=True, next_run_at=due).update(**changes):
-            return None
-        shot = Shot(row, runs, [], skipped, error)
-        try:
-            shot.messages = [message_of(row, run) for run in runs]
-        except Exception as problem:
-            shot.messages, shot.error = [], _line(problem)
-            taken_back = {"last_run_at": row.last_run_at, "total_run_count": F("total_run_count") - len(runs)}
-            _store_error(row.pk, shot.error, now, **taken_back)
-        return shot
 
     def _blame(self, key: int, now: datetime, error: Exception) -> None:
         """A row that cannot be sent: tell so, and go on with its next run."""
@@ -164,11 +192,11 @@ class Engine:
         following = planning.decide(row, now).next_run_at
         with transaction.atomic(using=settings.DATABASE):
             if PeriodicTask.objects.filter(pk=key, next_run_at=row.next_run_at).update(next_run_at=following):
-                _store_error(key, _line(error), now)
+                _store_error(key, line_of(error), now)
                 run = PeriodicRun(scheduled_for=row.next_run_at, created_at=now, skipped=PeriodicRun.ERROR)
                 run.periodic_task = row
                 run.save(using=settings.DATABASE)
-        logger.error("Periodic task %s cannot be sent: %s", row.name, _line(error))
+        logger.error("Periodic task %s cannot be sent: %s", row.name, line_of(error))
 
     def _tell(self, shot: Shot, now: datetime) -> None:
         for message, args, kwargs in shot.messages:
@@ -181,6 +209,36 @@ class Engine:
             logger.info("Sending due task %s (%s)", shot.row.name, shot.row.task)
         elif shot.skipped:
             logger.info("Periodic task %s is skipped: an earlier run is not done", shot.row.name)
+
+
+def _aim(row: PeriodicTask, now: datetime, unfinished: Sequence[str]) -> Shot:
+    """Return what a row that is due sends, as its policies say; no message is made yet."""
+    error = ""
+    try:
+        decision = planning.decide(row, now)
+    except Exception as problem:  # its schedule makes no sense: it waits for an edit
+        decision, error = planning.Decision((), None, False), line_of(problem)
+    runs, skipped = _let_through(row.overlap, decision.runs, unfinished)
+    move = {
+        "was": row.next_run_at,
+        "next_at": decision.next_run_at,
+        "is_last": int(decision.over),
+        "runs": len(runs),
+        "told": error if error or row.last_error else None,
+        "moment": now,
+    }
+    return Shot(row, move, runs, skipped, error)
+
+
+def _load(shot: Shot, now: datetime) -> None:
+    """Make the messages of a row that was moved on. One for which there can be none says why."""
+    row = shot.row
+    try:
+        shot.messages = [message_of(row, run) for run in shot.runs]
+    except Exception as problem:
+        shot.messages, shot.error = [], line_of(problem)
+        taken_back = {"last_run_at": row.last_run_at, "total_run_count": F("total_run_count") - len(shot.runs)}
+        _store_error(row.pk, shot.error, now, **taken_back)
 
 
 def message_of(row: PeriodicTask, run: datetime, *, jitter: bool = True) -> tuple[Message, list[Any], dict[str, Any]]:
@@ -221,10 +279,7 @@ def run_now(row: PeriodicTask) -> str:
 
 def _unfinished(rows: Iterable[PeriodicTask]) -> dict[int, list[str]]:
     """Return the states of the runs of each row that are not done, read from the to-do list itself."""
-    sent: dict[Any, int] = {}
-    for row in rows:
-        runs = PeriodicRun.objects.filter(periodic_task_id=row.pk, task_id__isnull=False).order_by("-pk")
-        sent |= dict.fromkeys(runs.values_list("task_id", flat=True)[:RECENT], row.pk)
+    sent = {run.task_id: run.periodic_task_id for run in last_runs([row.pk for row in rows], RECENT, sent=True)}
     found: dict[int, list[str]] = {}
     if sent:
         left = Task.objects.using(settings.DATABASE).filter(pk__in=list(sent))
@@ -261,12 +316,7 @@ def _runs_of(shot: Shot, now: datetime) -> Iterable[PeriodicRun]:
 
 
 def _store_error(key: int, error: str, now: datetime, **changes: Any) -> None:
-    error = error.replace("\x00", "\\x00")  # which PostgreSQL would refuse
     PeriodicTask.objects.filter(pk=key).update(last_error=error, failed_at=now, **changes)
-
-
-def _line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
 
 
 def close_connection() -> None:

@@ -26,15 +26,22 @@ class Outcome(NamedTuple):
 
 def latest(keys: Sequence[int], count: int) -> dict[int, list[Outcome]]:
     """Return the last ``count`` runs of up to a hundred periodic tasks, newest first, with what became of them."""
-    if not keys:
-        return {}
-    # One short walk along the index for each; a window function would read every run there ever was.
-    each = f"SELECT * FROM (SELECT * FROM {_TABLE} WHERE periodic_task_id = %s ORDER BY id DESC LIMIT {count:d}) r"  # noqa: S608
-    runs = list(PeriodicRun.objects.raw(" UNION ALL ".join([each] * len(keys[:MOST])), keys[:MOST]))
     found: dict[int, list[Outcome]] = {}
-    for outcome in outcomes(runs):
+    for outcome in outcomes(last_runs(keys[:MOST], count)):
         found.setdefault(outcome.run.periodic_task_id, []).append(outcome)
     return {key: sorted(some, key=lambda one: -one.run.pk) for key, some in found.items()}
+
+
+def last_runs(keys: Sequence[int], count: int, *, sent: bool = False) -> list[PeriodicRun]:
+    """Return the last ``count`` runs of each of these periodic tasks; with ``sent`` only those that made a task."""
+    # One short walk along the index for each; a window function would read every run there ever was.
+    where = "periodic_task_id = %s" + " AND task_id IS NOT NULL" * sent
+    each = f"SELECT * FROM (SELECT * FROM {_TABLE} WHERE {where} ORDER BY id DESC LIMIT {count:d}) r"  # noqa: S608
+    found: list[PeriodicRun] = []
+    for start in range(0, len(keys), MOST):
+        some = keys[start : start + MOST]
+        found += PeriodicRun.objects.raw(" UNION ALL ".join([each] * len(some)), some)
+    return found
 
 
 def outcomes(runs: Iterable[PeriodicRun]) -> list[Outcome]:
@@ -50,6 +57,11 @@ def outcomes(runs: Iterable[PeriodicRun]) -> list[Outcome]:
     return [Outcome(run, *places.get(run.task_id, ("", ""))) for run in runs]
 
 
+def beats(now: datetime) -> list[tuple[Beat, str]]:
+    """Return the beats that did not stop, newest first, each as it is: ``online`` or ``lost``."""
+    return [(beat, beat.status(now)) for beat in Beat.objects.filter(stopped_at=None)]
+
+
 def online(now: datetime) -> list[Beat]:
     """Return the beats that have told of themselves of late: one that stands still has not. Newest first."""
-    return [beat for beat in Beat.objects.filter(stopped_at=None) if beat.status(now) == "online"]
+    return [beat for beat, status in beats(now) if status == "online"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from datetime import timedelta
 
+from ..backends import get_broker
 from ..conf import settings
 from ..dashboard import database_now
 from ..models import Beat, PeriodicRun
@@ -12,6 +14,8 @@ from ..models import Beat, PeriodicRun
 #: Seconds between two signs of life, and two rounds of tidying.
 SEEN_EVERY = 5.0
 TIDY_EVERY = 60.0
+#: Seconds between two looks for pings: who asks by the command line waits for twice as long unless told otherwise.
+ANSWER_EVERY = 1.0
 #: After which time a beat that stopped, or was lost, is forgotten.
 FORGET_AFTER = timedelta(days=1)
 #: Rows deleted at a time, and seconds after which the rest waits for the next round.
@@ -24,7 +28,7 @@ class Presence:
     def __init__(self, name: str, hostname: str, pid: int, version: str) -> None:
         self._about = {"name": name, "hostname": hostname, "pid": pid, "version": version}
         self._key: int | None = None
-        self._seen = self._tidied = float("-inf")
+        self._seen = self._tidied = self._answered = float("-inf")
 
     def tell(self, *, sent: int, late: float) -> None:
         """Give a sign of life, if it is time for one; ``late`` in seconds."""
@@ -37,12 +41,20 @@ class Presence:
             self._key = Beat.objects.create(**self._about, started_at=now, **changes).pk
         self._seen = time.monotonic()
 
+    def answer(self) -> None:
+        """Answer those who ping this beat, if it is time to look."""
+        if self._key is None or time.monotonic() - self._answered < ANSWER_EVERY:
+            return
+        get_broker().answer_pings(self._key, json.dumps({"ok": "pong"}))
+        self._answered = time.monotonic()
+
     def tidy(self) -> None:
-        """Forget old runs and old beats, if it is time to; a part of them if there are many."""
+        """Forget old runs, old beats and what was asked of them, if it is time to; a part of them if there are many."""
         if time.monotonic() - self._tidied < TIDY_EVERY:
             return
         now, end = database_now(), time.monotonic() + TIDY_FOR
         Beat.objects.filter(seen_at__lt=now - FORGET_AFTER).delete()
+        get_broker().prune_commands()
         lifetime = settings.BEAT_RUNS_EXPIRE
         while lifetime is not None and time.monotonic() < end:
             old = PeriodicRun.objects.filter(created_at__lt=now - timedelta(seconds=lifetime)).order_by("created_at")

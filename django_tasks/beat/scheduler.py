@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,7 +25,7 @@ from ..models import PeriodicTask
 from ..task import send_task
 from . import sync
 from .engine import UNAVAILABLE, Engine, close_connection
-from .presence import Presence
+from .presence import ANSWER_EVERY, Presence
 
 __all__ = ["DatabaseScheduler", "ModelEntry", "ScheduleEntry", "Scheduler", "Service", "beat_nodename"]
 
@@ -32,6 +33,8 @@ logger = logging.getLogger("django_tasks.beat")
 
 #: Seconds between two looks for changed rows, at most: a change takes effect within five.
 LOOK_EVERY = 4.0
+#: Seconds before what is due is looked at again, if somebody holds it: another beat, or who edits it.
+HELD_PAUSE = 0.2
 #: Seconds before what failed is tried again, at first and at most.
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 
@@ -239,7 +242,9 @@ class DatabaseScheduler(Scheduler):
             return 0
         look = self._looked + min(LOOK_EVERY, self.max_interval) - time.monotonic()
         due = self.engine.next_due()
-        ahead = look if due is None else (due - self.engine.now()).total_seconds()
+        ahead = look if due is None else self.engine.seconds_until(due)
+        if ahead <= 0:
+            ahead = HELD_PAUSE
         return max(0.0, min(self.max_interval, look, ahead))
 
 
@@ -283,32 +288,41 @@ class Service:
         if embedded_process:
             signals.beat_embedded_init.emit(self)
         logger.info("beat: Starting...")
-        pause = 0.0
+        pause, due = 0.0, time.monotonic()
         while not self._stopped.is_set():
             self.turned = time.monotonic()
             try:
-                wait = self.turn()
-                self.trouble, pause = "", 0.0
+                if self.turned >= due:
+                    wait = self.turn()
+                    due = time.monotonic() + wait
+                    self.trouble, pause = "", 0.0
+                if not self.trouble:
+                    self.answer()
             except Exception as error:
                 pause = min(pause * 2 or FIRST_PAUSE, LONGEST_PAUSE)
                 wait = pause * random.uniform(0.5, 1.0)
+                due = time.monotonic() + wait
                 self.trouble = f"{type(error).__name__}: {error}".strip()
                 if isinstance(error, (*UNAVAILABLE, OperationalError)):
                     logger.error("%s. Trying again in %.1f s.", self.trouble, wait)
                 else:
                     logger.exception("The beat met an error of its own")
                 close_connection()
-            self._stopped.wait(wait)
+            self._stopped.wait(min(max(0.0, due - time.monotonic()), ANSWER_EVERY))
         self.close()
 
     def turn(self) -> float:
         """Do once what there is to do; return seconds to sleep."""
         wait = self.scheduler.tick()
-        engine = getattr(self.scheduler, "engine", None)
-        if engine is not None:
-            self.presence.tell(sent=engine.sent, late=engine.late)
+        engine = getattr(self.scheduler, "engine", None)  # a scheduler of the site's own counts nothing
+        with engine.footprints.of_no_account() if engine else nullcontext():
+            self.presence.tell(sent=engine.sent if engine else 0, late=engine.late if engine else 0.0)
             self.presence.tidy()
         return wait
+
+    def answer(self) -> None:
+        """Answer who asks whether this loop turns: ``manage.py tasks ping``."""
+        self.presence.answer()
 
     def sync(self) -> None:
         """Have the scheduler store what it has not yet."""

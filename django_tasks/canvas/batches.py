@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, cast
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
-from asgiref.sync import sync_to_async
-
-from .. import ids
 from ..result import GroupResult
-from .plan import Plan
-from .primitives import group
-from .sending import dispatch
-from .signatures import Signature, as_list, maybe_signature
+from .primitives import group, restored
+from .signatures import Signature, checked, copied, maybe_signature
+from .stamping import StampingVisitor
 
 __all__ = ["batch"]
 
 #: Stands for the callback that is not there.
 BATCH_TASK = "django_tasks.batch"
+CALLBACKS = ("on_success", "on_failure", "on_complete")
 
 
-class batch:
-    """Tasks that run side by side, with callbacks for their common end, each called at most once.
+@Signature.register_type()
+class batch(group):
+    """A group with callbacks for its end, each called at most once.
 
     ``batch([pay.s(1), pay.s(2)], on_success=thank.s(), on_failure=alert.s(), on_complete=close.s())()``
 
@@ -35,8 +33,14 @@ class batch:
 
     An immutable callback gets nothing of that. Each may be a canvas. ``options`` are those of the tasks.
 
+    In a chain, a chord, a group, a dag or another batch it is one part: what comes before it goes to each of its
+    tasks, what comes after it gets the list of their results, and waits for no callback. If what comes before fails,
+    nothing of it runs, and no callback is called.
+
     Raises ``TypeError`` for what is no signature.
     """
+
+    is_merged: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -45,67 +49,59 @@ class batch:
         on_success: Any = None,
         on_failure: Any = None,
         on_complete: Any = None,
+        app: Any = None,
         **options: Any,
     ) -> None:
-        self.tasks = cast(group, tasks.clone()) if isinstance(tasks, group) else group(tasks)
-        self.on_success = _callback("on_success", on_success)
-        self.on_failure = _callback("on_failure", on_failure)
-        self.on_complete = _callback("on_complete", on_complete)
-        self.options = options
-        wrong = [one for one in self.tasks.tasks if not isinstance(one, Signature)]
-        if wrong:
-            raise TypeError(f"A batch is made of signatures, as task.s() returns them; {wrong[0]!r} is none")
+        super().__init__(tasks, **options)
+        self["task"], self["subtask_type"] = BATCH_TASK, "batch"
+        for name, given in zip(CALLBACKS, (on_success, on_failure, on_complete), strict=True):
+            if given is not None:
+                self.kwargs[name] = checked(given, f"{name} must be a signature, as task.s() returns it, not {given!r}")
 
-    def __call__(self, *args: Any, **kwargs: Any) -> GroupResult:
-        """Send it, with further arguments for its tasks."""
-        return self.apply_async(args, kwargs)
+    @classmethod
+    def from_dict(cls, d: Mapping[str, Any], app: Any = None) -> Signature:
+        parts = {name: maybe_signature(part) for name, part in d["kwargs"].items() if name in CALLBACKS}
+        return restored(batch(map(maybe_signature, d["kwargs"]["tasks"]), **parts, **copied(d["options"])), d)
 
-    delay = __call__
+    def callback(self, name: str) -> Signature | None:
+        """Return a copy of one of its callbacks, by its name, whose ids are fixed."""
+        found = self.kwargs.get(name)
+        if found is None:
+            return None
+        copy: Signature = found.clone()
+        copy.freeze()
+        return copy
 
-    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> GroupResult:
+    def clone(
+        self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **opts: Any
+    ) -> Signature:
+        other = super().clone(args, kwargs, **opts)
+        for name, callback in self._callbacks():
+            other.kwargs[name] = callback.clone()
+        return other
+
+    def apply_async(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        route_name: str | None = None,
+        **options: Any,
+    ) -> GroupResult:
         """Send it, all of it or nothing, in the caller's transaction; return the handles of its tasks.
 
         They are kept as a group: ``GroupResult.restore(result.id)`` finds them again, as long as results are kept.
         """
-        members = self.tasks.clone()
-        given = {**self.options, **options}
-        result: GroupResult = members.freeze(given.pop("task_id", None) or ids.new_id())
-        plan = Plan(given.pop("root_id", None), given.pop("parent_id", None))
-        end = plan.add(members, None, args or (), kwargs or {}, given)
-        if self.on_success is not None or self.on_failure is not None:
-            body = self.on_success or Signature(BATCH_TASK, immutable=True)
-            first = len(plan.nodes)
-            if end.nodes:
-                plan.add(_frozen(body), end)
-            else:
-                plan.add(_frozen(body), None, ([],))
-            plan.fall_back(first, as_list(self.on_failure))
-        if self.on_complete is not None:
-            if end.nodes:
-                plan.add(_frozen(self.on_complete), plan.whatever(end))
-            else:
-                plan.add(_frozen(self.on_complete), None, ([],))
-        done: GroupResult = dispatch(plan, result, given)
-        return done.save()
+        result: GroupResult = super().apply_async(args, kwargs, **options)
+        return result.save()
 
-    async def aapply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> GroupResult:
-        """Send it from asynchronous code."""
-        return await sync_to_async(self.apply_async)(args, kwargs, **options)
+    def stamp(self, visitor: StampingVisitor | None = None, append_stamps: bool = False, **headers: Any) -> None:
+        super().stamp(visitor, append_stamps, **headers)
+        for _, callback in self._callbacks():
+            callback.stamp(visitor, append_stamps, **headers)
+
+    def _callbacks(self) -> Iterator[tuple[str, Any]]:
+        return ((name, self.kwargs[name]) for name in CALLBACKS if name in self.kwargs)
 
     def __repr__(self) -> str:
-        told = {name: getattr(self, name) for name in ("on_success", "on_failure", "on_complete")}
-        callbacks = "".join(f", {name}={one!r}" for name, one in told.items() if one is not None)
-        return f"batch({self.tasks.tasks!r}{callbacks})"
-
-
-def _callback(name: str, given: Any) -> Signature | None:
-    sig = maybe_signature(given)
-    if sig is not None and not isinstance(sig, Signature):
-        raise TypeError(f"{name} must be a signature, as task.s() returns it, not {given!r}")
-    return sig
-
-
-def _frozen(sig: Signature) -> Signature:
-    copy = sig.clone()
-    copy.freeze()
-    return copy
+        callbacks = "".join(f", {name}={callback!r}" for name, callback in self._callbacks())
+        return f"batch({self.tasks!r}{callbacks})"

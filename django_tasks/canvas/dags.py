@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from asgiref.sync import sync_to_async
 
@@ -11,7 +11,7 @@ from ..backends.message import AFTER
 from ..result import ResultSet
 from .plan import Ends, Plan
 from .sending import dispatch
-from .signatures import Signature, maybe_signature
+from .signatures import Signature, checked
 
 __all__ = ["DagResult", "dag"]
 
@@ -29,9 +29,15 @@ class dag:
         result = flow()
         result["plan"].get(timeout=60)
 
-    A part may be any signature, so also a chain, a group or a chord. What comes after a part is added after it, so
-    there can be no circle.
+    A part may be any signature, so also a chain, a group, a chord or a batch. What comes after a part is added after
+    it, so there can be no circle. A dag itself is part of nothing else: what is to come before or after it is added to
+    it.
     """
+
+    #: What to do instead of making it part of something, for error messages.
+    instead: ClassVar[str] = (
+        "A dag is part of nothing else: add the rest to it; dag.add() takes chains, groups, chords and batches"
+    )
 
     def __init__(self) -> None:
         self._parts: dict[str, tuple[Signature, tuple[str, ...] | str, bool]] = {}
@@ -47,9 +53,7 @@ class dag:
         Raises ``ValueError`` for a name that is there already, one in ``after`` that is not, and ``always`` without
         ``after``; ``TypeError`` for what is no signature.
         """
-        part = maybe_signature(sig)
-        if not isinstance(part, Signature):
-            raise TypeError(f"dag.add({name!r}, …) takes a signature, as task.s() returns it, not {sig!r}")
+        part = checked(sig, f"dag.add({name!r}, …) takes a signature, as task.s() returns it, not {sig!r}")
         if not name:
             raise ValueError("A part of a dag needs a name")
         if name in self._parts:
@@ -99,6 +103,12 @@ class dag:
     async def aapply_async(self, **options: Any) -> DagResult:
         """Send it from asynchronous code."""
         return await sync_to_async(self.apply_async)(**options)
+
+    def __or__(self, other: Any) -> Any:
+        raise TypeError(f"{self!r} | {other!r}: {self.instead}")
+
+    def __ror__(self, other: Any) -> Any:
+        raise TypeError(f"{other!r} | {self!r}: {self.instead}")
 
     @staticmethod
     def _before(after: tuple[str, ...] | str, ends: dict[str, Ends]) -> Ends | None:

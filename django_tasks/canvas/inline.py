@@ -16,6 +16,7 @@ from ..place import takes_request
 from ..request import Context
 from ..result import EagerResult, GroupResult, ResultSet
 from .plan import Node, Plan, prepared
+from .primitives import group
 from .signatures import Signature
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,8 @@ def run(sig: Signature, args: Sequence[Any], kwargs: Mapping[str, Any], options:
         return None
     plan, _ = Plan.of(whole, args, kwargs, given)
     made = run_plan(plan, result, throw)
-    if isinstance(made, GroupResult) and len(made) == 1 and isinstance(made[0], GroupResult):
+    is_whole = isinstance(whole, group) and not whole.is_merged
+    if isinstance(made, GroupResult) and len(made) == 1 and isinstance(made[0], GroupResult) and not is_whole:
         return made[0]
     return made
 

@@ -18,8 +18,9 @@ from ..context import current_request
 from ..exceptions import ImproperlyConfigured
 from ..options import LINKING, check_call
 from ..place import flat, outcomes_of
+from .batches import BATCH_TASK, batch
 from .primitives import Canvas, _chain, _chord, group
-from .signatures import Signature, as_list, maybe_signature
+from .signatures import Signature, as_list, checked, maybe_signature
 
 #: Options that say where a call stands in a workflow, and are not those of the call itself.
 POSITION = LINKING | {"task_id", "root_id", "parent_id"}
@@ -123,18 +124,14 @@ class Plan:
             self._by_key[key].has_successors = True
             self._by_key[key].chord = body
 
-    def fall_back(self, first: int, errbacks: Sequence[Any]) -> None:
-        """Let errbacks be called if what was added from ``first`` on is not run because of what came before it."""
-        self.nodes[first].fallbacks += [maybe_signature(one) for one in errbacks]
-
     def _walk(
         self, sig: Any, prev: Ends | None, args: Sequence[Any], kwargs: Mapping[str, Any], options: dict[str, Any]
     ) -> Ends:
-        sig = maybe_signature(sig)
-        if not isinstance(sig, Signature):
-            raise TypeError(f"A canvas is made of signatures, as task.s() returns them; {sig!r} is none")
+        sig = checked(sig, f"A canvas is made of signatures, as task.s() returns them; {sig!r} is none")
         if isinstance(sig, _chain):
             return self._walk_chain(sig, prev, args, kwargs, options)
+        if isinstance(sig, batch):
+            return self._walk_batch(sig, prev, args, kwargs, options)
         if isinstance(sig, group):
             return self._walk_group(sig, prev, args, kwargs, options)
         if isinstance(sig, _chord):
@@ -205,6 +202,39 @@ class Plan:
         nodes = tuple(node for end in ends for node in end.nodes)
         return Ends([end.value for end in ends], nodes, CHORD, ends[-1].parent if ends else None)
 
+    def _walk_batch(
+        self, sig: batch, prev: Ends | None, args: Sequence[Any], kwargs: Mapping[str, Any], options: dict[str, Any]
+    ) -> Ends:
+        prev = self._joined(prev, sig.members())
+        end = self._walk_group(sig, prev, args, kwargs, options)
+        if prev is not None and prev.kind != ANY:
+            prev = prev._replace(kind=AFTER)  # if that fails, no callback is called
+        body, errback = sig.callback("on_success"), sig.callback("on_failure")
+        if body is not None or errback is not None:
+            first = len(self.nodes)
+            self._call_back(body or Signature(BATCH_TASK, immutable=True), end, prev)
+            if errback is not None:
+                self.nodes[first].fallbacks.append(errback)
+        if (callback := sig.callback("on_complete")) is not None:
+            self._call_back(callback, self.whatever(end) if end.nodes else end, prev)
+        return end if end.nodes or prev is None else prev._replace(value=[])
+
+    def _call_back(self, callback: Signature, end: Ends, prev: Ends | None) -> None:
+        """Add a callback of a batch: after the ends of its tasks, but not if what comes before them fails."""
+        if not end.nodes:
+            self._walk(callback, prev and prev._replace(value=[]), () if prev else ([],), {}, {})
+            return
+        first, ends = len(self.nodes), set(end.nodes)
+        self._walk(callback, end, (), {}, {})
+        if prev is not None:
+            self._depend_on(prev, [one for one in self.nodes[first:] if any(key in ends for key, _ in one.before)])
+
+    def _depend_on(self, prev: Ends, nodes: Sequence[Node]) -> None:
+        """When what comes before a part of the workflow fails, nothing of it runs: let what comes after that part's
+        first tasks know, too."""
+        for one in nodes:
+            one.before = [*((key, prev.kind) for key in prev.nodes), *one.before]
+
     def _walk_chord(
         self, sig: _chord, prev: Ends | None, args: Sequence[Any], kwargs: Mapping[str, Any], options: dict[str, Any]
     ) -> Ends:
@@ -221,18 +251,19 @@ class Plan:
         given = {**sig.kwargs.get("kwargs", {}), **kwargs}
         given.pop("body", None)
         if not members:
+            if isinstance(header, batch):
+                self._walk(header, prev, args, given, own)
             return (
                 self._walk(body, None, ([],), {}, {})
                 if prev is None
                 else self._walk(body, prev._replace(value=[]), (), {}, {})
             )
-        end = self._walk_group(header, prev, args, given, own)
+        end = self._walk(header, prev, args, given, own)
         before = len(self.nodes)
         result = self._walk(body, end, (), {}, {})
         first = self.nodes[before]
         if prev is not None:
-            # When what comes before the chord fails, nothing of it runs: the body's part of it must know that, too.
-            first.before = [*((node, prev.kind) for node in prev.nodes), *first.before]
+            self._depend_on(prev, [first])
         for node in end.nodes:
             self._by_key[node].chord = first.key
         return result

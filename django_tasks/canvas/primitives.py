@@ -5,12 +5,12 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 from .. import ids
 from ..conf import settings
 from ..result import GroupResult
-from .signatures import Signature, as_list, copied, maybe_signature, repr_call, signature, without_repeating
+from .signatures import Signature, as_list, checked, copied, maybe_signature, repr_call, signature, without_repeating
 from .stamping import StampingVisitor, merged
 
 __all__ = ["_chain", "_chord", "chain", "chord", "group"]
@@ -26,11 +26,18 @@ def _part(name: str, doc: str) -> Any:
     return property(get, set_, doc=doc)
 
 
-def _as_signatures(given: Any) -> Any:
-    """Return a sequence of signatures for what may be any iterable, of dicts too; a list or tuple stays what it is."""
+def _as_signatures(given: Any, kind: str) -> Any:
+    """Return a sequence of signatures for what may be any iterable, of dicts too; a list or tuple stays what it is.
+
+    Raises ``TypeError`` for what is none.
+    """
     if isinstance(given, list | tuple) and all(isinstance(one, Signature) for one in given):
         return given
-    return (tuple if isinstance(given, tuple) else list)(map(maybe_signature, given))
+    return (tuple if isinstance(given, tuple) else list)(_part_of(kind, one) for one in given)
+
+
+def _part_of(kind: str, given: Any) -> Signature:
+    return checked(given, f"A {kind} is made of signatures, as task.s() returns them; {given!r} is none")
 
 
 def _is_iterable(value: Any) -> bool:
@@ -39,7 +46,7 @@ def _is_iterable(value: Any) -> bool:
 
 def is_empty_group(value: Any) -> bool:
     """Is it a group without members?"""
-    return isinstance(value, group) and not value.tasks
+    return isinstance(value, group) and value.is_merged and not value.tasks
 
 
 class Canvas(Signature):
@@ -80,12 +87,14 @@ class _chain(Canvas):
 
     def __init__(self, *tasks: Any, app: Any = None, **options: Any) -> None:
         steps = tasks[0] if len(tasks) == 1 and _is_iterable(tasks[0]) else tasks
-        super().__init__("django_tasks.chain", (), {"tasks": _as_signatures(steps)}, subtask_type="chain", **options)
+        super().__init__(
+            "django_tasks.chain", (), {"tasks": _as_signatures(steps, "chain")}, subtask_type="chain", **options
+        )
 
     @classmethod
     def from_dict(cls, d: Mapping[str, Any], app: Any = None) -> Signature:
         steps = list(map(maybe_signature, d["kwargs"]["tasks"] or ()))
-        return _restored(_chain(steps, **d["options"]), d)
+        return restored(_chain(steps, **d["options"]), d)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Send it."""
@@ -248,8 +257,7 @@ def _add(steps: list[Any], other: Any, *, copy: bool) -> Any:
             if whole is not None:
                 return reduce(operator.or_, inner[position + 1 :], whole)
         return None
-    if not isinstance(other, Signature):
-        raise TypeError(f"A chain is made of signatures, as task.s() returns them; {other!r} is none")
+    other = _part_of("chain", other)
     last = steps[-1] if steps else None
     other = other.clone() if copy else other
     if isinstance(last, group):
@@ -266,20 +274,30 @@ class group(Canvas):
     """Tasks that run side by side: ``group(a.s(1), a.s(2))()``, or of one iterable. The result has one for each."""
 
     tasks = _part("tasks", "Its members.")
+    #: Does it become part of a group that it is in, and is nothing if it is empty, and its member if that is one?
+    is_merged: ClassVar[bool] = True
 
     def __init__(self, *tasks: Any, app: Any = None, **options: Any) -> None:
         members: Any = tasks
         if len(tasks) == 1:
             members = tasks[0]
-            if isinstance(members, group):
+            if isinstance(members, group) and members.is_merged:
                 members = members.tasks
             elif isinstance(members, Signature):
                 members = [members.clone()]
-        super().__init__("django_tasks.group", (), {"tasks": _as_signatures(members)}, subtask_type="group", **options)
+            elif not _is_iterable(members):
+                members = [members]
+        super().__init__(
+            "django_tasks.group",
+            (),
+            {"tasks": _as_signatures(members, type(self).__name__)},
+            subtask_type="group",
+            **options,
+        )
 
     @classmethod
     def from_dict(cls, d: Mapping[str, Any], app: Any = None) -> Signature:
-        return _restored(group(list(map(maybe_signature, d["kwargs"]["tasks"])), **d["options"]), d)
+        return restored(group(list(map(maybe_signature, d["kwargs"]["tasks"])), **d["options"]), d)
 
     def __call__(self, *partial_args: Any, **options: Any) -> Any:
         """Send it."""
@@ -295,7 +313,7 @@ class group(Canvas):
 
     def unrolled(self) -> Signature:
         """Return the member of a group of one, else the group."""
-        return cast(Signature, self.tasks[0]) if len(self.tasks) == 1 else self
+        return cast(Signature, self.tasks[0]) if self.is_merged and len(self.tasks) == 1 else self
 
     def clone(
         self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **opts: Any
@@ -344,7 +362,7 @@ class group(Canvas):
         """Return its members, and theirs if they are groups themselves."""
         flat: list[Signature] = []
         for one in self.tasks:
-            if isinstance(one, group):
+            if isinstance(one, group) and one.is_merged:
                 flat += one.members()
             elif not (isinstance(one, _chain) and not one.tasks):
                 flat.append(one)
@@ -406,7 +424,8 @@ class _chord(Canvas):
         subtask_type: str | None = None,
         **options: Any,
     ) -> None:
-        parts = {**(kwargs or {"kwargs": {}}), "header": _header(header), "body": maybe_signature(body)}
+        body = body if body is None else _part_of("chord", body)
+        parts = {**(kwargs or {"kwargs": {}}), "header": _header(header), "body": body}
         super().__init__(task, args or (), parts, subtask_type="chord", **options)
 
     @classmethod
@@ -416,7 +435,7 @@ class _chord(Canvas):
         if isinstance(header, Mapping):
             header = maybe_signature(header)
         whole = _chord(header if header is not None else [], body, kwargs=kwargs, args=d.get("args"), **d["options"])
-        return _restored(whole, d)
+        return restored(whole, d)
 
     def __call__(self, body: Any = None, **options: Any) -> Any:
         """Send it, with this body if one is given."""
@@ -449,13 +468,13 @@ class _chord(Canvas):
         whole = self
         if body is not None:
             whole = cast(_chord, self.clone())
-            whole.body = maybe_signature(body).clone()
+            whole.body = _part_of("chord", body).clone()
         if whole.body is None:
             raise TypeError("A chord needs a body: chord(header)(body)")
         return whole, given
 
     def __or__(self, other: Any) -> Any:
-        is_single = isinstance(other, group) and len(other) == 1
+        is_single = isinstance(other, group) and other.unrolled() is not other
         if is_single or (isinstance(other, Signature) and not isinstance(other, group | _chain)):
             other = other.unrolled() if is_single else other
             whole = cast(_chord, self.clone())
@@ -545,9 +564,13 @@ chord = _chord
 def _header(header: Any) -> Any:
     if isinstance(header, Mapping):
         header = signature(header)
+    if isinstance(header, group) and not header.is_merged:
+        return header
     if isinstance(header, group | _chain):
         return header.tasks
-    return [header] if isinstance(header, Signature) else [signature(one) for one in header]
+    if isinstance(header, Signature):
+        return [header]
+    return [signature(one) if isinstance(one, str) else _part_of("chord", one).clone() for one in header]
 
 
 def _repr_with(sig: Signature, args: Any) -> str:
@@ -563,7 +586,7 @@ def _first_of(result: Any) -> Any:
     return result
 
 
-def _restored(sig: Signature, d: Mapping[str, Any]) -> Signature:
+def restored(sig: Signature, d: Mapping[str, Any]) -> Signature:
     sig["options"] = copied(d["options"])
     sig["immutable"] = bool(d.get("immutable"))
     if d.get("args"):

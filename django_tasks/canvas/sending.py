@@ -15,7 +15,7 @@ from ..result import AsyncResult, GroupResult, ResultSet
 from .inline import run, run_plan
 from .plan import Ends, Node, Plan, prepared
 from .primitives import _chain, _chord, group
-from .signatures import Signature, as_list, maybe_signature
+from .signatures import Signature, as_list, checked
 
 
 class Sender:
@@ -42,11 +42,13 @@ def send(sig: Signature, args: Sequence[Any], kwargs: Mapping[str, Any], options
     if settings.TASK_ALWAYS_EAGER:
         return run(sig, args, kwargs, options)
     whole, result = prepared(sig, options)
-    if result is None or (isinstance(result, GroupResult) and not result.results):
+    if result is None:
         return result
     chord = options.pop("chord", None) or whole.options.get("chord")
     _check_chord(chord)
     plan, end = Plan.of(whole, args, kwargs, options)
+    if not plan.nodes:
+        return result
     if any(client.exists(one) for one in _first_id(sig, options)):
         return result
     send_plan(plan, result, options, None if chord is None else (chord, end))
@@ -118,7 +120,7 @@ def _first_id(sig: Signature, options: Mapping[str, Any]) -> Iterator[str]:
 
 def _unwrapped(sig: Signature, result: Any) -> Any:
     """A group of one chain that ends in a group gives the result of that one, as in Celery."""
-    if isinstance(sig, group) and len(result) == 1 and isinstance(result[0], GroupResult):
+    if isinstance(sig, group) and sig.is_merged and len(result) == 1 and isinstance(result[0], GroupResult):
         return result[0]
     return result
 
@@ -180,9 +182,9 @@ def linked(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any], options: M
     own = {key: value for key, value in options.items() if value is not None}
     for key in ("link", "link_error"):
         if key in own:
-            own[key] = [maybe_signature(one) for one in as_list(own[key])]
-            wrong = [one for one in own[key] if not isinstance(one, Signature)]
-            if wrong:
-                name = getattr(task, "name", task)
-                raise TypeError(f"{key} of {name} must be a signature, as task.s() returns it, not {wrong[0]!r}")
+            name = getattr(task, "name", task)
+            own[key] = [
+                checked(one, f"{key} of {name} must be a signature, as task.s() returns it, not {one!r}")
+                for one in as_list(own[key])
+            ]
     return Signature(task, args, kwargs, own)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from types import GenericAlias
 from typing import Any, ClassVar, Protocol, Self, TypeVar
@@ -12,6 +12,7 @@ from asgiref.sync import sync_to_async
 
 from .. import ids
 from ..options import as_arguments
+from ..redaction import hidden_call
 from ..registry import tasks
 from ..result import AsyncResult
 from .stamping import StampingVisitor, merged
@@ -299,10 +300,12 @@ class Signature(dict[str, Any]):
 
     def link(self, callback: Any) -> Any:
         """Send ``callback`` with the result when this succeeds; return the callback."""
+        checked(callback, f"link() takes a signature, as task.s() returns it, not {callback!r}")
         return self.append_to_list_option("link", callback)
 
     def link_error(self, errback: Any) -> Any:
         """Send ``errback`` when this fails; return the errback."""
+        checked(errback, f"link_error() takes a signature, as task.s() returns it, not {errback!r}")
         return self.append_to_list_option("link_error", errback)
 
     def on_error(self, errback: Any) -> Self:
@@ -377,7 +380,7 @@ class Signature(dict[str, Any]):
     def reprcall(self, *args: Any, **kwargs: Any) -> str:
         """Return the call as text, with these further arguments."""
         args, kwargs, _ = self._merge(args, kwargs, {}, force=True)
-        return repr_call(self.task, args, kwargs)
+        return repr_call(self.task, args, kwargs, taken=0 if self.immutable else None)
 
     def __repr__(self) -> str:
         return self.reprcall()
@@ -418,15 +421,28 @@ def maybe_signature(d: Any, app: Any = None, clone: bool = False) -> Any:
     return signature(d) if isinstance(d, dict) else d
 
 
+def checked(given: Any, problem: str) -> Signature:
+    """Return a signature for one, or for a dict.
+
+    Raises ``TypeError`` with this ``problem``, and what to do instead where that is known.
+    """
+    sig = maybe_signature(given)
+    if isinstance(sig, Signature):
+        return sig
+    instead = getattr(given, "instead", "")
+    raise TypeError(f"{problem}. {instead}" if instead else problem)
+
+
 #: Celery's older names.
 subtask = signature
 maybe_subtask = maybe_signature
 
 
-def repr_call(name: Any, args: Iterable[Any] | None, kwargs: Mapping[str, Any] | None) -> str:
-    """Return a call as text: ``add(2, y=3)``."""
-    parts = [repr(one) for one in args or ()]
-    parts += [f"{key}={value!r}" for key, value in (kwargs or {}).items()]
+def repr_call(name: Any, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, *, taken: int | None = 0) -> str:
+    """Return a call as text: ``add(2, y=3)``; ``taken`` as for :func:`~django_tasks.redaction.hidden_call`."""
+    args, kwargs = hidden_call(str(name), args or (), kwargs or {}, taken=taken)
+    parts = [repr(one) for one in args]
+    parts += [f"{key}={value!r}" for key, value in kwargs.items()]
     return f"{name}({', '.join(parts)})"
 
 

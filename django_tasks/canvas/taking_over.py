@@ -7,7 +7,7 @@ from typing import Any, cast
 from ..exceptions import ImproperlyConfigured
 from ..request import Context
 from .primitives import _chain, group
-from .signatures import Signature, maybe_signature
+from .signatures import Signature, checked, maybe_signature
 
 #: Returns one of its arguments: it makes one task of a group.
 ACCUMULATE = "django_tasks.accumulate"
@@ -15,9 +15,7 @@ ACCUMULATE = "django_tasks.accumulate"
 
 def taking_over(sig: Any, request: Context) -> Signature:
     """Return a canvas that ends in one task, and inherits errbacks, headers and stamps of a request."""
-    sig = maybe_signature(sig)
-    if not isinstance(sig, Signature):
-        raise TypeError(f"replace() takes a signature, as task.s() returns it, not {sig!r}")
+    sig = checked(sig, f"replace() takes a signature, as task.s() returns it, not {sig!r}")
     if "chord" in sig.options:
         raise ImproperlyConfigured("What takes a task's place must not be in a chord itself")
     if isinstance(sig, _chain) and not sig.steps():

@@ -15,6 +15,8 @@ from uuid import UUID
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from ..redaction import HIDDEN, is_secret
+
 Parameter = inspect.Parameter
 
 _SIMPLE: Final[Mapping[Any, type[forms.Field]]] = {
@@ -37,7 +39,9 @@ class ArgumentsForm(forms.Form):
         self._parameters = list(task._arguments.signature.parameters.values())
         hints = _hints(task.run)
         for one in self._parameters:
-            self.fields[_PREFIX + one.name] = _field(one, hints.get(one.name, one.annotation))
+            field = self.fields[_PREFIX + one.name] = _field(one, hints.get(one.name, one.annotation))
+            if one.name in task.sensitive or is_secret(one.name):
+                _cover(field)
 
     def call(self) -> tuple[list[Any], dict[str, Any]]:
         """Return args and kwargs; what was left empty and has a default is not among them."""
@@ -59,6 +63,14 @@ class ArgumentsForm(forms.Form):
             else:
                 kwargs[one.name] = value
         return args, kwargs
+
+
+def _cover(field: forms.Field) -> None:
+    """Let nobody read over the shoulder what is typed; it has to be typed again if anything is wrong."""
+    if isinstance(field.widget, forms.TextInput | forms.Textarea):
+        field.widget = forms.PasswordInput(attrs={"autocomplete": "off"})
+    if "= " in field.help_text:
+        field.help_text = f"{str(field.help_text).partition('= ')[0]}= {HIDDEN}"
 
 
 def _is_left_out(one: Parameter, value: Any) -> bool:
@@ -94,6 +106,10 @@ def _field(one: Parameter, annotation: Any) -> forms.Field:
 
 class _AnyJSON(forms.JSONField):
     """JSON, also such as Python's parser gives up on: numbers of thousands of digits, or far too deep."""
+
+    def __init__(self, **options: Any) -> None:
+        # An empty field is empty, and not "null".
+        super().__init__(initial=forms.fields.InvalidJSONInput(""), **options)
 
     def to_python(self, value: Any) -> Any:
         try:

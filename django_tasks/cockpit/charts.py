@@ -7,8 +7,10 @@ never by a template: no locale puts a comma into them. Values and names are esca
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
 from typing import Final
 
 from django.utils.html import format_html
@@ -22,6 +24,10 @@ _LEFT, _TOP, _BOTTOM = 62, 14, 24
 _SPARK_WIDTH, _SPARK_HEIGHT = 120, 24
 
 _EMPTY: Final = SafeString("")
+
+#: Words at the beginnings of some labels, by their places.
+Marks = Mapping[int, str]
+NO_MARKS: Final[Marks] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +49,8 @@ class Chart:
     description: str
     svg: SafeString
     lines: Sequence[Line]
-    #: Labels and values as text, newest first.
-    rows: Sequence[tuple[str, Sequence[str]]]
+    #: Labels and values, newest first: the body of its table. A template would take as long as all the rest of a page.
+    rows: SafeString
 
 
 #: Turns a value into the text that people read.
@@ -52,9 +58,17 @@ Format = Callable[[float], str]
 
 
 def bars(
-    title: str, labels: Sequence[str], lines: Sequence[Line], *, form: Format, description: str, ident: str
+    title: str,
+    labels: Sequence[str],
+    lines: Sequence[Line],
+    *,
+    form: Format,
+    description: str,
+    ident: str,
+    marks: Marks = NO_MARKS,
 ) -> Chart:
     """Return a chart of stacked bars, one stack for each label."""
+    form = cache(form)  # what is drawn stands in the table, too, and most of it several times
     stacks = list(zip(*(line.values for line in lines), strict=True))
     top = _top(max((sum(value or 0 for value in stack) for stack in stacks), default=0))
     width = (WIDTH - _LEFT) / max(1, len(labels))
@@ -65,19 +79,27 @@ def bars(
         for line, value in zip(lines, stack, strict=True):
             if value:
                 upper, lower = _y(base + value, top), _y(base, top)
-                at = _numbers(x=_LEFT + place * width + 0.1 * width, y=upper, width=0.8 * width, height=lower - upper)
+                at = numbers(x=_LEFT + place * width + 0.1 * width, y=upper, width=0.8 * width, height=lower - upper)
                 pieces.append(format_html('<rect class="djt-{}"{}/>', line.kind, at))
                 base += value
-        ground = _numbers(x=_LEFT + place * width, y=_TOP, width=width, height=HEIGHT - _BOTTOM - _TOP)
+        ground = numbers(x=_LEFT + place * width, y=_TOP, width=width, height=HEIGHT - _BOTTOM - _TOP)
         title_of = format_html("<title>{}: {}</title>", label, said)
-        drawn.append(format_html('<g>{}<rect class="djt-hit"{}/>{}</g>', title_of, ground, _joined(pieces)))
-    return _chart(title, labels, lines, form, description, ident, _joined(drawn), top)
+        drawn.append(format_html('<g>{}<rect class="djt-hit"{}/>{}</g>', title_of, ground, joined(pieces)))
+    return _chart(title, labels, lines, form, description, ident, joined(drawn), top, marks)
 
 
 def curves(
-    title: str, labels: Sequence[str], lines: Sequence[Line], *, form: Format, description: str, ident: str
+    title: str,
+    labels: Sequence[str],
+    lines: Sequence[Line],
+    *,
+    form: Format,
+    description: str,
+    ident: str,
+    marks: Marks = NO_MARKS,
 ) -> Chart:
     """Return a chart of lines, broken where a value is missing."""
+    form = cache(form)
     top = _top(max((value for line in lines for value in line.values if value is not None), default=0))
     width = (WIDTH - _LEFT) / max(1, len(labels))
     drawn = [
@@ -87,10 +109,10 @@ def curves(
     for place, label in enumerate(labels):
         told = [(line.name, line.values[place]) for line in lines]
         said = ", ".join(f"{name} {form(value)}" for name, value in told if value is not None)
-        ground = _numbers(x=_LEFT + place * width, y=_TOP, width=width, height=HEIGHT - _BOTTOM - _TOP)
+        ground = numbers(x=_LEFT + place * width, y=_TOP, width=width, height=HEIGHT - _BOTTOM - _TOP)
         if said:
             drawn.append(format_html('<rect class="djt-hit"{}><title>{}: {}</title></rect>', ground, label, said))
-    return _chart(title, labels, lines, form, description, ident, _joined(drawn), top)
+    return _chart(title, labels, lines, form, description, ident, joined(drawn), top, marks)
 
 
 def spark(values: Sequence[float | None], title: str) -> SafeString:
@@ -132,36 +154,57 @@ def _chart(
     ident: str,
     drawn: SafeString,
     top: float,
+    marks: Marks,
 ) -> Chart:
     grid = [
         format_html(
             '<path class="djt-grid" d="M{} {}H{}"/><text class="djt-label" text-anchor="end"{}>{}</text>',
-            _number(_LEFT), _number(y := _y(top * part, top)), _number(WIDTH),
-            _numbers(x=_LEFT - 6, y=y + 4), form(top * part),
+            number(_LEFT), number(y := _y(top * part, top)), number(WIDTH),
+            numbers(x=_LEFT - 6, y=y + 4), form(top * part),
         )
         for part in (0.0, 0.5, 1.0)
     ]  # fmt: skip
     named = [
         format_html(
             '<text class="djt-label" text-anchor="{}"{}>{}</text>',
-            anchor, _numbers(x=_LEFT + (WIDTH - _LEFT) * part, y=HEIGHT - 6), labels[place],
+            anchor, numbers(x=_LEFT + (WIDTH - _LEFT) * part, y=HEIGHT - 6), labels[place],
         )
         for anchor, part, place in (("start", 0.0, 0), ("middle", 0.5, len(labels) // 2), ("end", 1.0, -1))
         if labels
     ]  # fmt: skip
     if not any(value for line in lines for value in line.values):
-        at = _numbers(x=_LEFT + (WIDTH - _LEFT) / 2, y=HEIGHT / 2)
+        at = numbers(x=_LEFT + (WIDTH - _LEFT) / 2, y=HEIGHT / 2)
         named.append(format_html('<text class="djt-label" text-anchor="middle"{}>{}</text>', at, _("nothing")))
+    named += [_mark(text, _LEFT + (WIDTH - _LEFT) * place / len(labels)) for place, text in marks.items()]
     svg = format_html(
         '<svg class="djt-chart" viewBox="0 0 {} {}" role="img" aria-labelledby="{}-t {}-d">'
         '<title id="{}-t">{}</title><desc id="{}-d">{}</desc>{}{}{}</svg>',
-        WIDTH, HEIGHT, ident, ident, ident, title, ident, description, _joined(grid), drawn, _joined(named),
+        WIDTH, HEIGHT, ident, ident, ident, title, ident, description, joined(grid), drawn, joined(named),
     )  # fmt: skip
     rows = [
-        (label, ["" if (value := line.values[place]) is None else form(value) for line in lines])
+        format_html(
+            '<tr><th scope="row">{}</th>{}</tr>',
+            f"{label} ({marks[place]})" if place in marks else label,
+            joined(
+                [
+                    format_html("<td>{}</td>", "" if (value := line.values[place]) is None else form(value))
+                    for line in lines
+                ]
+            ),
+        )
         for place, label in enumerate(labels)
     ]
-    return Chart(title, description, svg, lines, rows[::-1])
+    return Chart(title, description, svg, lines, joined(rows[::-1]))
+
+
+def _mark(text: str, x: float) -> SafeString:
+    """Return a line from top to bottom with a word beside it."""
+    anchor, beside = ("end", x - 4) if x > WIDTH * 0.75 else ("start", x + 4)
+    return format_html(
+        '<g class="djt-mark"><title>{}</title><path d="M{} {}V{}"/>'
+        '<text class="djt-label" text-anchor="{}"{}>{}</text></g>',
+        text, number(x), number(_TOP - 10), number(HEIGHT - _BOTTOM), anchor, numbers(x=beside, y=_TOP - 3), text,
+    )  # fmt: skip
 
 
 def _path(values: Sequence[float | None], width: float, top: float) -> str:
@@ -176,7 +219,7 @@ def _steps(values: Sequence[float | None], at: Callable[[int, float], tuple[floa
             drawing = False
             continue
         x, y = at(place, value)
-        parts.append(f"{'L' if drawing else 'M'}{_number(x)} {_number(y)}")
+        parts.append(f"{'L' if drawing else 'M'}{number(x)} {number(y)}")
         alone = not drawing and (place + 1 == len(values) or values[place + 1] is None)
         if alone:
             parts.append("h0.01")
@@ -196,15 +239,17 @@ def _top(most: float) -> float:
     return next((factor * power for factor in (1, 1.6, 2, 3, 4, 5, 6, 8, 10) if factor * power >= most), 10 * power)
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """Return a coordinate as SVG takes it, whatever the locale."""
     return format(value, ".2f")
 
 
-def _numbers(**values: float) -> SafeString:
+def numbers(**values: float) -> SafeString:
     """Return attributes of an element."""
-    written = "".join(f' {name}="{_number(value)}"' for name, value in values.items())
+    written = "".join(f' {name}="{number(value)}"' for name, value in values.items())
     return mark_safe(written)  # noqa: S308 - names are ours, and values are digits
 
 
-def _joined(parts: Sequence[SafeString]) -> SafeString:
+def joined(parts: Sequence[SafeString]) -> SafeString:
+    """Return pieces of SVG as one."""
     return mark_safe("".join(parts))  # noqa: S308 - every part was made by format_html

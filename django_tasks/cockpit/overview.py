@@ -23,6 +23,8 @@ from .numbers import Depth, Numbers, Span
 KEPT_FOR: Final = 1.0
 #: Newest failures that are grouped, and most groups, rows and lines of a panel.
 FAILURES, LINES = 500, 8
+#: Starts of workers that are looked through for releases, the newest ones.
+STARTS: Final = 500
 #: Tasks that workers hold, as many as are shown.
 HELD: Final = 500
 #: From so many ends on, this part of failures is a word worth.
@@ -92,6 +94,8 @@ class Overview:
     #: Are there more failures in the span than were grouped?
     more_failures: bool
     next_runs: Sequence[PeriodicTask]
+    #: What the release is called that workers began to run in a bucket, by the number of the bucket.
+    releases: Mapping[int, str]
 
     @property
     def now(self) -> datetime:
@@ -162,6 +166,7 @@ def gather(span: Span) -> Overview:
         failures=failures,
         more_failures=more,
         next_runs=periodic.soon,
+        releases=_releases(buckets, span),
     )
 
 
@@ -209,19 +214,32 @@ def paused(kind: str) -> list[Limit]:
 
 @dataclass(frozen=True, slots=True)
 class _Periodic:
-    beats: Sequence[str]
+    beats: Sequence[Beat]
     enabled: int
     overdue: int
     soon: Sequence[PeriodicTask]
 
 
 def _periodic(now: datetime) -> _Periodic:
-    beats = Beat.objects.filter(stopped_at=None)
     enabled = PeriodicTask.objects.filter(enabled=True).order_by("next_run_at").only("name", "next_run_at")
     rows = list(enabled[: dashboard.MOST])
     timed = [row for row in rows if row.next_run_at is not None]
     overdue = sum(row.next_run_at < now - timedelta(seconds=OVERDUE) for row in timed)
-    return _Periodic([beat.status(now) for beat in beats], len(rows), overdue, timed[:LINES])
+    return _Periodic(list(Beat.objects.filter(stopped_at=None)), len(rows), overdue, timed[:LINES])
+
+
+def _releases(buckets: Iterable[int], span: Span) -> dict[int, str]:
+    """Return where workers began to run another version of this package or of the project."""
+    places = {bucket: place for place, bucket in enumerate(buckets)}
+    starts = Worker.objects.using(settings.DATABASE).exclude(version="").order_by("-pk")
+    found: dict[int, str] = {}
+    before = ""
+    for started, version in list(starts.values_list("started_at", "version")[:STARTS])[::-1]:
+        bucket = int(started.timestamp()) // span.step * span.step
+        if before and version != before and bucket in places:
+            found[places[bucket]] = version.partition(" ")[2] or version
+        before = version
+    return found
 
 
 def _held(workers: Sequence[Worker]) -> dict[int, list[Task]]:
@@ -256,7 +274,7 @@ def _problems(
     online = any(worker.status == "online" for worker in workers)
     found = list(of_workers(worker.status for worker in workers))
     found += of_queues([row.now for row in queues if row.pause is None], online=online)
-    found += of_beats(periodic.beats, enabled=periodic.enabled, overdue=periodic.overdue)
+    found += of_beats(periodic.beats, seen.now, enabled=periodic.enabled, overdue=periodic.overdue)
     if seen.unroutable:
         found.append(
             Problem(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -24,8 +24,9 @@ from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
 from .. import access
-from . import panels
-from .numbers import SPANS, Span
+from . import board, panels
+from .json_numbers import overview_json
+from .numbers import SPANS, Span, span_called
 from .overview import Overview, overview
 from .prometheus import metrics
 
@@ -118,16 +119,26 @@ class OverviewAdmin(PageAdmin):
 
     def get_urls(self) -> list[Any]:
         # Who scrapes is nobody that could log in: the view itself says who may see it.
-        return [path("metrics", metrics, name="django_tasks_overview_metrics"), *super().get_urls()]
+        return [
+            path("metrics", metrics, name="django_tasks_overview_metrics"),
+            path("overview.json", overview_json, name="django_tasks_overview_json"),
+            *super().get_urls(),
+        ]
 
     def index(self, request: HttpRequest) -> HttpResponse:
         span = span_of(request)
         found = overview(span)
 
-        def render() -> str:
-            return render_fragment("overview_content.html", request, panels.of_overview(found), self.admin_site.name)
+        site = self.admin_site.name
 
-        fragment = _fragment(("overview", self.admin_site.name, span.name), found, render)
+        def render() -> str:
+            told = panels.of_overview(found)
+            rows = board.rows(request, lambda name: render_fragment(f"panels/{name}.html", request, told, site), own)
+            return render_fragment("overview_content.html", request, rows, site)
+
+        own = board.versions(request)
+        person = request.user.pk if own else None
+        fragment = _fragment(("overview", site, span.name, person, *own.items()), found, render)
         if "fragment" in request.GET:
             return live_answer(request, fragment)
         return self.page(
@@ -143,7 +154,7 @@ class OverviewAdmin(PageAdmin):
 
 def span_of(request: HttpRequest) -> Span:
     """Return how far back the page is to look; what an address says wrongly is an hour."""
-    return SPANS.get(request.GET.get("span", ""), SPANS["1h"])
+    return span_called(request.GET.get("span", ""))
 
 
 # Fragments -----------------------------------------------------------------------------------------------------------
@@ -167,7 +178,7 @@ def render_fragment(template: str, request: HttpRequest, context: Mapping[str, A
     return render_to_string(f"admin/django_tasks/{template}", dict(context), request)
 
 
-def _fragment(key: tuple[str, ...], source: Overview, render: Callable[[], str]) -> Fragment:
+def _fragment(key: tuple[Hashable, ...], source: Overview, render: Callable[[], str]) -> Fragment:
     """Return the fragment made of ``source``, the same one as long as that is the same one."""
     key = (*key, get_language() or "", timezone.get_current_timezone_name(), get_script_prefix())
     with _lock:

@@ -12,7 +12,7 @@ from django.utils.translation import ngettext
 from ..dashboard import QueueNumbers
 from ..metrics.histogram import BOUNDS
 from . import charts, words
-from .charts import Chart, Line
+from .charts import NO_MARKS, Chart, Line, Marks
 from .numbers import Depth, Numbers, Span
 from .overview import Overview, QueueRow
 
@@ -35,10 +35,10 @@ def of_overview(found: Overview) -> dict[str, Any]:
         "found": found,
         "cards": _cards(found),
         "charts": [
-            throughput(found.span, found.buckets, "throughput"),
-            waiting(found.span, found.buckets, found.depth, "waiting"),
-            waits(found.span, found.buckets, "waits"),
-            runs(found.span, found.buckets, "runs"),
+            throughput(found.span, found.buckets, "throughput", found.releases),
+            waiting(found.span, found.buckets, found.depth, "waiting", found.releases),
+            waits(found.span, found.buckets, "waits", found.releases),
+            runs(found.span, found.buckets, "runs", found.releases),
         ],
         "queues": [QueueLine.of(row) for row in found.queues],
         "workers": found.workers,
@@ -140,7 +140,7 @@ def labels(span: Span, buckets: Mapping[int, Any]) -> list[str]:
     return [words.clock(bucket, day=span.step >= 3_600) for bucket in buckets]
 
 
-def throughput(span: Span, buckets: Mapping[int, Numbers], ident: str) -> Chart:
+def throughput(span: Span, buckets: Mapping[int, Numbers], ident: str, marks: Marks = NO_MARKS) -> Chart:
     """Draw how many attempts ended how."""
     values = list(buckets.values())
     lines = [
@@ -151,33 +151,49 @@ def throughput(span: Span, buckets: Mapping[int, Numbers], ident: str) -> Chart:
     ]
     said = ", ".join(f"{words.amount(sum(value or 0 for value in line.values))} {line.name}" for line in lines)
     title = _("Tasks per %s") % words.stretch(span.step)
-    return charts.bars(title, labels(span, buckets), lines, form=words.amount, description=said, ident=ident)
+    return charts.bars(
+        title, labels(span, buckets), lines, form=words.amount, description=said, ident=ident, marks=marks
+    )
 
 
-def waiting(span: Span, buckets: Mapping[int, Numbers], depth: Mapping[int, Depth], ident: str) -> Chart:
+def waiting(
+    span: Span, buckets: Mapping[int, Numbers], depth: Mapping[int, Depth], ident: str, marks: Marks = NO_MARKS
+) -> Chart:
     """Draw how many tasks waited."""
     values = _depth_line(buckets, depth)
     most = max((value for value in values if value is not None), default=None)
     said = _("At most %s.") % words.amount(most) if most is not None else _("No worker has looked.")
     line = Line(_("waiting"), "first", values)
     return charts.curves(
-        _("Waiting tasks"), labels(span, buckets), [line], form=words.amount, description=said, ident=ident
+        _("Waiting tasks"), labels(span, buckets), [line], form=words.amount, description=said, ident=ident, marks=marks
     )
 
 
-def waits(span: Span, buckets: Mapping[int, Numbers], ident: str) -> Chart:
+def waits(span: Span, buckets: Mapping[int, Numbers], ident: str, marks: Marks = NO_MARKS) -> Chart:
     """Draw how long tasks waited once they were due."""
     values = list(buckets.values())
     return _percentiles(
-        _("Wait time"), span, buckets, [each.wait(0.5) for each in values], [each.wait(0.95) for each in values], ident
+        _("Wait time"),
+        span,
+        buckets,
+        [each.wait(0.5) for each in values],
+        [each.wait(0.95) for each in values],
+        ident,
+        marks,
     )
 
 
-def runs(span: Span, buckets: Mapping[int, Numbers], ident: str) -> Chart:
+def runs(span: Span, buckets: Mapping[int, Numbers], ident: str, marks: Marks = NO_MARKS) -> Chart:
     """Draw how long tasks ran."""
     values = list(buckets.values())
     return _percentiles(
-        _("Run time"), span, buckets, [each.run(0.5) for each in values], [each.run(0.95) for each in values], ident
+        _("Run time"),
+        span,
+        buckets,
+        [each.run(0.5) for each in values],
+        [each.run(0.95) for each in values],
+        ident,
+        marks,
     )
 
 
@@ -196,6 +212,7 @@ def _percentiles(
     median: Sequence[float | None],
     high: Sequence[float | None],
     ident: str,
+    marks: Marks,
 ) -> Chart:
     lines = [
         Line(_("half of them within"), "first", median),
@@ -203,7 +220,9 @@ def _percentiles(
     ]
     worst = max((value for value in high if value is not None), default=None)
     said = _("95 %% within %s at worst.") % words.duration(worst) if worst is not None else _("Nothing ran.")
-    return charts.curves(title, labels(span, buckets), lines, form=words.duration, description=said, ident=ident)
+    return charts.curves(
+        title, labels(span, buckets), lines, form=words.duration, description=said, ident=ident, marks=marks
+    )
 
 
 def _depth_line(buckets: Mapping[int, Numbers], depth: Mapping[int, Depth]) -> list[float | None]:

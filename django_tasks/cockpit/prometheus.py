@@ -63,7 +63,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
     For who sends ``Authorization: Bearer`` and ``METRICS_TOKEN``, or is logged in and may see the overview.
     """
-    if not _may_see(request):
+    if not may_see(request):
         response = HttpResponse("Give the METRICS_TOKEN as a bearer token.\n", status=401, content_type="text/plain")
         response.headers["WWW-Authenticate"] = 'Bearer realm="metrics"'
         return response
@@ -89,7 +89,8 @@ def _library() -> None:
         ) from error
 
 
-def _may_see(request: HttpRequest) -> bool:
+def may_see(request: HttpRequest) -> bool:
+    """Has the asker the token, or a session of somebody who may see the overview?"""
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     token = settings.METRICS_TOKEN
     if token and scheme.lower() == "bearer" and crypto.constant_time_compare(given.strip(), token):

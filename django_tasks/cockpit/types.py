@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, Final
 
 from django import forms
@@ -12,26 +13,31 @@ from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from .. import dashboard
-from ..conf import PRIORITIES, QUEUE_NAME
+from .. import access, dashboard, display, failures, paging
+from ..conf import PRIORITIES, QUEUE_NAME, settings
 from ..exceptions import TaskError
-from ..models import Limit, TaskType
+from ..models import Limit, TaskResult, TaskType
 from ..registry import tasks
 from . import numbers, panels
 from .arguments_form import ArgumentsForm, signature_text
-from .numbers import SPANS, Numbers
+from .numbers import SPANS, Numbers, Span
 from .overview import paused
 from .pages import EVERY, PageAdmin, live_answer, new_fragment, render_fragment, span_of
 
 #: Options of a declaration that a page shows.
 OPTIONS: Final = (
     *("queue", "priority", "max_retries", "default_retry_delay", "autoretry_for", "retry_backoff", "rate_limit"),
-    *("time_limit", "soft_time_limit", "acks_late", "ignore_result", "atomic", "serializer", "expires"),
+    *("concurrency", "unique", "debounce", "tags", "time_limit", "soft_time_limit", "acks_late", "ignore_result"),
+    *("atomic", "durable", "serializer", "expires", "sensitive", "log_level"),
 )
+#: Runs, and kinds of failures, that a page shows; and seconds that it waits for them.
+RECENT: Final = 20
+PATIENCE: Final = 0.5
 
 
 class SendForm(forms.Form):
@@ -92,10 +98,9 @@ class TaskTypeAdmin(PageAdmin):
             panels.waits(span, buckets, "waits"),
             panels.run_histogram(total, "histogram"),
         ]
-        html = render_fragment(
-            "type_content.html", request, {"charts": charts, "done": total, "name": name}, self.admin_site.name
-        )
-        fragment = new_fragment(html)
+        told = {"charts": charts, "done": total, "name": name, **_runs(request, name, span)}
+        told |= {"half": total.run(0.5), "most": total.run(0.95)}
+        fragment = new_fragment(render_fragment("type_content.html", request, told, self.admin_site.name))
         if "fragment" in request.GET:
             return live_answer(request, fragment)
         arguments, sending = forms_given or ((ArgumentsForm(task), SendForm()) if task is not None else (None, None))
@@ -139,6 +144,24 @@ class TaskTypeAdmin(PageAdmin):
         url = reverse("admin:django_tasks_task_change", args=[result.id], current_app=self.admin_site.name)
         self.message_user(request, format_html('{} <a href="{}">{}</a>', _("Sent:"), url, result.id), messages.SUCCESS)
         return HttpResponseRedirect(request.get_full_path())
+
+
+def _runs(request: HttpRequest, name: str, span: Span) -> dict[str, Any]:
+    """Return the last runs of a task, and its failures in a span by exception, as far as this person may see them."""
+    if not request.user.has_perm("django_tasks.view_taskresult"):
+        return {}
+    now = timezone.now()
+    full = request.user.has_perm("django_tasks.view_payload")
+    rows = access.visible(request, TaskResult.objects.using(settings.DATABASE).filter(name=name))
+    light = rows.only("state", "runtime", "finished_at", "worker", "exception", "custom_id", "name")
+    try:
+        with paging.time_limit(settings.DATABASE, PATIENCE):
+            last = list(light.order_by("-finished_at")[:RECENT])
+            failing = failures.grouped(rows, now - timedelta(seconds=span.seconds), now).groups
+    except paging.TooSlow:
+        return {"too_slow": True}
+    runs = [(row, display.moment(row.finished_at), display.exception_line(row, full=full)) for row in last]
+    return {"runs": runs, "failing": [(one, display.moment(one.last)) for one in failing[:RECENT]]}
 
 
 def _summary(name: str) -> str:

@@ -59,7 +59,7 @@ def stretch(seconds: int) -> str:
 def clock(seconds: float, *, day: bool) -> str:
     """Return a moment for the axis of a chart, in the reader's time zone; ``day``: with the date."""
     local = timezone.localtime(datetime.fromtimestamp(seconds, UTC))
-    time = formats.time_format(local, "H:i")
+    time = f"{local:%H:%M}"
     return f"{formats.date_format(local, 'SHORT_DATE_FORMAT')} {time}" if day else time
 
 

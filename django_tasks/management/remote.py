@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from textwrap import indent
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from .. import client, control, health, ids
+from .. import client, control, health, ids, panel
 from ..beat import history
 from ..dashboard import database_now
 from ..exceptions import TimeoutError
@@ -26,6 +27,15 @@ PROBLEM, USAGE, NO_REPLY = 1, 2, 69
 LASTING = frozenset(["rate_limit", "revoke", "revoke_by_stamped_headers", "terminate"])
 
 
+class VerbParser(CommandParser):
+    """Reads the options of a verb; its help ends with what ``more`` returns when somebody asks for it."""
+
+    more: Callable[[], str] = staticmethod(str)
+
+    def format_help(self) -> str:
+        return super().format_help() + self.more()
+
+
 class RemoteVerbs:
     """Part of the command ``tasks``, which parses, shows and delegates."""
 
@@ -34,19 +44,21 @@ class RemoteVerbs:
     style: Any
     tell: Callable[[Any], None]
 
-    def add_remote_verbs(self, add: Callable[[str, str], CommandParser]) -> None:
+    def add_remote_verbs(self, add: Callable[[str, str], VerbParser]) -> None:
         """Declare the verbs."""
-        for kind, text in (
-            ("inspect", "Ask running workers what they do."),
-            ("control", "Tell running workers what to do."),
-        ):
+        kinds: dict[panel.Kind, str] = {
+            "inspect": "Ask running workers what they do.",
+            "control": "Tell running workers what to do.",
+        }
+        for kind, text in kinds.items():
             verb = add(kind, f"{text} Ends with 69 if nobody replies.")
+            verb.more = partial(_listing, kind)
             verb.add_argument("command", nargs="?", metavar="COMMAND", help="What to send; --list tells.")
             verb.add_argument("arguments", nargs="*", metavar="ARGUMENT", help="What the command takes.")
             verb.add_argument("--list", action="store_true", help="Tell the commands and what they take.")
-            _add_wait(verb)
+            _add_wait(verb, None, "what the command says, mostly 1")
         _add_wait(add("status", "Tell which workers are online. Ends with 69 if none is."))
-        _add_wait(add("ping", "Ask running workers for a sign of life. Ends with 69 if nobody replies."))
+        _add_wait(add("ping", "Ask workers and beats for a sign of life. Ends with 69 if nobody replies."), 2.0, "2")
 
         verb = add("result", "Tell the return value of a task, once it is done.")
         verb.add_argument("id", metavar="ID", help="The task's id, also one of your own.")
@@ -76,10 +88,10 @@ class RemoteVerbs:
 
     def do_status(self, given: Namespace) -> int:
         given.quiet = True
-        return self.do_ping(given)
+        return self._show(given, control.ping(given.destination, given.timeout), counts=True)
 
     def do_ping(self, given: Namespace) -> int:
-        return self._show(given, control.ping(given.destination, given.timeout), counts=True)
+        return self._show(given, control.ping(_everybody(given.destination), given.timeout), counts=True)
 
     def do_result(self, given: Namespace) -> int:
         if not client.exists(ids.key_of(given.id)):
@@ -129,26 +141,25 @@ class RemoteVerbs:
 
     # Commands to workers
 
-    def _remote(self, kind: str, given: Namespace) -> int:
+    def _remote(self, kind: panel.Kind, given: Namespace) -> int:
         autodiscover()
-        known = {name: info for name, info in sorted(control.commands.items()) if info.kind == kind}
+        known = panel.visible(kind)
         if given.list:
-            rows = [
-                {"command": f"{name} {info.signature}".strip(), "meaning": info.help} for name, info in known.items()
-            ]
             if given.json:
-                self.tell(rows)
+                self.tell([{"command": command, "meaning": meaning} for command, meaning in _lines_of(known)])
             else:
-                width = max(len(row["command"]) for row in rows)
-                self.stdout.write("\n".join(f"{row['command']:<{width}}  {row['meaning']}".rstrip() for row in rows))
+                self.stdout.write(_table(known))
             return 0
         info = known.get(given.command)
         if info is None:
             what = f"{given.command!r} is none" if given.command else "Name a command"
             raise CommandError(f"{what}; {kind} has: {', '.join(known)}.", returncode=USAGE)
         arguments = _arguments(info, given.arguments)
-        options = {"destination": given.destination, "timeout": given.timeout}
+        timeout = info.default_timeout if given.timeout is None else given.timeout
+        options = {"destination": given.destination, "timeout": timeout}
         try:
+            if info.name == "ping":
+                options["destination"] = _everybody(given.destination)
             if kind == "inspect":
                 found = control.inspect(**options).ask(info.name, **arguments) or {}
                 replies = [{name: answer} for name, answer in found.items()]
@@ -189,11 +200,37 @@ class RemoteVerbs:
         return PROBLEM if failed else 0
 
 
-def _add_wait(verb: CommandParser) -> None:
-    verb.add_argument("-d", "--destination", type=_names, metavar="NODE,…", help="Only these workers, by node names.")
+def _add_wait(verb: CommandParser, default: float | None = 1.0, told: str = "1") -> None:
+    verb.add_argument("-d", "--destination", type=_names, metavar="NODE,…", help="Only these nodes, by their names.")
     verb.add_argument(
-        "-t", "--timeout", type=_seconds, default=1.0, metavar="SECONDS", help="Wait for replies (default: 1)."
+        "-t",
+        "--timeout",
+        type=_seconds,
+        default=default,
+        metavar="SECONDS",
+        help=f"Wait for replies (default: {told}).",
     )
+
+
+def _lines_of(known: Mapping[str, panel.CommandInfo]) -> list[tuple[str, str]]:
+    """Return for each command how it is called, and what it does."""
+    return [(f"{name} {info.signature}".strip(), info.help) for name, info in known.items()]
+
+
+def _table(known: Mapping[str, panel.CommandInfo]) -> str:
+    lines = _lines_of(known)
+    width = max(len(line[0]) for line in lines)
+    return "\n".join(f"{command:<{width}}  {meaning}".rstrip() for command, meaning in lines)
+
+
+def _listing(kind: panel.Kind) -> str:
+    autodiscover()
+    return f"\ncommands:\n{indent(_table(panel.visible(kind)), '  ')}\n"
+
+
+def _everybody(destination: list[str] | None) -> list[str]:
+    """Return whom a ping asks: unless it names somebody, beats, too, which answer only to their names."""
+    return [*control.nodes(), *control.beats()] if destination is None else destination
 
 
 def _names(text: str) -> list[str]:
@@ -207,7 +244,7 @@ def _seconds(text: str) -> float:
     return health.seconds(text)
 
 
-def _arguments(info: control.CommandInfo, words: Sequence[str]) -> dict[str, Any]:
+def _arguments(info: panel.CommandInfo, words: Sequence[str]) -> dict[str, Any]:
     """Return what stands on the command line as the command's arguments."""
     usage = f"Usage: {info.kind} {info.name} {info.signature}".rstrip()
     if len(words) > len(info.args) and info.variadic is None:
@@ -215,7 +252,7 @@ def _arguments(info: control.CommandInfo, words: Sequence[str]) -> dict[str, Any
     found: dict[str, Any] = {}
     for (name, kind), word in zip(info.args, words, strict=False):
         try:
-            found[name] = kind(word)
+            found[name] = word if kind is None else kind(word)
         except (TypeError, ValueError) as error:
             raise CommandError(f"{name} {word!r}: {error}. {usage}", returncode=USAGE) from error
     if info.variadic is not None:

@@ -3,3 +3,10 @@
 The models are :mod:`django_tasks.models`'s, under django-celery-beat's names; :mod:`django_tasks.beat` sends what is
 due.
 """
+
+from __future__ import annotations
+
+from typing import Final
+
+#: Seconds after which a silent beat counts as lost.
+BEAT_LOST_AFTER: Final = 20.0

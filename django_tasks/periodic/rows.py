@@ -19,6 +19,7 @@ from ..conf import PRIORITIES, settings
 from ..fields import NameField, UTCDateTimeField
 from ..querysets import DatabaseNow
 from . import planning
+from .batches import MOMENT, TEXT, TOLD, BatchUpdate, line_of
 from .keys import KeyOf
 from .runs import PeriodicRun
 from .timetables import (
@@ -72,6 +73,13 @@ BEATS_OWN = ("next_run_at", "schedule_key", "last_run_at", "total_run_count", "l
 CLOCK_WAS_AHEAD = timedelta(seconds=2)
 #: Rows planned at a time.
 BATCH = 500
+#: Gives rows their next runs, unless somebody has done so meanwhile.
+_PLAN = BatchUpdate(
+    "schedule_key",
+    TEXT,
+    f"schedule_key = m.made_of, next_run_at = m.next_at, {TOLD}",
+    {"made_of": TEXT, "next_at": MOMENT, "told": TEXT, "moment": MOMENT},
+)
 
 
 class PeriodicTaskQuerySet(models.QuerySet["PeriodicTask"]):
@@ -109,7 +117,8 @@ class PeriodicTaskQuerySet(models.QuerySet["PeriodicTask"]):
             rows = rows.annotate(read_at=ExpressionWrapper(DatabaseNow(), UTCDateTimeField()))
         while batch := list(rows.filter(pk__gt=passed)[:BATCH]):
             moment = now() if now is not None else None
-            count += sum(row.plan(moment or cast(Any, row).read_at) for row in batch)
+            planned = {row.pk: row._planned(moment or cast(Any, row).read_at) for row in batch}
+            count += len(_PLAN.apply(self.db, planned))
             passed = batch[-1].pk
         return count
 
@@ -384,22 +393,7 @@ class PeriodicTask(models.Model):
             except (TypeError, ValueError, ImproperlyConfigured) as error:
                 raise ValidationError(str(error), code="invalid") from error
 
-    # Verbs
-
-    def plan(self, now: datetime) -> bool:
-        """Reckon the next run, since the schedule is not what it was; False if somebody did meanwhile.
-
-        The row must have been read with its ``current_key``.
-        """
-        # One that is switched off goes on telling why it failed.
-        changes: dict[str, Any] = {"last_error": "", "failed_at": None} if self.enabled else {}
-        try:
-            given = self.next_run_at if self.enabled and not self.schedule_key else None
-            changes["next_run_at"] = given or planning.first_run(self, now)
-        except Exception as error:  # whatever stands in the row, the others go on
-            changes |= {"next_run_at": None, "last_error": f"{type(error).__name__}: {error}", "failed_at": now}
-        rows = type(self).objects.using(self._state.db).filter(pk=self.pk, schedule_key=self.schedule_key)
-        return bool(rows.update(schedule_key=cast(Any, self).current_key, **changes))
+    # What it tells
 
     def recent_runs(self, count: int = 20) -> list[PeriodicRun]:
         """Return the last runs, newest first."""
@@ -408,6 +402,17 @@ class PeriodicTask(models.Model):
     def arguments(self) -> tuple[list[Any], dict[str, Any]]:
         """Return ``args`` and ``kwargs`` as Python values. Raises ``ValueError`` for what is no list, or no object."""
         return json_of("args", self.args, list), json_of("kwargs", self.kwargs, dict)
+
+    def _planned(self, now: datetime) -> dict[str, Any]:
+        """Return what :data:`_PLAN` changes: its next run, since the schedule is not what it was."""
+        next_at, told = None, "" if self.enabled else None  # one that is switched off goes on telling why it failed
+        try:
+            given = self.next_run_at if self.enabled and not self.schedule_key else None
+            next_at = given or planning.first_run(self, now)
+        except Exception as error:  # whatever stands in the row, the others go on
+            told = line_of(error)
+        made_of = cast(Any, self).current_key
+        return {"was": self.schedule_key, "made_of": made_of, "next_at": next_at, "told": told, "moment": now}
 
     def _remember(self) -> None:
         self._read = {name: self.__dict__[name] for name in BEATS_OWN if name in self.__dict__}

@@ -8,6 +8,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from ..fields import UTCDateTimeField
+from . import BEAT_LOST_AFTER
 from .timetables import TaskDatabaseManager
 
 __all__ = ["Beat", "PeriodicRun"]
@@ -67,9 +68,6 @@ class Beat(models.Model):
 
     objects = TaskDatabaseManager()
 
-    #: Seconds after which a silent one counts as lost.
-    LOST_AFTER = 20.0
-
     class Meta:
         verbose_name = _("beat")
         verbose_name_plural = _("beats")
@@ -82,4 +80,4 @@ class Beat(models.Model):
         """Return ``online``, ``stopped`` or ``lost`` at this moment of the database's clock."""
         if self.stopped_at is not None:
             return "stopped"
-        return "lost" if (now - self.seen_at).total_seconds() > self.LOST_AFTER else "online"
+        return "lost" if (now - self.seen_at).total_seconds() > BEAT_LOST_AFTER else "online"

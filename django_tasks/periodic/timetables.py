@@ -12,6 +12,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext_lazy
 
 from .. import schedules
 from ..conf import settings
@@ -60,12 +61,12 @@ SOLAR_SCHEDULES = [
     ("sunset", _("Sunset")),
 ]
 
-_SINGULAR = {
-    DAYS: _("day"),
-    HOURS: _("hour"),
-    MINUTES: _("minute"),
-    SECONDS: _("second"),
-    MICROSECONDS: _("microsecond"),
+_EVERY = {
+    DAYS: ngettext_lazy("every day", "every %(count)d days", "count"),
+    HOURS: ngettext_lazy("every hour", "every %(count)d hours", "count"),
+    MINUTES: ngettext_lazy("every minute", "every %(count)d minutes", "count"),
+    SECONDS: ngettext_lazy("every second", "every %(count)d seconds", "count"),
+    MICROSECONDS: ngettext_lazy("every microsecond", "every %(count)d microseconds", "count"),
 }
 _UNITS = {
     DAYS: timedelta(days=1),
@@ -146,10 +147,8 @@ class IntervalSchedule(Timetable):
         ordering = ("period", "every")
 
     def __str__(self) -> str:
-        if self.every == 1:
-            return _("every {}").format(_SINGULAR.get(self.period, self.period_singular))
-        name = str(dict(PERIOD_CHOICES).get(self.period, self.period)).lower()
-        return _("every {} {}").format(self.every, name)
+        words = _EVERY.get(self.period)
+        return f"every {self.every} {self.period}" if words is None else words % {"count": self.every}
 
     @property
     def schedule(self) -> schedules.schedule:

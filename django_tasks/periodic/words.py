@@ -8,7 +8,7 @@ from typing import Final
 
 from django.utils.dates import MONTHS, WEEKDAYS
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext, pgettext
+from django.utils.translation import ngettext, override, pgettext
 
 from ..schedules import crontab
 
@@ -19,7 +19,14 @@ MOST_TIMES: Final = 6
 
 
 def in_words(schedule: crontab) -> str:
-    """Return when it runs: ``At 02:30, Monday to Friday``."""
+    """Return when it runs: ``At 02:30, Monday to Friday``; in English where there are no words in the language."""
+    if _("Every minute") == "Every minute":  # or names of days in one language would stand in a sentence of another
+        with override("en"):
+            return _told(schedule)
+    return _told(schedule)
+
+
+def _told(schedule: crontab) -> str:
     of_month, of_week = schedule.day_of_month, schedule.day_of_week
     parts = [_times(schedule.minute, schedule.hour)]
     if len(of_month) < 31:
@@ -30,7 +37,7 @@ def in_words(schedule: crontab) -> str:
         days = _parts(of_week, _weekday)
         parts.append(_("only if it is %s") % _or(days) if len(of_month) < 31 else _and(days))
     if len(schedule.month_of_year) < 12:
-        parts.append(_("in %s") % _and(_parts(schedule.month_of_year, _month)))
+        parts.append(pgettext("months", "in %s") % _and(_parts(schedule.month_of_year, _month)))
     return ", ".join(parts)
 
 
@@ -46,7 +53,8 @@ def _times(minutes: Collection[int], hours: Collection[int]) -> str:
         every = _step(hours, 24)
         if every:
             return _("Every %s hours, on the hour") % every
-        return _("On the hour, %s") % (_("every hour") if len(hours) == 24 else _("in %s") % _hours(hours))
+        often = pgettext("on the hour", "every hour") if len(hours) == 24 else _("in %s") % _hours(hours)
+        return _("On the hour, %s") % often
     else:
         text = ngettext("At minute %(minutes)s past the hour", "At minutes %(minutes)s past the hour", len(minutes))
         often = text % {"minutes": _and(_parts(minutes, str))}

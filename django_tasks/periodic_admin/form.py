@@ -20,6 +20,7 @@ from .. import schedules, typed_json
 from ..models import PERIOD_CHOICES, SOLAR_SCHEDULES, PeriodicTask
 from ..periodic.fields import default_zone_name
 from ..periodic.rows import TIMETABLES, json_of
+from ..redaction import HIDDEN, hidden_call, hide, revealed
 from ..registry import tasks
 from ..routing import validate_queue
 from ..time_limits import validate_limits
@@ -129,8 +130,13 @@ class PeriodicTaskForm(ModelForm):
             )
             for name in ("args", "kwargs", "headers"):
                 self.fields[name].widget.attrs |= {"rows": 3, "class": "vLargeTextField djt-json"}
+        #: What is shown of columns in which something is hidden, and what stands there.
+        self._hidden: dict[str, tuple[str, str]] = {}
         if self.instance.pk:
             self.initial.update(_values_of(self.instance))
+            shown = shown_call(self.instance)
+            self._hidden = {name: (text, self.initial[name]) for name, text in shown.items() if name in self.initial}
+            self.initial.update(shown)
 
     def is_valid(self) -> bool:
         """A preview is checked like anything else, and never stored."""
@@ -157,6 +163,7 @@ class PeriodicTaskForm(ModelForm):
         parsed: dict[str, Any] = {}
         for name, kind in (("args", list), ("kwargs", dict), ("headers", dict)):
             if name in values:
+                values[name] = self._revealed(name, values[name])
                 try:
                     parsed[name] = typed_json.untag(json_of(name, values[name], kind))
                     values[name] = values[name] or json.dumps(kind())
@@ -178,6 +185,25 @@ class PeriodicTaskForm(ModelForm):
             validate_limits(values.get("time_limit"), values.get("soft_time_limit"))
         except (TypeError, ValueError) as error:
             self.add_error("soft_time_limit" if "soft_time_limit" in str(error) else "time_limit", str(error))
+
+    def _revealed(self, name: str, text: str | None) -> str | None:
+        """Return the text of a column with the stored values where it was left hidden."""
+        shown, stored = self._hidden.get(name, ("", ""))
+        if not shown or not text:
+            return text
+        if text.replace("\r\n", "\n") == shown:
+            return stored
+        try:
+            given, before, hidden = json.loads(text), json.loads(stored), json.loads(shown)
+        except (ValueError, RecursionError):
+            return text  # what is wrong with it is told later
+        found = revealed(given, before)
+        if type(found) is type(before):
+            for at, each in list(enumerate(found) if isinstance(found, list) else found.items()):
+                was_there = at < len(hidden) if isinstance(hidden, list) else at in hidden
+                if each == HIDDEN and was_there and hidden[at] == HIDDEN:
+                    found[at] = before[at]
+        return json.dumps(found)
 
     def _check_schedule(self, values: dict[str, Any]) -> None:
         kind = values.get("kind")
@@ -201,6 +227,18 @@ class PeriodicTaskForm(ModelForm):
         if self.timetable is None:
             return None
         return preview_of(Plan(self.instance, self.timetable), self.timetable)
+
+
+def shown_call(row: PeriodicTask) -> dict[str, str]:
+    """Return the columns of a row in which something is hidden, as they may be shown."""
+    try:
+        args, kwargs = json_of("args", row.args, list), json_of("kwargs", row.kwargs, dict)
+        headers = json_of("headers", row.headers, dict)
+    except ValueError:
+        return {}
+    hidden = hidden_call(row.task, args, kwargs)
+    columns = {"args": (args, hidden[0]), "kwargs": (kwargs, hidden[1]), "headers": (headers, hide(headers))}
+    return {name: json.dumps(shown) for name, (stored, shown) in columns.items() if shown != stored}
 
 
 def _task_choices(known: str) -> list[Any]:

@@ -24,10 +24,11 @@ from ..beat import history, sync
 from ..beat.engine import run_now
 from ..conf import settings
 from ..dashboard import database_now
-from ..models import PeriodicRun, PeriodicTask
+from ..models import Beat, PeriodicRun, PeriodicTask
 from ..periodic.rows import TIMETABLES
+from ..redaction import hides_some, is_secret
 from ..registry import tasks
-from .form import PeriodicTaskForm
+from .form import PeriodicTaskForm, shown_call
 from .preview import preview_of_row
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ else:
 
 #: Runs that the page of a row has, and that a line of the list has.
 SHOWN, IN_LIST = 20, 10
+#: Most lost beats that the list tells of.
+LOST: Final = 5
 #: Columns that are shown to those only who may read payloads.
 PAYLOAD: Final = ("args", "kwargs", "headers")
 #: How an outcome is drawn; what is none of these is not done yet.
@@ -105,7 +108,7 @@ class PeriodicTaskAdmin(ModelAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is not None and not self.has_change_permission(request, obj):
-            payload = ("args", "kwargs") if request.user.has_perm("django_tasks.view_payload") else ()
+            payload = ("shown_args", "shown_kwargs") if request.user.has_perm("django_tasks.view_payload") else ()
             names = ("name", "task", *payload, "words", "enabled", "description", "start_time", "end_time", "one_off")
             return [(None, {"fields": (*names, "max_runs", "missed", "overlap", "queue", "priority")})]
         return [(name, _open_if_used(options, obj)) for name, options in super().get_fieldsets(request, obj)]
@@ -249,6 +252,14 @@ class PeriodicTaskAdmin(ModelAdmin):
             ]
         return super().render_change_form(request, context, add, change, form_url, obj)
 
+    @admin.display(description=gettext_lazy("Arguments"))
+    def shown_args(self, row: PeriodicTask) -> str:
+        return shown_call(row).get("args", row.args)
+
+    @admin.display(description=gettext_lazy("Keyword arguments"))
+    def shown_kwargs(self, row: PeriodicTask) -> str:
+        return shown_call(row).get("kwargs", row.kwargs)
+
     def what_became(self, outcome: history.Outcome) -> SafeString | str:
         """Return what became of a run, in words, with a link to its task."""
         if outcome.run.skipped == PeriodicRun.OVERLAP:
@@ -311,11 +322,14 @@ def _error_of(row: PeriodicTask, full: bool) -> str:
 
 
 def _drift_of(row: PeriodicTask, full: bool) -> dict[str, tuple[Any, Any]]:
-    """Return where a row is not what the code declares; ``full=False`` hides the values of what holds payloads."""
-    hidden = () if full else PAYLOAD
-    return {
-        name: (display.HIDDEN, display.HIDDEN) if name in hidden else values for name, values in sync.drift(row).items()
-    }
+    """Return where a row is not what the code declares; ``full=False`` hides the values of what holds payloads, and so
+    does what may be secret in them."""
+
+    def shown(name: str, values: tuple[Any, Any]) -> tuple[Any, Any]:
+        is_open = name not in PAYLOAD or (full and not hides_some(row.task) and not is_secret(str(values)))
+        return values if is_open else (display.HIDDEN, display.HIDDEN)
+
+    return {name: shown(name, values) for name, values in sync.drift(row).items()}
 
 
 def _exact(moment: datetime) -> str:
@@ -350,10 +364,17 @@ def duplicate_of(row: PeriodicTask) -> PeriodicTask:
 def beat_context() -> dict[str, Any]:
     """Return what the list says of the beats, and of rows that wait for one."""
     moment = database_now()
-    online = history.online(moment)
+    beats = history.beats(moment)
+    online = [beat for beat, status in beats if status == "online"]
+    lost = [beat for beat, status in beats if status == "lost"][:LOST]
     enabled = PeriodicTask.objects.filter(enabled=True)
+
+    def seen(beat: Beat) -> tuple[str, int]:
+        return beat.name, round((moment - beat.seen_at).total_seconds())
+
     return {
-        "beats": [(beat.name, round((moment - beat.seen_at).total_seconds()), beat.late) for beat in online],
+        "beats": [seen(beat) for beat in online],
+        "lost": [seen(beat) for beat in lost],
         "waiting": 0 if online else enabled.count(),
         "overdue": enabled.filter(next_run_at__lt=moment - timedelta(seconds=60)).count(),
     }

@@ -18,6 +18,7 @@ from ..models import PeriodicTask
 from ..periodic import planning
 from ..periodic.changes import clock_changes
 from ..periodic.rows import STORED_AS, json_of
+from ..redaction import is_secret
 from ..registry import tasks
 
 __all__ = ["Plan", "Preview", "preview_of", "preview_of_row", "words_of"]
@@ -130,7 +131,8 @@ def _mismatches(task: Any, args: str, kwargs: str, full: bool) -> Iterator[str]:
         wanted = hints.get(name)
         if wanted in SIMPLE and not _fits(value, wanted):
             text = _("%(name)s is %(value)s; the function says %(type)s.")
-            shown = json.dumps(value, default=str)[:100] if full else display.describe(value)
+            is_open = full and not is_secret(name) and name not in task.sensitive
+            shown = json.dumps(value, default=str)[:100] if is_open else display.describe(value)
             yield text % {"name": name, "value": shown, "type": wanted.__name__}
 
 

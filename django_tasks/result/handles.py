@@ -13,6 +13,7 @@ from ..backends import get_results, stores
 from ..backends.results import Record
 from ..conf import settings
 from ..exceptions import TaskRevokedError, TimeoutError, UnknownResult
+from ..redaction import REDACTED
 from ..serialization import exception_from_data, loads, loads_error
 from ..utils.graph import DependencyGraph
 from . import tree
@@ -413,7 +414,10 @@ class AsyncResult(Generic[R]):
 
     def _call(self) -> Any:
         record = self._record(strict=False)
-        return loads(record.body, record.encoding, settings.ACCEPT_CONTENT) if record is not None else None
+        if record is None:
+            return None
+        encoding = "" if record.encoding == REDACTED else record.encoding
+        return loads(record.body, encoding, {*settings.ACCEPT_CONTENT, *([] if encoding else ["json"])})
 
     def _outcome(
         self, timeout: float | None, interval: float, on_interval: Callable[[], Any] | None

@@ -26,8 +26,8 @@ from .. import actions, audit, bulk
 from ..actions import REASONS, Action, Done
 from ..changelists import NEWER, OLDER, CallChangeList
 from ..search import SearchError
-from .base import ReadOnlyAdmin
 from .forms import AcrossForm, ParametersForm
+from .own_views import OwnViewsAdmin
 
 #: Rows that can be chosen one by one; more are taken by "all that match".
 MOST = 1_000
@@ -44,10 +44,15 @@ def as_admin_action(action: Action) -> Callable[..., HttpResponse | None]:
     return act
 
 
-class ActingAdmin(ReadOnlyAdmin):
+class ActingAdmin(OwnViewsAdmin):
     """Rows to which something can be done."""
 
     action_form = AcrossForm
+
+    @property
+    def actions(self) -> list[Callable[..., HttpResponse | None]]:  # type: ignore[override]
+        """What Django's admin offers; a project may have registered some."""
+        return [as_admin_action(one) for one in actions.BY_NAME.values() if one.model is self.model]
 
     def get_actions(self, request: HttpRequest, action_location: Any = None) -> Any:
         place = () if action_location is None else (action_location,)  # Django 6.1 asks for each place
@@ -60,7 +65,7 @@ class ActingAdmin(ReadOnlyAdmin):
 
     def buttons(self, request: HttpRequest) -> list[tuple[str, Any]]:
         """Return names and labels of what this person may do to a row."""
-        mine = [one for one in actions.ACTIONS if one.model is self.model]
+        mine = [one for one in actions.BY_NAME.values() if one.model is self.model]
         return [(one.name, one.label) for one in mine if self.may(request, one.permission)]
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
@@ -177,7 +182,9 @@ class ActingAdmin(ReadOnlyAdmin):
             self.message_user(request, format_html('{} <a href="{}">{}</a>', _("The new task:"), url, new[0]))
         for reason, count in Counter(done.left.values()).items():
             text = _("Left alone, because %(reason)s: %(count)s.")
-            self.message_user(request, text % {"reason": REASONS[reason], "count": f"{count:,}"}, messages.WARNING)
+            self.message_user(
+                request, text % {"reason": REASONS.get(reason, reason), "count": f"{count:,}"}, messages.WARNING
+            )
 
 
 def _new_tasks(action: Action, done: Done) -> list[str]:

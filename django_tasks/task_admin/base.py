@@ -71,7 +71,8 @@ class ReadOnlyAdmin(ModelAdmin):
 
     def may(self, request: HttpRequest, permission: str) -> bool:
         """Has this person a permission of ours to change something, and is this the time for changes?"""
-        return not access.is_read_only(request) and request.user.has_perm(f"django_tasks.{permission}")
+        full = permission if "." in permission else f"django_tasks.{permission}"
+        return not access.is_read_only(request) and request.user.has_perm(full)
 
     def sees_payload(self, request: HttpRequest) -> bool:
         """May this person read arguments, results and what errors say? Else types and sizes."""

@@ -85,7 +85,7 @@ class BulkOperationAdmin(ReadOnlyAdmin):
     def may_abort(self, request: HttpRequest, row: BulkOperation) -> bool:
         """May this person stop it? Whoever might do the same themselves, also while nothing else may be done."""
         known = actions.BY_NAME.get(row.action)
-        return known is not None and request.user.has_perm(f"django_tasks.{known.permission}")
+        return known is not None and request.user.has_perm(known.needs)
 
     def may_go_on(self, request: HttpRequest, row: BulkOperation) -> bool:
         """May this person let it go on? It does so as who began it, who may see other rows than this person."""
@@ -139,7 +139,7 @@ class BulkOperationAdmin(ReadOnlyAdmin):
             # What ended meanwhile is not found any more, so there may be fewer in the end than in the beginning.
             "bar": None if total is None else {"value": seen if obj.is_active else total, "max": max(1, total, seen)},
             "changed": f"{obj.changed:,}",
-            "reasons": [(REASONS[key], f"{count:,}") for key, count in json.loads(obj.reasons).items()],
+            "reasons": [(REASONS.get(key, key), f"{count:,}") for key, count in json.loads(obj.reasons).items()],
             "took": seconds((obj.finished_at - obj.started_at).total_seconds())
             if obj.started_at and obj.finished_at
             else "",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, Final
 from uuid import UUID
 
 from django.contrib import admin
 from django.contrib.admin.utils import quote, unquote
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template import TemplateDoesNotExist
+from django.template.loader import get_template
 from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
@@ -16,20 +19,24 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from .. import access, display, ids, operations, states
+from .. import access, display, extensions, ids, operations, states
 from ..conf import settings
 from ..display import moment
 from ..models import Call, Task, TaskResult
-from . import editing, relations, timeline
+from ..redaction import REDACTED
+from . import editing, likeness, logs, relations, timeline
 from .acting import ActingAdmin
 from .base import Row, badge
 
-_STATE_HINTS: dict[str, Any] = {
+STATE_HINTS: dict[str, Any] = {
     states.UNROUTABLE: gettext_lazy("No running worker knows this name. The task waits until one does."),
     states.WAITING: gettext_lazy("Waits for other tasks of its workflow."),
     states.RETRY: gettext_lazy("Waits for its next attempt."),
     states.LIMITED: gettext_lazy("A limit or a pause holds it back, or a task that it is to follow."),
 }
+
+#: A task's name that may be the name of a template.
+_TEMPLATE: Final = re.compile(r"\w[\w.-]{0,199}")
 
 
 class CallAdmin(ActingAdmin):
@@ -60,6 +67,12 @@ class CallAdmin(ActingAdmin):
     def created(self, row: Call) -> Any:
         return moment(row.created_at)
 
+    @admin.display(description=gettext_lazy("workflow"))
+    def workflow(self, row: Call) -> SafeString | str:
+        if row.root_id is None:
+            return ""
+        return self.link("workflow", row.root_id, f"…{str(row.root_id)[-6:]}")
+
     # An id leads to its task, wherever that is by now
 
     def get_urls(self) -> list[Any]:
@@ -79,10 +92,19 @@ class CallAdmin(ActingAdmin):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         asked = unquote(object_id)
-        found = self._place_of(request, asked) if self.has_view_permission(request) else None
-        if found and found != (self.opts.model_name, asked):
-            return HttpResponseRedirect(self._page_of(*found))
+        here = self.get_object(request, asked) if self.has_view_permission(request) else None
+        if self.has_view_permission(request) and (here is None or str(here.pk) != asked):
+            found = self._place_of(request, asked)
+            if found and found != (self.opts.model_name, asked):
+                return HttpResponseRedirect(self._page_of(*found))
         return super().change_view(request, object_id, form_url, extra_context)
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
+        # It is looked for here, and once more by Django.
+        key = f"_djt_{self.opts.model_name}_{object_id}"
+        if not hasattr(request, key):
+            setattr(request, key, super().get_object(request, object_id, from_field))
+        return getattr(request, key)
 
     def edit_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Ask for other arguments, and send the task with them."""
@@ -107,7 +129,6 @@ class CallAdmin(ActingAdmin):
 
     def detail(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         full = self.sees_payload(request)
-        options = display.options_of(obj)
         technical: list[Row] = [
             (_("Stored arguments"), _("%(size)s characters") % {"size": f"{len(obj.body):,}"}),
             (_("Encoding"), obj.encoding or "json"),
@@ -115,20 +136,35 @@ class CallAdmin(ActingAdmin):
         if full:
             hidden = ("argsrepr", "kwargsrepr", operations.RETRY_OF)
             technical += [
-                (display.short(key), display.pretty(each)) for key, each in options.items() if key not in hidden
+                (display.short(key), display.pretty(each))
+                for key, each in display.shown_options(obj).items()
+                if key not in hidden
             ]
+        log = logs.log_of(request, obj, full=full)
         spans = timeline.spans(obj, timezone.now(), full=full)
         children = relations.sent_by(request, obj)
         return {
             "full": full,
             "state_badge": badge(obj),
-            "state_hint": _STATE_HINTS.get(obj.state, ""),
-            "arguments": display.arguments(obj, full=full),
-            "attempts": display.attempts(obj, full=full),
+            "state_hint": STATE_HINTS.get(obj.state, ""),
+            "arguments": [
+                (one.name, one.text, extensions.object_link(obj.name, one.name, one.text) if full else "")
+                for one in display.arguments(obj, full=full)
+            ],
+            "links": extensions.links_of(obj, display.options_of(obj)),
+            "extras": _extras(request, obj, full=full),
+            "redacted": obj.encoding == REDACTED,
+            "log": log,
+            "likeness": likeness.likeness(request, obj),
+            "type_url": self._page_of("tasktype", obj.name)
+            if request.user.has_perm("django_tasks.view_tasktype")
+            else "",
+            "attempts": _tries(obj, log, full=full),
             "technical": technical,
             "moment": moment,
             "timeline": timeline.draw(spans),
             "timeline_rows": timeline.table(spans),
+            "workflow_url": self._page_of("workflow", str(obj.root_id or obj.pk)) if children else "",
             "children": [
                 (self.link(child._meta.model_name or "", child.pk, display.short(child.name)), badge(child))
                 for child in children
@@ -161,12 +197,42 @@ class CallAdmin(ActingAdmin):
             (_("Runs again"), self.link("taskresult", original, original) if original else ""),
             (_("Sent by"), self.link("task", obj.parent_id, obj.parent_id) if obj.parent_id else ""),
             (_("Root"), self.link("task", obj.root_id, obj.root_id) if obj.root_id else ""),
+            (_("Workflow"), self.workflow(obj)),
             (_("Group"), self._group_link(group[0]) if isinstance(group, list) and group else ""),
         ]
 
     def _group_link(self, group: Any) -> SafeString:
         url = reverse("admin:django_tasks_taskresult_changelist", current_app=self.admin_site.name)
         return format_html('<a href="{}?q=group:%22{}%22">{}</a>', url, group, group)
+
+
+def _tries(call: Call, log: logs.Log | None, *, full: bool) -> list[tuple[display.Attempt, Any, int, str]]:
+    """Return all attempts but one that runs, each with when it ended, how many records its log has and where they are;
+    nothing if it was done at the first one."""
+    found = display.attempts(call, full=full)
+    if found and isinstance(call, TaskResult) and call.started_at is not None:
+        error = display.exception_line(call, full=full)
+        last = (call.state, call.worker, call.finished_at, call.runtime, error, "")
+        found.append(display.Attempt(str(call.attempt), *last))
+    said = {str(number): (count, address) for number, count, address in log.attempts} if log is not None else {}
+    return [(one, moment(one.at), *said.get(one.number, (0, ""))) for one in found]
+
+
+def _extras(request: HttpRequest, obj: Call, *, full: bool) -> list[str]:
+    """Return what a project's own templates say of a task: one of all tasks, and one of this type."""
+    names = ["django_tasks/task_detail_extra.html"]
+    if _TEMPLATE.fullmatch(obj.name):
+        names.append(f"django_tasks/types/{obj.name}.html")
+    found = []
+    for name in names:
+        try:
+            template = get_template(name)
+        except TemplateDoesNotExist as error:
+            if error.args[0] != name:  # one that it includes
+                raise
+            continue
+        found.append(template.render({"task": obj, "full": full}, request))
+    return found
 
 
 def _uuid(text: Any) -> UUID | None:

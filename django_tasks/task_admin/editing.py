@@ -23,6 +23,7 @@ from django.utils.translation import gettext_lazy
 from .. import audit, client, display, operations, typed_json
 from ..exceptions import SerializationError, TaskError
 from ..models import Call, TaskResult
+from ..redaction import REDACTED, hidden_places, hide, is_secret, revealed, sensitive_names, taken_in
 from ..registry import tasks
 from ..revival import was_not_run
 
@@ -39,9 +40,15 @@ class ArgumentsForm(forms.Form):
     def __init__(self, call: Call, stored: tuple[Any, Any], data: Any = None) -> None:
         self._call = call
         self._stored = stored
-        self._secret = _secret_places(call.name, stored[0])
-        shown = [display.HIDDEN if at in self._secret else value for at, value in enumerate(stored[0])]
-        self._shown = {"args": _editable(shown), "kwargs": _editable(stored[1])}
+        options = display.options_of(call)
+        places = hidden_places(call.name, len(stored[0]), options, taken=taken_in(options))
+        sensitive = sensitive_names(call.name, options)
+        self._secret = {"args": places, "kwargs": {key for key in stored[1] if key in sensitive or is_secret(key)}}
+        #: What is sensitive is kept no more: it has to be given anew.
+        self._is_redacted = call.encoding == REDACTED
+        args = [display.HIDDEN if at in places else value for at, value in enumerate(stored[0])]
+        kwargs = {key: display.HIDDEN if key in self._secret["kwargs"] else value for key, value in stored[1].items()}
+        self._shown = {"args": _editable(args), "kwargs": _editable(kwargs)}
         super().__init__(data, initial=self._shown)
 
     def clean_args(self) -> list[Any]:
@@ -63,16 +70,16 @@ class ArgumentsForm(forms.Form):
             wanted = _("a list, such as [1, 2]") if kind is list else _('an object, such as {"key": 1}')
             raise ValidationError(_("This has to be %s.") % wanted)
         try:
-            restored = _restored(value, typed_json.tag(stored))
-            if kind is list:
-                restored = [
-                    stored[at] if at in self._secret and each == display.HIDDEN else typed_json.untag(each)
-                    for at, each in enumerate(restored)
-                ]
-                return restored
-            return typed_json.untag(restored)
+            restored = typed_json.untag(revealed(value, typed_json.tag(stored)))
         except (SerializationError, ValueError, TypeError) as error:
             raise ValidationError(str(error)) from error
+        for at, each in list(enumerate(restored) if kind is list else restored.items()):
+            if each == display.HIDDEN and at in self._secret[name]:
+                if self._is_redacted and stored[at] == display.HIDDEN:
+                    label = at if kind is dict else _("Positional argument %s") % (at + 1)
+                    raise ValidationError(_("%s is kept no more since the task succeeded: give it anew.") % label)
+                restored[at] = stored[at]
+        return restored
 
     def clean(self) -> dict[str, Any]:
         """Return both. Raises ``ValidationError`` for what the task would not take."""
@@ -99,9 +106,9 @@ class ArgumentsForm(forms.Form):
     def _made(self, values: Mapping[str, Any], task: Any) -> operations.Edit:
         args, kwargs = values["args"], values["kwargs"]
         # A browser sends other ends of lines than it was given.
-        if all(self.cleaned_text(name) == text for name, text in self._shown.items()):
+        if not self._is_redacted and all(self.cleaned_text(name) == text for name, text in self._shown.items()):
             return operations.Edit(self._call.encoding, self._call.body, args, kwargs)
-        serializer, _plus, compression = self._call.encoding.partition("+")
+        serializer, _plus, compression = ("" if self._is_redacted else self._call.encoding).partition("+")
         encoding, body = client.encode(args, kwargs, serializer or "json", compression or None, task, self._call.name)
         return operations.Edit(encoding, body, args, kwargs)
 
@@ -171,31 +178,10 @@ def _signature(name: str) -> str:
     return f"{name}{signature}" if signature is not None else ""
 
 
-def _secret_places(name: str, args: list[Any]) -> set[int]:
-    """Return which positional arguments have the name of a secret in the task's signature."""
-    signature = getattr(getattr(tasks.get(name), "_arguments", None), "signature", None)
-    names = list(signature.parameters)[: len(args)] if signature is not None else []
-    return {at for at, one in enumerate(names) if display.is_secret(one)}
-
-
 def _editable(value: Any) -> str:
-    text = json.dumps(hidden := display.hide(typed_json.tag(value)), indent=2, ensure_ascii=False)
+    text = json.dumps(hidden := hide(typed_json.tag(value)), indent=2, ensure_ascii=False)
     try:
         text.encode()
     except UnicodeEncodeError:  # half of a character
         return json.dumps(hidden, indent=2)
     return text
-
-
-def _restored(value: Any, stored: Any) -> Any:
-    """Return an edited value with the stored ones in place of those that were shown hidden, and left so."""
-    if isinstance(value, dict) and isinstance(stored, dict):
-        return {
-            key: stored[key]
-            if each == display.HIDDEN and key in stored and display.is_secret(key)
-            else _restored(each, stored.get(key))
-            for key, each in value.items()
-        }
-    if isinstance(value, list) and isinstance(stored, list):
-        return [_restored(each, stored[at] if at < len(stored) else None) for at, each in enumerate(value)]
-    return value

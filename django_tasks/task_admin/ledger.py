@@ -12,11 +12,10 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from .. import actions, changelists, display, operations
+from .. import changelists, display, operations
 from ..display import moment
 from ..models import TaskResult
 from . import failing
-from .acting import as_admin_action
 from .base import Row, badge, seconds
 from .calls import CallAdmin
 
@@ -24,7 +23,17 @@ from .calls import CallAdmin
 class TaskResultAdmin(CallAdmin):
     """The ledger."""
 
-    list_display = ("task_name", "shown_id", "shown_state", "queue", "finished", "run_time", "attempt", "shown_worker")
+    list_display = (
+        "task_name",
+        "shown_id",
+        "shown_state",
+        "queue",
+        "workflow",
+        "finished",
+        "run_time",
+        "attempt",
+        "shown_worker",
+    )
     list_filter = (
         changelists.ResultStateFilter,
         changelists.FinishedFilter,
@@ -33,7 +42,6 @@ class TaskResultAdmin(CallAdmin):
     )
     filters = frozenset({"state", "queue", "name", "finished"})
     changelist_class = changelists.ResultChangeList
-    actions = tuple(as_admin_action(one) for one in actions.ACTIONS if one.model is TaskResult)
 
     def get_urls(self) -> list[Any]:
         view = self.admin_site.admin_view(self.failures_view)
@@ -43,7 +51,7 @@ class TaskResultAdmin(CallAdmin):
         """Show failures by task and exception."""
         return failing.failures_view(self, request)
 
-    def get_list_display(self, request: HttpRequest) -> Any:
+    def all_columns(self, request: HttpRequest) -> Any:
         error = "error" if self.sees_payload(request) else "error_class"
         return (*self.list_display, error)
 

@@ -79,7 +79,7 @@ def draw(parts: Sequence[Span]) -> SafeString:
     x = 0.0
     for part in parts:
         width = _LEAST + room * part.seconds / total
-        title = f"{part.label}: {_duration(part.seconds)}"
+        title = f"{part.label}: {display.span(part.seconds)}"
         bars.append((part.kind, f"{x:.2f}", f"{(_HEIGHT - _BAR) / 2:.2f}", f"{width:.2f}", f"{_BAR:.2f}", title))
         x += width
     drawn = format_html_join(
@@ -87,7 +87,7 @@ def draw(parts: Sequence[Span]) -> SafeString:
     )
     said = _("Timeline: %(count)s spans of time, %(total)s together") % {
         "count": len(parts),
-        "total": _duration(total),
+        "total": display.span(total),
     }
     return format_html(
         '<svg class="djt-timeline" role="img" aria-label="{}" viewBox="0 0 {} {}" preserveAspectRatio="none">{}</svg>',
@@ -98,14 +98,6 @@ def draw(parts: Sequence[Span]) -> SafeString:
     )
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 0.1:
-        return f"{seconds * 1_000:.3g} ms"
-    if seconds < 120:
-        return f"{seconds:.3g} s"
-    return f"{seconds / 60:,.0f} min" if seconds < 7_200 else f"{seconds / 3_600:,.1f} h"
-
-
 def table(parts: Sequence[Span]) -> list[tuple[str, SafeString | str, str]]:
     """Return the same as rows: what, from when, how long."""
-    return [(part.label, display.moment(part.began), _duration(part.seconds)) for part in parts]
+    return [(part.label, display.moment(part.began), display.span(part.seconds)) for part in parts]

@@ -5,27 +5,46 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.http import HttpRequest
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import path, reverse
+from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from .. import actions, changelists, dashboard, display
+from .. import access, changelists, dashboard, display, ids
+from ..cockpit.pages import live_answer, new_fragment, render_fragment
+from ..conf import settings
 from ..display import moment
-from ..models import Task
-from .acting import as_admin_action
+from ..models import Task, TaskResult
+from . import logs, timeline
 from .base import Row, badge
-from .calls import CallAdmin
+from .calls import STATE_HINTS, CallAdmin
 
 
 class TaskAdmin(CallAdmin):
     """The to-do list."""
 
-    list_display = ("task_name", "shown_id", "shown_state", "queue", "priority", "created", "due", "attempt", "worker")
+    list_display = (
+        "task_name",
+        "shown_id",
+        "shown_state",
+        "queue",
+        "workflow",
+        "priority",
+        "created",
+        "due",
+        "attempt",
+        "worker",
+    )
     list_filter = (changelists.TaskStateFilter, changelists.QueueFilter, changelists.NameFilter)
     filters = frozenset({"state", "queue", "name"})
     changelist_class = changelists.TaskChangeList
-    actions = tuple(as_admin_action(one) for one in actions.ACTIONS if one.model is Task)
+
+    def get_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view(self.live_view)
+        return [path("<path:object_id>/live/", view, name="django_tasks_task_live"), *super().get_urls()]
 
     @admin.display(description=gettext_lazy("state"))
     def shown_state(self, row: Task) -> SafeString:
@@ -60,4 +79,32 @@ class TaskAdmin(CallAdmin):
             **context,
             "sections": [(_("Call"), self.identity(obj)), (_("Times"), times), (_("Delivery"), delivery)],
             "progress": display.progress(obj, full=context["full"]),
+            "live_url": f"../live/?{request.GET.urlencode()}",
         }
+
+    def live_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Return the part of a page that changes while the task waits or runs; also when it is done meanwhile."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        row: Task | TaskResult | None = self.get_object(request, object_id)
+        done_url = ""
+        if row is None:
+            ended: Any = TaskResult.objects.using(settings.DATABASE).filter(pk=ids.key_of(object_id))
+            row = access.visible(request, ended).first()
+            if row is None:
+                raise Http404
+            done_url = reverse("admin:django_tasks_taskresult_change", args=[row.pk], current_app=self.admin_site.name)
+        full = self.sees_payload(request)
+        spans = timeline.spans(row, timezone.now(), full=full)
+        context = {
+            "state_badge": badge(row),
+            "state_hint": STATE_HINTS.get(row.state, ""),
+            "done_url": done_url,
+            "timeline": timeline.draw(spans),
+            "timeline_rows": timeline.table(spans),
+            "progress": display.progress(row, full=full) if isinstance(row, Task) else None,
+            "log": logs.log_of(request, row, full=full),
+            "live_url": request.get_full_path(),
+        }
+        html = render_fragment("detail_now.html", request, context, self.admin_site.name)
+        return live_answer(request, new_fragment(html))

@@ -13,9 +13,10 @@ from collections import deque
 
 from django.db import close_old_connections, connections
 
-from ..backends.message import Delivery, Holder, Return
+from ..backends.message import Claim, Delivery, Holder, Return, claim_of
 from ..exceptions import OperationalError
 from ..executor import Execution, execute
+from ..journal import journals
 from ..registry import tasks
 from ..time_limits import TimeLimits
 from .batch import Batch
@@ -77,8 +78,8 @@ class Child(Puller):
 
     # Claiming and storing
 
-    def _known_ids(self) -> set[str]:
-        return {delivery.id for _, delivery in self._claims} | {running.id for running in self._slot.runs()}
+    def _known_claims(self) -> set[Claim]:
+        return {*(claim_of(delivery) for _, delivery in self._claims), *(run[:2] for run in self._slot.runs())}
 
     def _store_all(self) -> None:
         with contextlib.suppress(Exception):
@@ -118,8 +119,8 @@ class Child(Puller):
                 self._running_since = None
                 if not execution.stored:
                     self._outcomes.append(execution.done)
-                elif delivery.id in self._counted:
-                    self._freed([delivery.id])
+                elif claim_of(delivery) in self._counted:
+                    self._freed([claim_of(delivery)])
             ran += 1
             self._count(delivery, execution, time.monotonic() - start)
             if isinstance(execution.done, Return) and delivery.name not in tasks:
@@ -181,7 +182,7 @@ class Child(Puller):
             ran = time.monotonic() - since
             if ran > GIVE_BACK_AFTER and self._claims:
                 self._give_back_claims()
-            elif ran > LOOK and self._outcomes:
+            elif ran > LOOK and (self._outcomes or journals.is_due()):
                 with contextlib.suppress(OperationalError), self._lock:
                     self._exchange(0)
 

@@ -17,10 +17,11 @@ from typing import Any, TypeVar
 from django.db import connections
 from django.views.debug import SafeExceptionReporterFilter
 
-from .. import __version__, client, control, ids, limits, rates
+from .. import __version__, client, ids, limits, panel, rates
 from ..backends import get_broker
 from ..backends.control import Seen
 from ..conf import settings
+from ..redaction import hidden_call, taken_in
 from ..result import signal_name
 from ..routing import validate_queue
 from ..serialization import loads
@@ -35,9 +36,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 MOST = 1_000
 
 
-def _command(kind: control.Kind, **options: Any) -> Callable[[F], F]:
+def _command(kind: panel.Kind, **options: Any) -> Callable[[F], F]:
     def add(function: F) -> F:
-        control.add_command(function, kind, builtin=True, **options)
+        panel.add_command(function, kind, builtin=True, **options)
         return function
 
     return add
@@ -50,7 +51,7 @@ _acts = partial(_command, "control")
 # Looking -------------------------------------------------------------------------------------------------------------
 
 
-@_looks()
+@_looks(default_timeout=2.0)  # beats, which are asked, too, look for it once a second
 def ping(state: State) -> Any:
     """Say that the worker is there."""
     return {"ok": "pong"}
@@ -62,7 +63,7 @@ def clock(state: State) -> Any:
     return {"clock": state.command_id}
 
 
-@_looks()
+@_looks(visible=False)
 def hello(state: State, from_node: str = "", revoked: Any = None) -> Any:
     """Greet another node."""
     return {"clock": state.command_id, "revoked": []}
@@ -74,7 +75,7 @@ def report(state: State) -> Any:
     return {"ok": report_text()}
 
 
-@_looks(args=[("with_defaults", lambda text: text.lower() in ("1", "true", "yes", "on"))], signature="[with_defaults]")
+@_looks(alias="dump_conf", args=[("with_defaults", lambda text: text.lower() in ("1", "true", "yes", "on"))])
 def conf(state: State, with_defaults: bool = False) -> Any:
     """Tell the settings in DJANGO_TASKS, secrets hidden."""
     given = settings_given()
@@ -83,20 +84,20 @@ def conf(state: State, with_defaults: bool = False) -> Any:
     return {name.lower(): hide(name, getattr(settings, name)) for name in names}
 
 
-@_looks()
+@_looks(alias="dump_active")
 def active(state: State) -> Any:
     """Tell the tasks that run."""
     running = _running(state)
     return [_info(state, seen, *running[seen.key, seen.attempt]) for seen in _seen(running)]
 
 
-@_looks()
+@_looks(alias="dump_reserved")
 def reserved(state: State) -> Any:
     """Tell the tasks that were taken and not begun."""
     return [_info(state, seen) for seen in get_broker().peek(state.worker.steward.unstarted()[:MOST])]
 
 
-@_looks()
+@_looks(alias="dump_schedule")
 def scheduled(state: State) -> Any:
     """Tell the tasks that wait for their ETA or their next attempt; each is told by one worker."""
     return [
@@ -131,7 +132,7 @@ def query_task(state: State, ids: Iterable[str] = ()) -> Any:
     return found
 
 
-@_looks(variadic="taskinfoitems", signature="[ATTRIBUTE …]")
+@_looks(alias="dump_tasks", variadic="taskinfoitems", signature="[ATTRIBUTE …]")
 def registered(state: State, taskinfoitems: Iterable[str] | None = None) -> Any:
     """Tell the names of the tasks that the worker knows, with these attributes."""
     wanted = list(taskinfoitems or ("rate_limit",))
@@ -150,7 +151,7 @@ def active_queues(state: State) -> Any:
     return [_queue(name) for name in _queues(state)]
 
 
-@_looks()
+@_looks(alias="dump_revoked")
 def revoked(state: State) -> Any:
     """Tell the ids of revoked tasks: those asked to stop, and the last thousand that ended so."""
     return get_broker().revoked(limit=MOST)
@@ -270,14 +271,14 @@ def time_limit(state: State, task_name: str, soft: float | None = None, hard: fl
     return {"ok": "time limits set successfully"}
 
 
-@_acts(args=[("n", int)], signature="[N]")
+@_acts(args=[("n", int)])
 def pool_grow(state: State, n: int = 1) -> Any:
     """Have N more processes."""
     able(state.worker, "grow")(n)
     return {"ok": "pool will grow"}
 
 
-@_acts(args=[("n", int)], signature="[N]")
+@_acts(args=[("n", int)])
 def pool_shrink(state: State, n: int = 1) -> Any:
     """Have N processes less."""
     able(state.worker, "shrink")(n)
@@ -291,7 +292,7 @@ def pool_restart(state: State) -> Any:
     return {"ok": "reload started"}
 
 
-@_acts(args=[("max", int), ("min", int)], signature="MAX [MIN]")
+@_acts(args=[("max", int), ("min", int)])
 def autoscale(state: State, max: int, min: int = 1) -> Any:
     """Have between MIN and MAX processes, as the work demands."""
     able(state.worker, "autoscale")(max, min)
@@ -305,7 +306,7 @@ def shutdown(state: State) -> Any:
     return {"ok": "shutting down"}
 
 
-@_acts(args=[("queue", str)], signature="QUEUE")
+@_acts(args=[("queue", str)])
 def add_consumer(state: State, queue: str) -> Any:
     """Consume another queue."""
     validate_queue(queue)
@@ -313,7 +314,7 @@ def add_consumer(state: State, queue: str) -> Any:
     return {"ok": f"add consumer {queue}"}
 
 
-@_acts(args=[("queue", str)], signature="QUEUE")
+@_acts(args=[("queue", str)])
 def cancel_consumer(state: State, queue: str) -> Any:
     """Take nothing from a queue any more."""
     validate_queue(queue)
@@ -390,12 +391,14 @@ def _info(state: State, seen: Seen, pid: int | None = None, run: Running | None 
 
 
 def _arguments(seen: Seen) -> tuple[Any, Any]:
-    """Return what a task was called with; what cannot be read here is told as text."""
+    """Return what a task was called with, as people may see it; what cannot be read here is told as text."""
     try:
         args, kwargs = loads(seen.body, seen.encoding, settings.ACCEPT_CONTENT)
+        options = client.options_of(seen.options)
+        hidden = hidden_call(seen.name, args, kwargs, options, taken=taken_in(options))
+        return options.get("argsrepr") or hidden[0], options.get("kwargsrepr") or hidden[1]
     except Exception as error:
         return f"<{error}>", {}
-    return list(args), dict(kwargs)
 
 
 def _key(task_id: Any) -> str:

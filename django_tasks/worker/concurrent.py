@@ -20,8 +20,9 @@ from queue import Empty, SimpleQueue
 
 from django.db import connections
 
-from ..backends.message import Delivery, Holder, Outcome, Return
+from ..backends.message import Claim, Delivery, Holder, Outcome, Return, claim_of
 from ..executor import Execution, execute
+from ..journal import journals
 from ..registry import tasks
 from .batch import BUDGET, MOST
 from .board import Board
@@ -71,11 +72,11 @@ class Concurrent(Puller):
         self._bell_in, self._bell_out = socket.socketpair()
         self._bell_in.setblocking(False)
         self._bell_out.setblocking(False)
-        #: What is held: by id, its index in the roster.
-        self._held: dict[str, int] = {}
+        #: What is held, with its index in the roster. An attempt that was taken away may still run beside the next one.
+        self._held: dict[Claim, int] = {}
         self._ran: SimpleQueue[tuple[Delivery, Execution, float]] = SimpleQueue()
-        #: By id, who wants to hear of outcomes that are to be stored next.
-        self._afters: dict[str, Callable[[], None]] = {}
+        #: Who wants to hear of outcomes that are to be stored next.
+        self._afters: dict[Claim, Callable[[], None]] = {}
         self._aside = ThreadPoolExecutor(ASIDE, "aside")
         self._mean: float | None = None
         #: What was claimed beyond those that run had to go back; so nothing is, until one of them has ended.
@@ -140,6 +141,8 @@ class Concurrent(Puller):
             with contextlib.suppress(Exception):
                 self._tell_broker()
             self._aside.shutdown()  # those who wait to hear of an outcome hear of it
+            self._bell_in.close()
+            self._bell_out.close()
 
     def _watch(self) -> None:
         while not self._ended.wait(1.0):
@@ -151,8 +154,9 @@ class Concurrent(Puller):
         if back:
             self._outcomes += [Return(delivery.id, delivery.attempt) for delivery in back]
             self._jammed = True
+        self._drop_outdated()
         room = self._room()
-        if self._outcomes or (room and self._hungry):
+        if self._outcomes or (room and self._hungry) or journals.is_due():
             deliveries = self._step(room).deliveries
             for delivery in deliveries:
                 self._begin(delivery)
@@ -220,7 +224,7 @@ class Concurrent(Puller):
 
     def _begin(self, delivery: Delivery) -> None:
         self._claimed += 1
-        self._held[delivery.id] = self.roster.add(delivery)
+        self._held[claim_of(delivery)] = self.roster.add(delivery)
         self._start(delivery)
 
     def _gather(self) -> None:
@@ -237,26 +241,37 @@ class Concurrent(Puller):
             if isinstance(done, Return) and delivery.name not in tasks:
                 self._unknown.add(delivery.name)
             if execution.stored:
-                if done.id in self._counted:
-                    self._freed([done.id])
+                if claim_of(done) in self._counted:
+                    self._freed([claim_of(done)])
                 self._hungry = True  # the next step tells the broker
                 self._forget(done)
                 self._tell_of(execution.after)
                 continue
             if execution.after is not None:
-                self._afters[done.id] = execution.after
+                self._afters[claim_of(done)] = execution.after
             self._outcomes.append(done)
         self.roster.count(self.processed)
+
+    def _drop_outdated(self) -> None:
+        """Only the last of the attempts of one task can be ours; and a step, which gets that, tells refusals by id."""
+        last: dict[str, int] = {}
+        for one in self._outcomes:
+            last[one.id] = max(one.attempt, last.get(one.id, 0))
+        if len(last) < len(self._outcomes):
+            outdated = [one for one in self._outcomes if one.attempt < last[one.id]]
+            self._outcomes = [one for one in self._outcomes if one.attempt == last[one.id]]
+            self._refuse(one.id for one in outdated)
+            self._settled(outdated, frozenset(last))
 
     def _settled(self, done: Sequence[Outcome | Return], refused: frozenset[str]) -> None:
         for one in done:
             self._forget(one)
-            after = self._afters.pop(one.id, None)
+            after = self._afters.pop(claim_of(one), None)
             if one.id not in refused:
                 self._tell_of(after)
 
     def _forget(self, done: Outcome | Return) -> None:
-        index = self._held.pop(done.id, None)
+        index = self._held.pop(claim_of(done), None)
         if index is not None:
             self.roster.remove(index)
 
@@ -267,7 +282,7 @@ class Concurrent(Puller):
     def _not_to_claim(self) -> list[str]:
         return sorted(self._unknown | self._names_without_room())
 
-    def _known_ids(self) -> set[str]:
+    def _known_claims(self) -> set[Claim]:
         return set(self._held)
 
     # Threads that run code of the site
@@ -287,7 +302,7 @@ class Concurrent(Puller):
         self._site.before_task(self._broker.generation)
         try:
             if self.may_begin(delivery):
-                index = self._held[delivery.id]
+                index = self._held[claim_of(delivery)]
                 self.roster.start(index)
                 if self._announce(delivery):
                     limits = self._limits.of(delivery)
@@ -304,7 +319,7 @@ class Concurrent(Puller):
 
     def has_run(self, delivery: Delivery, execution: Execution, began: float) -> None:
         """Hand an outcome to the main thread. Never waits."""
-        self.roster.end(self._held[delivery.id])
+        self.roster.end(self._held[claim_of(delivery)])
         self._ran.put((delivery, execution, time.monotonic() - began))
         self.ring()
 

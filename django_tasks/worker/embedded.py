@@ -18,8 +18,8 @@ PATIENCE = 10.0
 class EmbeddedService(Service):
     """A beat that works only while the worker does not fork, and leaves no connection open that a fork would share."""
 
-    def __init__(self, name: str, gate: threading.Lock) -> None:
-        super().__init__(name=name)
+    def __init__(self, worker: str, gate: threading.Lock) -> None:
+        super().__init__(name=f"beat.{worker}"[:255])
         self._gate = gate
 
     def turn(self) -> float:
@@ -29,15 +29,20 @@ class EmbeddedService(Service):
             finally:
                 connections.close_all()
 
+    def answer(self) -> None:
+        with self._gate:
+            super().answer()
+
     def close(self) -> None:
         with self._gate:
             super().close()
 
 
 @contextlib.contextmanager
-def embedded_beat(name: str, gate: threading.Lock, health: Health) -> Iterator[None]:
-    """Let a beat run beside what is done within. ``gate`` is held by whoever forks; ``health`` tells if it is stuck."""
-    service = EmbeddedService(name, gate)
+def embedded_beat(worker: str, gate: threading.Lock, health: Health) -> Iterator[None]:
+    """Let a beat run beside what is done within, ``beat.`` and the worker's node name. ``gate`` is held by whoever
+    forks; ``health`` tells if it is stuck."""
+    service = EmbeddedService(worker, gate)
     health.watch(service, "beat")
     thread = threading.Thread(target=service.start, args=(True,), name="beat", daemon=True)
     thread.start()

@@ -10,13 +10,13 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 
-from ..backends.message import Delivery, Return
+from ..backends.message import Claim, Delivery, Return, claim_of
 from ..conf import settings
 from ..exceptions import OperationalError
 from ..executor import Execution, Stop, aexecute
@@ -40,8 +40,8 @@ class LoopChild(ThreadChild):
 
     def _open(self) -> None:
         super()._open()
-        self._coroutines: dict[str, asyncio.Task[None]] = {}
-        self._stops: dict[str, Stop] = {}
+        self._coroutines: dict[Claim, asyncio.Task[None]] = {}
+        self._stops: dict[Claim, Stop] = {}
         self._pulse = time.monotonic()
         self._told_blocked = False
         self._asides = ThreadPoolExecutor(ORM_THREADS, "loop-aside")
@@ -108,30 +108,31 @@ class LoopChild(ThreadChild):
 
     def _spawn(self, delivery: Delivery) -> None:
         task = self._loop.create_task(self._run_coroutine(delivery), context=contextvars.Context())
-        self._coroutines[delivery.id] = task
+        self._coroutines[claim_of(delivery)] = task
 
     async def _run_coroutine(self, delivery: Delivery) -> None:
         began = time.monotonic()
+        claim = claim_of(delivery)
         execution = Execution(Return(delivery.id, delivery.attempt))
         orm = next(self._orm)
         orm.enter(self._broker.generation)
         timer: asyncio.TimerHandle | None = None
         try:
             if self.may_begin(delivery):
-                index = self._held[delivery.id]
+                index = self._held[claim]
                 self.roster.start(index)
                 if await self._announced(delivery):
                     limits = self._limits.of(delivery)
                     if limits is not None and limits.hard is not None:
                         # The supervisor acts when the coroutine does not heed its cancellation.
                         self.roster.limit(index, limits.hard, CANCEL_GRACE)
-                        timer = self._loop.call_later(limits.hard, self._cancel, [delivery.id], Stop.TIME_LIMIT)
+                        timer = self._loop.call_later(limits.hard, self._cancel, [claim], Stop.TIME_LIMIT)
                     execution = await aexecute(
                         delivery,
                         worker=self.holder.name,
                         limits=limits,
                         aside=self._in_thread,
-                        stopped=lambda: self._stops.get(delivery.id),
+                        stopped=lambda: self._stops.get(claim),
                     )
         except asyncio.CancelledError:
             pass  # before it began, or while its end was told: it goes back
@@ -140,8 +141,8 @@ class LoopChild(ThreadChild):
         finally:
             if timer is not None:
                 timer.cancel()
-            self._coroutines.pop(delivery.id, None)
-            self._stops.pop(delivery.id, None)
+            self._coroutines.pop(claim, None)
+            self._stops.pop(claim, None)
             orm.leave()
             self.has_run(delivery, execution, began)
 
@@ -154,21 +155,21 @@ class LoopChild(ThreadChild):
         run = contextvars.copy_context().run
         return self._loop.run_in_executor(self._asides, lambda: self.apart(lambda: run(function, *args)))
 
-    def _cancel(self, ids: list[str], stop: Stop) -> None:
-        for task_id in ids:
-            task = self._coroutines.get(task_id)
-            if task is not None and task_id not in self._stops:
-                self._stops[task_id] = stop
+    def _cancel(self, claims: Iterable[Claim], stop: Stop) -> None:
+        for claim in claims:
+            task = self._coroutines.get(claim)
+            if task is not None and claim not in self._stops:
+                self._stops[claim] = stop
                 task.cancel()
 
     # In the main thread
 
     def _cancel_revoked(self) -> None:
         try:
-            revoked = [one.id for one in self._broker.to_stop(self.holder.worker) if one.slot == self.holder.slot]
+            found = self._broker.to_stop(self.holder.worker)
         except OperationalError:
             return  # the supervisor says so again
-        if revoked:
+        if revoked := [(one.id, one.attempt) for one in found if one.slot == self.holder.slot]:
             self._loop.call_soon_threadsafe(self._cancel, revoked, Stop.REVOKED)
 
 

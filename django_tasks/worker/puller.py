@@ -13,13 +13,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from django.db import DatabaseError
+
 from .. import signals
 from ..backends import get_broker
 from ..backends.base import Queues
-from ..backends.message import Delivery, Holder, Outcome, Return, Stepped
+from ..backends.message import Claim, Delivery, Holder, Outcome, Return, Stepped, claim_of
 from ..conf import settings
 from ..exceptions import OperationalError
 from ..executor import Execution
+from ..journal import journals
 from ..registry import tasks
 from ..time_limits import NONE, TimeLimits
 from .autoscale import Autoscale
@@ -110,8 +113,8 @@ class Puller(ABC):
         #: Did a statement break off, so that its effect is unknown?
         self._in_doubt = False
         self._unknown: set[str] = set()
-        #: The ids of claims that limits count, or that others are to run after.
-        self._counted: set[str] = set()
+        #: Claims that limits count, or that others are to run after.
+        self._counted: set[Claim] = set()
         #: The process id of a supervisor without whom this process must not go on.
         self._supervisor = supervisor
         self._stopping = False
@@ -129,8 +132,8 @@ class Puller(ABC):
         """Work until stopped, or until its share is run."""
 
     @abstractmethod
-    def _known_ids(self) -> set[str]:
-        """Return the ids of what runs, or is claimed to run."""
+    def _known_claims(self) -> set[Claim]:
+        """Return what runs, or is claimed to run."""
 
     def _not_to_claim(self) -> list[str]:
         """Return the names of tasks that this process cannot run now."""
@@ -164,6 +167,8 @@ class Puller(ABC):
             self._read_board()
         if self._queues is None:
             limit = 0
+        if journals.active:
+            self._write_logs()
         done, self._outcomes = self._outcomes, []
         if not done and not limit:
             return Stepped([], frozenset())
@@ -180,19 +185,40 @@ class Puller(ABC):
             self._in_doubt = True
             raise
         self._generation = broker.generation
-        for task_id in stepped.refused:
-            logger.warning("Task %s is not this worker's any more: its outcome is dropped", task_id)
+        self._refuse(stepped.refused)
         if done:
             self._settled(done, stepped.refused)
-        counted = {one.id for one in stepped.deliveries if self._is_counted(one)}
-        if counted or (self._counted and not self._counted.isdisjoint(one.id for one in done)):
-            self._freed(one.id for one in done)
+        counted = {claim_of(one) for one in stepped.deliveries if self._is_counted(one)}
+        if counted or (self._counted and not self._counted.isdisjoint(map(claim_of, done))):
+            self._freed(map(claim_of, done))
             self._counted |= counted
         return stepped
 
+    def _refuse(self, ids: Iterable[str]) -> None:
+        for task_id in ids:
+            logger.warning("Task %s is not this worker's any more: its outcome is dropped", task_id)
+
+    def _write_logs(self) -> None:
+        """Store what tasks have said since the last time. Needs the lock.
+
+        Raises :class:`~django_tasks.exceptions.OperationalError`; nothing is forgotten then.
+        """
+        taken = journals.take()
+        if not taken.parts and not taken.gone:
+            return
+        try:
+            self._broker.logs.write(taken)
+        except OperationalError:
+            journals.put_back(taken)
+            raise
+        except DatabaseError:
+            logger.exception("What tasks logged cannot be stored: it is lost")
+
     def _tell_broker(self) -> None:
-        """Pass on what tasks stored in transactions of their own, which no step may have followed."""
+        """Pass on what tasks said, and what they stored in transactions of their own: no step may have followed."""
         with self._lock:
+            if journals.active:
+                self._write_logs()
             self._broker.step([], holder=self.holder)
 
     def _is_counted(self, delivery: Delivery) -> bool:
@@ -201,22 +227,21 @@ class Puller(ABC):
         task = tasks.get(delivery.name)
         return task is not None and task._flow is not None and task._flow.runs_again
 
-    def _freed(self, ids: Iterable[str]) -> None:
+    def _freed(self, claims: Iterable[Claim]) -> None:
         """These are done, if they were counted: others may be let through."""
-        self._counted.difference_update(ids)
+        self._counted.difference_update(claims)
         self._say(FREED)
 
     def _reconcile(self) -> None:
         """After a reconnect: drop what is not ours any more, and give back what was claimed unheard."""
         held = {(one.id, one.attempt) for one in self._broker.held(self.holder.worker, self.holder.slot)}
-        kept = [one for one in self._outcomes if (one.id, one.attempt) in held]
+        kept = [one for one in self._outcomes if claim_of(one) in held]
         if len(kept) < len(self._outcomes):
             logger.info(
                 "%d outcomes were stored, or lost their lease, before the reconnect", len(self._outcomes) - len(kept)
             )
-        known = {one.id for one in kept} | self._known_ids()
-        stray = [task_id for task_id, _ in held if task_id not in known]
-        if stray:
+        known = {*map(claim_of, kept), *self._known_claims()}
+        if stray := [task_id for task_id, _ in held - known]:
             self._broker.give_back(self.holder, stray)
         dropped = [one for one in self._outcomes if one not in kept]
         self._outcomes = kept

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from django.db import connections
 
-from .. import control
+from .. import panel
 from ..backends import get_broker
 from ..backends.base import WorkerInfo
 from ..backends.control import Order
@@ -146,7 +146,7 @@ class Remote:
 
     def _obey(self, order: Order) -> None:
         logger.info("Command %s (%d): %s", order.name, order.id, dict(order.arguments))
-        info = control.commands.get(order.name)
+        info = panel.commands.get(order.name)
         state = State(self._worker.info.name, tasks, self._worker, order.id)
         if info is None:
             self._answer(order, {"error": repr(KeyError(order.name))})

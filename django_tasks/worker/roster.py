@@ -9,10 +9,10 @@ from __future__ import annotations
 import mmap
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from uuid import UUID
 
-from ..backends.message import Delivery
+from ..backends.message import Claim, Delivery
 from .slots import Running
 
 # Tasks run since the child began, claims that it holds, monotonic time of its last sign of life.
@@ -23,6 +23,7 @@ _BEAT = struct.Struct("=d")
 _BEAT_AT = _HEAD.size - _BEAT.size
 # State, id, attempt; monotonic time of the claim, of the start, hard time limit in seconds or 0, monotonic deadline.
 _ENTRY = struct.Struct("=i16sidddd")
+_Entry = tuple[int, bytes, int, float, float, float, float]
 _FREE, _CLAIMED, _RUNS, _ENDED = range(4)
 _NOTHING = (_FREE, bytes(16), 0, 0.0, 0.0, 0.0, 0.0)
 
@@ -100,24 +101,28 @@ class Roster:
         """What runs."""
         return [Running(_text(one[1]), one[2], *one[4:]) for one in self._entries() if one[0] == _RUNS]
 
-    def unstarted(self, longer_than: float = 0.0) -> list[str]:
+    def unstarted(self, longer_than: float = 0.0) -> list[Claim]:
         """The claims that have waited in the child for more than so many seconds."""
         before = time.monotonic() - longer_than
-        return [_text(one[1]) for one in self._entries() if one[0] == _CLAIMED and one[3] < before]
+        return [(_text(one[1]), one[2]) for one in self._last() if one[0] == _CLAIMED and one[3] < before]
 
-    def begun(self) -> list[str]:
+    def begun(self) -> list[Claim]:
         """What runs, or has run without its outcome being stored."""
-        return [_text(one[1]) for one in self._entries() if one[0] in (_RUNS, _ENDED)]
+        return [(_text(one[1]), one[2]) for one in self._last() if one[0] in (_RUNS, _ENDED)]
 
     def _tell_held(self) -> None:
         _NUMBER.pack_into(self._memory, _HELD_AT, self.capacity - len(self._free))
 
-    def _entries(self) -> Iterator[tuple[int, bytes, int, float, float, float, float]]:
+    def _last(self) -> Collection[_Entry]:
+        """Return the last claim of each task: one that was claimed again is no more held by the attempt before."""
+        return {one[1]: one for one in sorted(self._entries(), key=lambda one: one[2])}.values()
+
+    def _entries(self) -> Iterator[_Entry]:
         for index in range(self.capacity):
             if struct.unpack_from("=i", self._memory, _HEAD.size + _ENTRY.size * index)[0] != _FREE:
                 yield self._entry(index)
 
-    def _entry(self, index: int) -> tuple[int, bytes, int, float, float, float, float]:
+    def _entry(self, index: int) -> _Entry:
         at = _HEAD.size + _ENTRY.size * index
         while True:
             entry = _ENTRY.unpack_from(self._memory, at)

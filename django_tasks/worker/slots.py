@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
-from ..backends.message import Delivery
+from ..backends.message import Claim, Delivery
 
 #: Most claims that one child may hold.
 CAPACITY = 512
@@ -27,8 +27,9 @@ _BEAT = struct.Struct("=d")  # monotonic time of the child's last sign of life
 _LIMIT_AT = _HEAD.size - _LIMIT.size
 _COUNT_AT = _HEAD.size
 _BEAT_AT = _COUNT_AT + _COUNT.size
-_IDS_AT = _BEAT_AT + _BEAT.size
-_SIZE = _IDS_AT + 16 * CAPACITY
+_CLAIM = struct.Struct("=16si")
+_CLAIMS_AT = _BEAT_AT + _BEAT.size
+_SIZE = _CLAIMS_AT + _CLAIM.size * CAPACITY
 
 
 class Running(NamedTuple):
@@ -66,10 +67,10 @@ class Window(Protocol):
     def runs(self) -> list[Running]:
         """What runs."""
 
-    def unstarted(self, longer_than: float = 0.0) -> list[str]:
+    def unstarted(self, longer_than: float = 0.0) -> list[Claim]:
         """What is claimed, and has waited behind others for more than so many seconds."""
 
-    def begun(self) -> list[str]:
+    def begun(self) -> list[Claim]:
         """What has begun, its outcome not stored; more than that where it is not known exactly."""
 
 
@@ -89,9 +90,9 @@ class Slot:
 
     def load(self, deliveries: Sequence[Delivery]) -> None:
         """These are held now; none runs yet."""
-        ids = b"".join([bytes.fromhex(one.id.replace("-", "")) for one in deliveries])
+        claims = b"".join([_CLAIM.pack(bytes.fromhex(one.id.replace("-", "")), one.attempt) for one in deliveries])
         _HEAD.pack_into(self._memory, 0, -1, len(deliveries), 0, 0.0, 0.0, 0.0)
-        self._memory[_IDS_AT : _IDS_AT + len(ids)] = ids
+        self._memory[_CLAIMS_AT : _CLAIMS_AT + len(claims)] = claims
 
     def start(self, index: int, held: int, attempt: int) -> None:
         """The claim at ``index`` runs from now on."""
@@ -141,24 +142,26 @@ class Slot:
         """Does a task run?"""
         return bool(_HEAD.unpack_from(self._memory, 0)[0] >= 0)
 
-    def unstarted(self, longer_than: float = 0.0) -> list[str]:
+    def unstarted(self, longer_than: float = 0.0) -> list[Claim]:
         """The claims behind one that has run for more than so many seconds; empty when none runs."""
         index, held, _, since, *_ = self._read()
         if index < 0 or time.monotonic() - since < longer_than:
             return []
-        ids = self._memory[_IDS_AT + 16 * (index + 1) : _IDS_AT + 16 * held]
-        return [str(UUID(bytes=ids[at : at + 16])) for at in range(0, len(ids), 16)]
+        return self._claims(index + 1, held)
 
-    def begun(self) -> list[str]:
+    def begun(self) -> list[Claim]:
         """The claims up to the running one; between tasks all, since it is not known which of them ran."""
         index, held, *_ = self._read()
-        ids = self._memory[_IDS_AT : _IDS_AT + 16 * (index + 1 if index >= 0 else held)]
-        return [str(UUID(bytes=ids[at : at + 16])) for at in range(0, len(ids), 16)]
+        return self._claims(0, index + 1 if index >= 0 else held)
+
+    def _claims(self, first: int, end: int) -> list[Claim]:
+        packed = self._memory[_CLAIMS_AT + _CLAIM.size * first : _CLAIMS_AT + _CLAIM.size * end]
+        return [(str(UUID(bytes=id_)), attempt) for id_, attempt in _CLAIM.iter_unpack(packed)]
 
     def _read(self) -> tuple[int, int, int, float, float, float, bytes]:
         while True:
             head = _HEAD.unpack_from(self._memory, 0)
-            at = _IDS_AT + 16 * max(head[0], 0)
+            at = _CLAIMS_AT + _CLAIM.size * max(head[0], 0)
             id_ = self._memory[at : at + 16]
             if head == _HEAD.unpack_from(self._memory, 0):
                 return (*head, id_)

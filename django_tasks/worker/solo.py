@@ -24,7 +24,8 @@ from .puller import Options
 from .remote import Remote
 from .slots import Slot
 from .stacks import dump_on_signal
-from .steward import LAST_WORDS, Steward, Ward
+from .steward import LAST_WORDS, Steward
+from .wards import Ward
 
 logger = logging.getLogger("django_tasks.worker")
 

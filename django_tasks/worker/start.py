@@ -18,7 +18,7 @@ from django.db import DatabaseError, OperationalError, connections
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import autoreload
 
-from .. import __version__, addresses, exceptions, routing
+from .. import __version__, addresses, exceptions, journal, routing
 from ..backends import unfit
 from ..backends.base import Queues, WorkerInfo
 from ..conf import settings
@@ -126,7 +126,7 @@ class WorkerCommand:
             pool=self.pool,
             concurrency=self.concurrency,
             queues=self.queues,
-            version=__version__,
+            version=__version__ if settings.RELEASE is None else f"{__version__} {settings.RELEASE}",
             lease=settings.WORKER_LEASE,
         )
         options = Options(
@@ -161,6 +161,7 @@ def configure_logs(level: str, logfile: str | None, name: str) -> None:
         configure(level, logfile and _expand(logfile, name))
     except OSError as error:
         raise CommandError(f"--logfile {logfile}: {error}") from error
+    journal.start()
 
 
 def health_of(file: str | None, probe: tuple[str, int] | None, name: str) -> Health:

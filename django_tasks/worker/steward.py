@@ -15,22 +15,22 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
 from .. import limits, signals
 from ..backends import get_broker
 from ..backends.base import Queues, Waker, WorkerInfo
-from ..backends.message import Holder, Outcome, Survey
+from ..backends.message import Claim, Outcome, Survey
 from ..conf import settings
 from ..exceptions import OperationalError
 from ..registry import tasks
 from .accounts import WRITE_EVERY, Scribe
 from .chores import Chores
-from .counts import Counts
-from .puller import FREED, GIVE_BACK_AFTER, IDLE, MORE, RETIRES, REVOKED, WAKE
-from .slots import Running, Window
+from .lease import Lease, patiently
+from .puller import FREED, GIVE_BACK_AFTER, IDLE, MORE, RETIRES, REVOKED
+from .slots import Running
+from .wards import Ward
 
 logger = logging.getLogger("django_tasks.worker")
 
@@ -59,38 +59,6 @@ ADMIT_EVERY = 1.0
 MOST_SLEEP = 5.0
 
 
-@dataclass(slots=True, eq=False)
-class Ward:
-    """One child as the steward sees it."""
-
-    holder: Holder
-    slot: Window
-    channel: socket.socket
-    #: What became of what it ran.
-    counts: Counts = field(default_factory=Counts)
-    #: Which of the worker's pools it belongs to.
-    place: int = 0
-    #: What it consumes now; ``None`` is nothing.
-    queues: Queues | None = field(default_factory=Queues)
-    #: It cancels coroutines that were revoked, when told to look.
-    cancels: bool = False
-    idle: bool = False
-    #: It takes nothing new, and ends when what it runs has ended.
-    retires: bool = False
-    #: Its process has ended; what it held is taken back soon.
-    gone: bool = False
-    #: What of it is shown as running, and what was taken from it unbegun.
-    shown: set[tuple[str, int]] = field(default_factory=set)
-    relieved: frozenset[str] = frozenset()
-    #: Reads as idle until its first word.
-    since: float = field(default_factory=time.monotonic)
-
-    @property
-    def busy(self) -> bool:
-        """Does it run anything? One with room for more may be idle and busy."""
-        return not self.idle or self.slot.busy
-
-
 def _nothing() -> None:
     pass
 
@@ -115,20 +83,19 @@ class Steward:
         on_terminate: Callable[[str, int, str], object] | None = None,
     ) -> None:
         self.info = info
-        self.worker = 0
         #: True once the worker takes nothing new.
         self.draining = False
         #: True while it takes nothing new, until it is told to take tasks again.
         self.quiet = False
         #: Who obeys commands; nobody until somebody is named.
         self.commands: Commands | None = None
-        self._on_lease_lost = on_lease_lost
         self._on_drained = on_drained
         self._on_retiring = on_retiring
         self._on_terminate = on_terminate
         #: Revoked attempts that were told, and may end by themselves.
-        self._told_to_stop: set[tuple[str, int]] = set()
+        self._told_to_stop: set[Claim] = set()
         self._broker = get_broker()
+        self._lease = Lease(self._broker, on_lease_lost)
         self._wards: dict[int, Ward] = {}
         self._retired = 0
         self._scribe = Scribe(self._broker.metrics)
@@ -142,14 +109,13 @@ class Steward:
         self._thread: threading.Thread | None = None
         self._ending = False
         self._waker: Waker | None = None
-        self._renewed = time.monotonic()
         self._idle_since = time.monotonic()
         self._declared_idle = False
         self._next_due: float | None = None
         #: How many tasks had been run when a survey last found something due; ``None`` if it found nothing.
         self._found_due_at: int | None = None
         self._chores = Chores(self._broker)
-        self._due = dict.fromkeys(("beat", "look", "survey", "waker", "commands", "numbers"), 0.0)
+        self._due = dict.fromkeys(("look", "survey", "waker", "commands", "numbers"), 0.0)
         self._due["pressure"] = self._due["stop"] = float("inf")
         self._due["admit"] = 0.0
         #: Is there anything that limits hold back, or may there soon be?
@@ -166,31 +132,22 @@ class Steward:
         self.most_sleep = MOST_SLEEP
         #: Called at each turn.
         self.on_turn: Callable[[], object] = _nothing
-        #: When the database last said that the lease is ours.
-        self._confirmed = float("-inf")
 
     # Called by the supervisor's main thread
 
-    def register(self) -> None:
-        """Begin a lease. Raises :class:`~django_tasks.exceptions.OperationalError`."""
-        limits.declare(tasks.values())
-        self.worker = self._broker.register(self.info)
-        self._renewed = self._confirmed = time.monotonic()
-        self._due["beat"] = time.monotonic() + settings.WORKER_HEARTBEAT_INTERVAL
+    @property
+    def worker(self) -> int:
+        """The id of this start of the worker; 0 before its first lease."""
+        return self._lease.worker
 
     def register_patiently(self, ended: Callable[[], bool], wait: Callable[[float], object]) -> bool:
         """Begin a lease as soon as the database can be reached; False if ``ended`` came first."""
-        delay = 0.5
-        while not ended():
-            try:
-                self.register()
-                return True
-            except OperationalError as error:
-                cure = "Start the database or correct DATABASES"
-                logger.error("%s. %s; trying again in %.1f s (Ctrl-C ends).", error, cure, delay)
-                wait(delay)
-                delay = min(delay * 2, 10.0)
-        return False
+
+        def begin() -> None:
+            limits.declare(tasks.values())
+            self._lease.begin(self.info)
+
+        return patiently(begin, ended, wait)
 
     def start(self) -> None:
         """Run beside the caller."""
@@ -222,11 +179,12 @@ class Steward:
             if verdicts:
                 self._broker.step(verdicts, holder=ward.holder)
             self._wards.pop(ward.holder.slot, None)
-            charged = [running.id for running in ward.slot.runs()] if charge else []
+            begun = dict(ward.slot.begun())
+            charged = [run.id for run in ward.slot.runs() if begun.get(run.id) == run.attempt] if charge else []
             lost = self._broker.lose(
                 ward.holder,
                 charged,
-                begun=ward.slot.begun(),
+                begun=begun,
                 max_losses=settings.TASK_MAX_WORKER_LOSSES,
                 reason=reason,
             )
@@ -284,9 +242,7 @@ class Steward:
         """Why the database cannot be worked with at the moment; empty if it can."""
         if self._trouble:
             return self._problem
-        if time.monotonic() - self._confirmed > settings.WORKER_LEASE:
-            return "the lease has run out and is not renewed yet"
-        return ""
+        return "" if self._lease.is_confirmed else "the lease has run out and is not renewed yet"
 
     # Called by commands, in the steward's thread
 
@@ -296,7 +252,7 @@ class Steward:
 
     def unstarted(self) -> list[str]:
         """Return what the children have claimed and not begun."""
-        return [one for ward in self._wards.values() if not ward.gone for one in ward.slot.unstarted()]
+        return [id_ for ward in self._wards.values() if not ward.gone for id_, _ in ward.slot.unstarted()]
 
     def totals(self) -> dict[str, int]:
         """Return how many tasks of each name this worker has run."""
@@ -314,7 +270,7 @@ class Steward:
 
     def beat_now(self) -> None:
         """Renew the lease at once."""
-        self._due["beat"] = 0.0
+        self._lease.due_at = 0.0
 
     # The thread
 
@@ -338,13 +294,14 @@ class Steward:
                     logger.exception("The steward met an error of its own")
             if self._trouble:
                 time.sleep(self._trouble * random.uniform(0.5, 1.5))
-            self._check_lease()
+            if not self._ending:
+                self._lease.check()
         with self.gate:
             self.close_connections()
 
     def _sleep(self) -> None:
         now = time.monotonic()
-        timers = [self._chores.due_at, *self._due.values()]
+        timers = [self._lease.due_at, self._chores.due_at, *self._due.values()]
         if self._next_due is not None:
             timers.append(self._next_due)
         timeout = min(max(0.0, min(timers) - now), self.most_sleep)
@@ -356,7 +313,7 @@ class Steward:
             select.select(listening, [], [], timeout)
 
     def _tick(self) -> None:
-        if time.monotonic() >= self._due["beat"]:
+        if time.monotonic() >= self._lease.due_at:
             self._beat()  # before all that may fail: a worker whose lease ends loses what its children do well
         self._hear_children()
         self._obey()
@@ -399,27 +356,9 @@ class Steward:
         for ward in self._wards.values():
             self._scribe.accounts.read(ward.holder.slot, ward.counts)
 
-    # Lease
-
     def _beat(self) -> None:
-        if self._broker.renew(self.worker, processed=self.processed, draining=self.draining or self.quiet):
-            self._renewed = self._confirmed = time.monotonic()
-            self._due["beat"] = self._renewed + settings.WORKER_HEARTBEAT_INTERVAL
+        if self._lease.renew(self.processed, draining=self.draining or self.quiet):
             signals.heartbeat_sent.emit(self)
-        else:
-            logger.error("The lease ran out and the tasks were taken from this worker: it stops them and begins anew")
-            self._lost()
-
-    def _check_lease(self) -> None:
-        if not self._ending and time.monotonic() - self._renewed > settings.WORKER_LEASE:
-            logger.error("The lease could not be renewed for %.0f s: the tasks are stopped", settings.WORKER_LEASE)
-            self._lost()
-
-    def _lost(self) -> None:
-        self._confirmed = float("-inf")
-        self._renewed = time.monotonic()
-        self._due["beat"] = self._renewed + settings.WORKER_HEARTBEAT_INTERVAL
-        self._on_lease_lost()
 
     # Children
 
@@ -427,12 +366,9 @@ class Steward:
         for ward in self._wards.values():
             if ward.gone:
                 continue
-            try:
-                said = ward.channel.recv(4096)
-            except BlockingIOError:
+            said = ward.hear()
+            if said is None:
                 continue
-            except OSError:
-                said = b""
             if not said:
                 ward.gone, ward.idle = True, False  # the supervisor learns of its death, too: child_ended()
                 continue
@@ -454,12 +390,12 @@ class Steward:
     def _look(self) -> None:
         """See what runs for long: show it, and relieve a blocked child of what it holds behind it."""
         now = time.monotonic()
-        started: dict[tuple[str, int], float] = {}
+        started: dict[Claim, float] = {}
         for ward in self._wards.values():
             if not ward.slot.busy:
                 continue
             waiting = ward.slot.unstarted(longer_than=GIVE_BACK_FOR_CHILD_AFTER)
-            if ids := [one for one in waiting if one not in ward.relieved]:
+            if ids := [task_id for task_id, attempt in waiting if (task_id, attempt) not in ward.relieved]:
                 ward.relieved = frozenset(waiting)
                 if self._broker.give_back(ward.holder, ids):
                     self._wake_one()
@@ -496,8 +432,7 @@ class Steward:
             if ward.idle and ward.queues not in woken and (among is None or ward.queues in among):
                 woken.add(ward.queues)
                 ward.idle = False
-                with contextlib.suppress(OSError):
-                    ward.channel.send(WAKE)
+                ward.wake()
                 self._due["look"] = min(self._due["look"], time.monotonic() + VISIBLE_AFTER / 2)
 
     def change_queues(self, by_place: Mapping[int, Queues | None]) -> None:
@@ -514,8 +449,7 @@ class Steward:
     def wake_all(self) -> None:
         """Have every child look at what it was told. Safe in any thread."""
         for ward in list(self._wards.values()):
-            with contextlib.suppress(OSError):
-                ward.channel.send(WAKE)
+            ward.wake()
 
     # Work
 

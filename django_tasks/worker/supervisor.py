@@ -18,20 +18,18 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from queue import Empty, SimpleQueue
 from signal import Signals
 from types import FrameType
 
 from django.db import connections
 
-from .. import signals, states
+from .. import signals
 from ..backends import close_all
 from ..backends.base import Queues, WorkerInfo
-from ..backends.message import Holder, Outcome
+from ..backends.message import Holder
 from ..conf import settings
-from ..exceptions import TaskRevokedError, TimeLimitExceeded
-from ..executor import failure
 from ..result import signal_name
 from ..routing import validate_queue
 from ..time_limits import validate_limits
@@ -45,55 +43,27 @@ from .counts import Counts
 from .health import Health
 from .loop import LoopChild
 from .pools import Pool, consumed
-from .puller import CANCEL, WAKE, Options, Puller
+from .processes import Process
+from .puller import CANCEL, Options, Puller
 from .remote import Remote
 from .roster import Roster
 from .site_connections import close_pools
-from .slots import Running, Slot
+from .slots import Slot
 from .stacks import dump_on_signal
-from .steward import LAST_WORDS, Steward, Ward
+from .steward import LAST_WORDS, Steward
 from .threads import ThreadChild
+from .verdicts import Verdicts
+from .wards import Ward
 
 logger = logging.getLogger("django_tasks.worker")
 
 #: Seconds between looks at the children's health.
 LOOK = 0.5
-#: A child that is stopped (SIGSTOP) or silent outside a task for so many seconds is replaced.
-STUCK_AFTER = 10.0
 #: A child that dies sooner than this many seconds after its start is replaced ever more slowly.
 TOO_SOON = 1.0
 SLOWEST = 10.0
 #: Coroutines that are cancelled when the worker ends have so many seconds to tidy up.
 TIDY_UP = 1.0
-
-
-@dataclass(slots=True, eq=False)
-class Process:
-    """One child process."""
-
-    pid: int
-    ward: Ward
-    born: float
-    #: Which of the worker's pools it belongs to.
-    place: int = 0
-    stopped_since: float | None = None
-    #: It was told to stop.
-    told: bool = False
-    #: The supervisor killed it: its running task is not to blame.
-    killed: bool = False
-    #: What became of attempts that were ended from outside.
-    verdicts: list[Outcome] = field(default_factory=list)
-    #: Attempts of which the outcome is decided, though they still run beside others.
-    decided: set[tuple[str, int]] = field(default_factory=set)
-    #: Since when it has such; what else it runs is waited for, not for ever.
-    decided_since: float = 0.0
-    #: When its coroutines were told to end.
-    cancelled_at: float | None = None
-
-    @property
-    def leaves(self) -> bool:
-        """Does it take nothing new, so that another may begin in its place?"""
-        return self.told or self.ward.retires
 
 
 class Supervisor:
@@ -124,8 +94,7 @@ class Supervisor:
         self._autoscale = options.autoscale
         #: What other threads want the main one to do.
         self._orders: SimpleQueue[Callable[[], object]] = SimpleQueue()
-        #: Attempts that were ended from outside, which the next child tells of.
-        self._untold: list[Ended] = []
+        self._verdicts = Verdicts(self.steward.store, options.shutdown_timeout)
         #: None while it works, then when the shutdown began.
         self._ending: float | None = None
         self._grace = options.shutdown_timeout
@@ -239,7 +208,7 @@ class Supervisor:
             for _ in range(wanted - len(present)):
                 self._spawn(place)
             for process in sorted(present, key=lambda each: each.ward.slot.busy)[: max(0, len(present) - wanted)]:
-                self._tell_to_stop(process)
+                process.tell_to_stop()
 
     def _spawn(self, place: int) -> None:
         self._next_slot += 1
@@ -249,7 +218,7 @@ class Supervisor:
         ward = Ward(Holder(self.steward.worker, self._next_slot, self.info.name), slot, ours)
         ward.place, ward.queues = place, self.board.queues(pool.queues)
         ward.cancels = pool.kind == "asyncio"
-        untold, self._untold = self._untold, []
+        untold = self._verdicts.take_untold()
         signals.worker_before_create_process.emit(self)
         with self.steward.gate:  # no other thread is anywhere while we fork, and no connection crosses
             self.steward.close_connections()
@@ -362,91 +331,28 @@ class Supervisor:
 
     def _check(self) -> None:
         """End what is stuck, and what has run out of time."""
-        now = time.monotonic()
         for process in self._processes.values():
             if process.killed:
                 continue
-            stopped = process.stopped_since is not None and now - process.stopped_since > STUCK_AFTER
-            slot = process.ward.slot
-            # One task may hold its own interpreter for as long as it likes, but not that of others.
-            silent = slot.silent_for > 3 * STUCK_AFTER and (isinstance(slot, Roster) or not slot.busy)
-            if stopped or silent:
-                logger.error("Child %d is %s: it is replaced", process.pid, "stopped" if stopped else "silent")
+            if how := process.stuck:
+                logger.error("Child %d is %s: it is replaced", process.pid, how)
                 families.kill_family(process.pid)
                 continue
-            for running in slot.runs():
-                if running.limit and now >= running.deadline and running[:2] not in process.decided:
-                    self._end_overdue(process, running)
-            self._end_decided(process)
+            self._verdicts.look(process)
 
     def _patience(self) -> float:
         """Return the seconds until the next time limit ends, at most those between two looks."""
         deadlines = [run.deadline for each in self._processes.values() for run in each.ward.slot.runs() if run.limit]
         return min([LOOK, *(max(0.01, one - time.monotonic()) for one in deadlines)])
 
-    def _end_overdue(self, process: Process, running: Running) -> None:
-        """The hard time limit of an attempt has passed."""
-        ran = time.monotonic() - running.since
-        verdict = failure(running, TimeLimitExceeded(running.limit), runtime=ran)
-        if self._end_attempt(process, running, verdict):
-            logger.error(
-                "Task %s is ended: its time limit of %.3g s has passed. Child %d is replaced.",
-                running.id, running.limit, process.pid,
-            )  # fmt: skip
-
-    def _end_attempt(self, process: Process, running: Running, verdict: Outcome, number: int | None = None) -> bool:
-        """End an attempt from outside, with this outcome, if its child still runs exactly that."""
-        if isinstance(process.ward.slot, Roster):
-            # It cannot be ended without its neighbours. So it is decided now; what it still does counts for nothing.
-            self.steward.store(process.ward, verdict)
-            process.decided.add(running[:2])
-            process.decided_since = process.decided_since or time.monotonic()
-            self._tell_to_stop(process)
-        elif self._kill_exactly(process, running):
-            process.verdicts.append(verdict)
-        else:
-            return False
-        self._untold.append(Ended(running.id, running.attempt, number))
-        return True
-
-    def _kill_exactly(self, process: Process, running: Running) -> bool:
-        """Kill a child if it still runs exactly this attempt; False, and nothing is done, if it does not."""
-        families.stop(process.pid)  # or it could begin the next task between the look and the kill
-        if running[:2] not in [run[:2] for run in process.ward.slot.runs()]:
-            families.go_on(process.pid)
-            return False
-        process.killed = True
-        families.kill_family(process.pid)
-        return True
-
-    def _end_decided(self, process: Process) -> None:
-        """Kill a child with attempts that are decided once nothing else runs there, or has had its time."""
-        if not process.decided:
-            return
-        slot = process.ward.slot
-        others = set(slot.begun()) - {task_id for task_id, _ in process.decided}  # until their outcomes are stored
-        late = time.monotonic() - process.decided_since > self.options.shutdown_timeout
-        if not others or late or slot.silent_for > STUCK_AFTER / 2:
-            process.killed = True
-            families.kill_family(process.pid)
-
-    def _tell_to_stop(self, process: Process) -> None:
-        """Have a child take nothing new, and end when it has done what it runs."""
-        if not process.told:
-            process.told = True
-            families.send(process.pid, signal.SIGTERM)
-            with contextlib.suppress(OSError):
-                process.ward.channel.send(WAKE)  # an idle one need not sleep on
-
     def _press(self) -> None:
         """Tell the children to stop, and end those for which the shutdown timeout does not wait; nobody is to blame."""
         now = time.monotonic()
         late = self._ending is not None and now - self._ending >= self._grace
         for process in self._processes.values():
-            self._tell_to_stop(process)
+            process.tell_to_stop()
             if late and (self._cold or not self._cancels(process, now)):
-                process.killed = True
-                families.kill_family(process.pid)
+                process.kill()
 
     def _cancels(self, process: Process, now: float) -> bool:
         """Has a child coroutines that were just told to end, so that they can tidy up?"""
@@ -517,7 +423,7 @@ class Supervisor:
 
         def tell_all() -> None:
             for process in self._processes.values():
-                self._tell_to_stop(process)
+                process.tell_to_stop()
 
         self._order(tell_all)
 
@@ -530,19 +436,8 @@ class Supervisor:
         """
         number = Signals[signal_name(signal)]
         found = any((task_id, attempt) == run[:2] for _, run in self.steward.running())
-        self._order(lambda: self._terminate(task_id, attempt, number))
+        self._order(lambda: self._verdicts.terminate(self._processes.values(), (task_id, attempt), number))
         return found
-
-    def _terminate(self, task_id: str, attempt: int, number: Signals) -> None:
-        for process in self._processes.values():
-            for running in process.ward.slot.runs():
-                if running[:2] != (task_id, attempt) or running[:2] in process.decided or process.killed:
-                    continue
-                verdict = failure(running, TaskRevokedError("terminated"), state=states.REVOKED)
-                if self._end_attempt(process, running, verdict, number):
-                    logger.warning(
-                        "Task %s is terminated: %s. Child %d is replaced.", task_id, number.name, process.pid
-                    )
 
     def set_time_limits(self, task_name: str, hard: float | None, soft: float | None) -> None:
         """Give a task other limits, in seconds, than it declares, for attempts that begin from now on.
@@ -599,8 +494,7 @@ class Supervisor:
     def _begin_anew(self) -> None:
         """The tasks are not ours any more: stop them, and go on as a new worker."""
         for process in self._processes.values():
-            process.killed = True
-            families.kill_family(process.pid)
+            process.kill()
         while self._processes:
             self._wait(0.05)
             self._reap()

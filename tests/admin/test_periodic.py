@@ -228,7 +228,9 @@ def test_the_list_tells_whether_a_beat_runs(root: Client) -> None:
     Beat.objects.create(**about, seen_at=now - timedelta(seconds=3))
     text = text_of(read(root, list_url("periodictask")))
     assert "No beat is online" not in text
-    assert "beat@h" in text
+    assert re.search(r"beat@h\s+seen \d+ s ago", text)
+    Beat.objects.create(**{**about, "name": "beat@i"}, seen_at=now - timedelta(seconds=90))
+    assert re.search(r"beat@i\s+lost, last seen \d+ s ago", text_of(read(root, list_url("periodictask"))))
     PeriodicTask.objects.update(next_run_at=now - timedelta(hours=1))
     assert "1 periodic task is overdue." in text_of(read(root, list_url("periodictask")))
 

@@ -11,7 +11,7 @@ from celery.app import control as celery_control
 from celery.worker.control import Panel
 from django.db import transaction
 
-from django_tasks import chain, control, group, shared_task, states
+from django_tasks import chain, control, group, panel, shared_task, states
 from django_tasks.backends import get_broker
 from django_tasks.control import Control, Inspect, control_command, inspect, inspect_command
 from django_tasks.exceptions import WouldBlockForever
@@ -23,14 +23,14 @@ SQLITE = pytest.mark.databases("sqlite")
 
 
 @pytest.fixture
-def declared() -> Iterator[dict[str, control.CommandInfo]]:
+def declared() -> Iterator[dict[str, panel.CommandInfo]]:
     """Give the registry with a worker's own commands; it is as it was after the test."""
     import django_tasks.worker.commands  # noqa: F401
 
-    before = dict(control.commands)
-    yield control.commands
-    control.commands.clear()
-    control.commands.update(before)
+    before = dict(panel.commands)
+    yield panel.commands
+    panel.commands.clear()
+    panel.commands.update(before)
 
 
 def test_the_module_reads_as_celerys_app_control() -> None:
@@ -65,11 +65,13 @@ def test_methods_take_what_celery_s_take_in_the_same_order(ours: type) -> None:
             assert taken == by_position(method)[: len(taken)], name
 
 
-def test_workers_obey_the_same_commands_of_the_same_kinds(declared: dict[str, control.CommandInfo]) -> None:
+def test_workers_obey_the_same_commands_of_the_same_kinds(declared: dict[str, panel.CommandInfo]) -> None:
     for name, info in Panel.meta.items():
         if name not in NOT_HERE and not name.endswith("_events"):
             assert declared[name].kind == info.type, name
             assert declared[name].variadic == info.variadic, name
+            assert (declared[name].alias, declared[name].visible) == (info.alias, info.visible), name
+            assert info.alias is None or declared[info.alias] is declared[name], name
             taken = [one for one, _ in declared[name].args]
             assert taken == [one for one, _ in info.args or ()][: len(taken)], name
 
@@ -190,7 +192,7 @@ def test_replies_are_not_awaited_inside_of_a_transaction(database: TestDatabase)
                 call(["a=b"], reply=True)
 
 
-def test_commands_are_declared_with_and_without_arguments(declared: dict[str, control.CommandInfo]) -> None:
+def test_commands_are_declared_with_and_without_arguments(declared: dict[str, panel.CommandInfo]) -> None:
     @control_command(args=[("n", int)], signature="[N=1]")
     def grow_beard(state: Any, n: int = 1) -> None:
         """Let it grow.
@@ -211,10 +213,48 @@ def test_commands_are_declared_with_and_without_arguments(declared: dict[str, co
     assert grown.function is grow_beard
 
 
-def test_a_name_belongs_to_one_command(declared: dict[str, control.CommandInfo]) -> None:
+def test_a_name_belongs_to_one_command(declared: dict[str, panel.CommandInfo]) -> None:
     from django_tasks.worker import commands
 
     with pytest.raises(ValueError, match=f"The command 'ping' is taken: {commands.__name__}.ping has it"):
 
         @inspect_command(name="ping")
         def mine(state: Any) -> None: ...
+
+
+def test_a_command_has_celerys_options(declared: dict[str, panel.CommandInfo]) -> None:
+    @inspect_command(alias="dump_look", visible=False, default_timeout=0.2, args=[("n", None), ("unit", str)])
+    def look(state: Any, n: str, unit: str = "s") -> None: ...
+
+    @control_command(args=[("n", int)], variadic="ids")
+    def choose(state: Any, n: int = 1, **others: Any) -> None: ...
+
+    assert declared["dump_look"] is declared["look"]
+    assert declared["look"].default_timeout == 0.2
+    assert {"look", "dump_look"}.isdisjoint(panel.visible("inspect"))
+    assert {"choose"} == {"choose", "look"} & set(panel.visible("control"))
+    assert (declared["look"].signature, declared["choose"].signature) == ("N [UNIT]", "[N] [IDS …]")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"args": [("n", int), ("m", int)]}, r"The command 'f' has an argument 'm' that .*f does not take\."),
+        ({"variadic": "ids"}, "The command 'f' has an argument 'ids' that .*f does not take"),
+        ({"args": ["n"]}, r"args of the command 'f' must be pairs \(name, type\).*; not 'n'"),
+        ({"args": [("n", "int")]}, r"args of the command 'f' must be pairs .*; not \('n', 'int'\)"),
+        ({"default_timeout": 0}, "default_timeout of the command 'f' must be a number of seconds above 0, not 0"),
+        ({"default_timeout": "1"}, "default_timeout of the command 'f' must be .*, not '1'"),
+        ({"alias": ""}, "A command is a name of 1 to 255 characters, not ''"),
+        ({"alias": "ping"}, "The command 'ping' is taken"),
+        ({"visible": "no"}, "visible of the command 'f' must be True or False, not 'no'"),
+    ],
+)
+def test_what_a_command_cannot_be_is_refused_where_it_is_declared(
+    declared: dict[str, panel.CommandInfo], options: dict[str, Any], message: str
+) -> None:
+    def f(state: Any, n: int = 1) -> None: ...
+
+    with pytest.raises(ValueError, match=message):
+        control_command(**options)(f)
+    assert "f" not in declared

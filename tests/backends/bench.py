@@ -18,7 +18,7 @@ from django_tasks.backends.message import Message
 from django_tasks.backends.redis import RedisBroker
 from django_tasks.backends.redis.wire import Entry, write
 from django_tasks.backends.results import Record
-from django_tasks.models import Command, Limit, LimitState, Reply, Task, TaskResult, UniquePeriod, Worker
+from django_tasks.models import Beat, Command, Limit, LimitState, Reply, Task, TaskResult, UniquePeriod, Worker
 
 #: SQL for a column so many seconds earlier; NULL stays NULL.
 EARLIER = {
@@ -34,6 +34,7 @@ MOMENTS = {
     UniquePeriod: "until_at",
     Command: "created_at expires_at",
     Reply: "created_at",
+    Beat: "started_at seen_at stopped_at",
 }
 
 

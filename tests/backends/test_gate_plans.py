@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from django_tasks.backends.database import DatabaseBroker
+from django_tasks.backends.database.heads import HEADS
 from django_tasks.backends.message import Holder
 from django_tasks.models import Limit
 from tests.backends.calls import ALL, claim
@@ -17,6 +18,8 @@ from tests.databases import TestDatabase
 DUE = -200_000
 #: Pages of 8 kB that one statement may touch.
 PAGES = 800
+#: Pages for each of many heads: down an index four times, and to the row.
+PAGES_PER_HEAD = 30
 
 
 @pytest.fixture
@@ -50,6 +53,23 @@ def test_postgresql_reads_heads_and_places_by_index(
     for plan in (heads, places, first, look):
         assert pages(plan) < PAGES
     assert len(claim(broker, holder)) == 10
+
+
+@pytest.mark.databases("postgresql")
+def test_postgresql_goes_on_behind_the_last_head_by_index(database: TestDatabase, broker: DatabaseBroker) -> None:
+    run(
+        database,
+        "UPDATE django_tasks_task SET limit_key = 'a', name = 'app.' || abs(hashtext(id::text)) % 1000",
+        "VACUUM ANALYZE django_tasks_task",
+    )
+    Limit.objects.using(database.alias).create(kind="queue", name="default", concurrency=1)
+    Limit.objects.using(database.alias).create(kind="queue", name="other", concurrency=1)
+    plans = Plans(broker)
+    for _ in range(3):
+        broker.admit(ALL)
+        heads = plans.of("WITH RECURSIVE h")
+        assert scans(heads) == {"djt_task_limited", "django_tasks_task_pkey"}
+        assert pages(heads) < HEADS * PAGES_PER_HEAD
 
 
 @pytest.mark.databases("sqlite")

@@ -16,8 +16,8 @@ import pytest
 from django_tasks import states
 from django_tasks.backends.base import Queues
 from django_tasks.backends.database import DatabaseBroker
-from django_tasks.backends.message import Holder
-from tests.backends.calls import ALL, a_worker, success
+from django_tasks.backends.message import Edge, Holder
+from tests.backends.calls import ALL, a_message, a_worker, success
 from tests.databases import TestDatabase
 
 TASKS = 100_000
@@ -150,6 +150,30 @@ def test_postgresql_walks_the_claim_index_only(
         step_plan = plans.of("done AS (")
         assert scans(step_plan) == {"djt_task_claim", "django_tasks_task_pkey"}
         assert pages(step_plan) < PAGES
+
+
+@pytest.mark.databases("postgresql")
+def test_postgresql_goes_from_task_to_task_of_a_chain_by_index(
+    database: TestDatabase, broker: DatabaseBroker, holder: Holder
+) -> None:
+    """In one statement, at a cost independent of what else is scheduled or waits for others."""
+    fill(database, LATER)
+    run(
+        database,
+        "INSERT INTO django_tasks_edge (before_id, after_id, kind) SELECT gen_random_uuid(), gen_random_uuid(), 'after'"
+        f" FROM generate_series(1, {TASKS})",
+    )
+    node = {"options": '{"node": {"out": true}}'}
+    first, second = a_message(**node), a_message(waiting=True, **node)
+    broker.publish_workflow([first, second], [Edge(first.id, second.id)])
+    [one] = broker.step([], holder=holder, queues=QUEUES, limit=10).deliveries
+    plans = Plans(broker)
+    [two] = broker.step([success(one, linked=True)], holder=holder, queues=QUEUES, limit=10).deliveries
+    assert two.id == second.id
+    plan = plans.of("more AS (")
+    own = {"djt_task_claim", "django_tasks_task_pkey", "djt_edge_before", "djt_edge_after", "djt_edge_open"}
+    assert scans(plan) <= own
+    assert pages(plan) < PAGES
 
 
 @pytest.mark.databases("postgresql")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import timedelta
 from itertools import count as numbers
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -12,12 +14,15 @@ from django.test import override_settings
 
 from django_tasks import states
 from django_tasks.backends.base import Broker
-from django_tasks.backends.message import Holder, Return, Unique
-from django_tasks.backends.redis import RedisBroker
+from django_tasks.backends.database import DatabaseBroker
+from django_tasks.backends.message import Holder, Message, Outcome, Replacement, Return, Unique
+from django_tasks.backends.redis import RedisBroker, wire
+from django_tasks.backends.redis.claims import claim_of
+from django_tasks.backends.redis.sweeper import UNUSED
 from django_tasks.models import Task
 from tests import redis_servers
 from tests.backends.bench import Bench, RedisBench
-from tests.backends.calls import ALL, a_message, claim, claim_one, finish, ids, send, success
+from tests.backends.calls import ALL, LEASE, a_message, a_worker, claim, claim_one, finish, ids, send, success
 from tests.backends.contract import BrokerContract
 from tests.backends.promises.claiming import Claiming
 from tests.backends.promises.commands import Commanding, Showing
@@ -48,7 +53,76 @@ def ids_to_ask_for(bench: RedisBench) -> int:
     return int(server.command("ZCARD", f"{server.queue('default')}:s"))
 
 
-class TestRedisBroker(BrokerContract):
+def commit_unpublished(broker: RedisBroker, message: Message) -> None:
+    """Write the row of a call whose sender has not come to tell Redis yet."""
+    DatabaseBroker.publish(broker, [message])
+
+
+def just_before(monkeypatch: pytest.MonkeyPatch, part: Any, name: str, act: Callable[[], object]) -> None:
+    """Have somebody else act when this is about to be called next."""
+    method = getattr(part, name)
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        monkeypatch.setattr(part, name, method)
+        act()
+        return method(*args, **kwargs)
+
+    monkeypatch.setattr(part, name, called)
+
+
+class Forgetting:
+    """Queues that come and go."""
+
+    def test_a_queue_that_is_not_used_any_more_is_forgotten(
+        self, broker: RedisBroker, holder: Holder, bench: Bench
+    ) -> None:
+        send(broker, *(a_message(queue=name) for name in ("runs", "was", "is")))
+        running, *rest = claim(broker, holder, "runs", "was", "is")
+        finish(broker, holder, *map(success, rest))
+        send(broker, a_message(queue="waits"))
+        send(broker, a_message(queue="later", eta=broker.now() + timedelta(days=9)))
+        bench.let_pass(UNUSED + 1)
+        send(broker, a_message(queue="is"))
+        finish(broker, holder, success(claim_one(broker, holder)))
+        assert broker.leases.forget_unused(UNUSED) == ["was"]
+        assert broker.leases.names(fresh=True) == ["is", "later", "runs", "waits"]
+        finish(broker, holder, success(running), success(claim_one(broker, holder)))
+        assert broker.leases.forget_unused(UNUSED) == ["runs", "waits"]
+        assert broker.leases.forget_unused(UNUSED) == []
+
+    def test_a_queue_is_not_forgotten_while_somebody_sends_to_it(
+        self, broker: RedisBroker, holder: Holder, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        send(broker, a_message(queue="q"))
+        finish(broker, holder, success(claim_one(broker, holder)))
+        bench.let_pass(UNUSED + 1)
+        run, sent = broker.server.run, []
+
+        def send_after_each(*args: Any, **kwargs: Any) -> Any:
+            found = run(*args, **kwargs)
+            sent.extend(send(bench.new_broker(), a_message(queue="q")))
+            return found
+
+        with monkeypatch.context() as patch:
+            patch.setattr(broker.server, "run", send_after_each)
+            assert broker.leases.forget_unused(UNUSED) == []
+        assert broker.leases.names(fresh=True) == ["q"]
+        assert sorted(ids(claim(broker, holder))) == sorted(sent)
+
+    def test_what_is_sent_to_a_forgotten_queue_runs(self, broker: RedisBroker, holder: Holder, bench: Bench) -> None:
+        send(broker, a_message(queue="q"))
+        finish(broker, holder, success(claim_one(broker, holder)))
+        bench.let_pass(UNUSED + 1)
+        sender = bench.new_broker()
+        assert broker.leases.forget_unused(UNUSED) == ["q"]
+        assert broker.leases.names(fresh=True) == []
+        assert not broker.survey(ALL).due
+        send(sender, a_message(queue="q"))
+        assert broker.survey(ALL).due
+        finish(broker, holder, success(claim_one(broker, holder)))
+
+
+class TestRedisBroker(BrokerContract, Forgetting):
     """On Redis."""
 
     def test_what_a_sweeper_publishes_when_it_has_just_ended_does_not_run_again(
@@ -72,6 +146,55 @@ class TestRedisBroker(BrokerContract):
             assert ids_to_ask_for(bench) == 5
             bench.let_pass(601)
 
+    @pytest.mark.parametrize("retries", [0, 1])
+    def test_who_publishes_late_what_a_sweeper_published_starts_nothing(
+        self, broker: RedisBroker, holder: Holder, retries: int
+    ) -> None:
+        commit_unpublished(broker, message := a_message())
+        assert broker.sweeper.fill(lambda: None) == 1
+        for _ in range(retries):
+            finish(broker, holder, Return(message.id, claim_one(broker, holder).attempt, states.RETRY, delay=0))
+        finish(broker, holder, success(claim_one(broker, holder)))
+        broker._announce([message])
+        assert claim(broker, holder) == []
+
+    def test_what_is_revoked_before_it_is_published_does_not_run(
+        self, broker: RedisBroker, holder: Holder, bench: Bench
+    ) -> None:
+        commit_unpublished(broker, message := a_message())
+        assert bench.new_broker().revoke([message.id]) == 1
+        broker._announce([message])
+        assert claim(broker, holder) == []
+        assert bench.state(message.id) == states.REVOKED
+
+    @pytest.mark.databases("sqlite")
+    def test_of_what_sweepers_published_only_so_much_is_remembered(
+        self, broker: RedisBroker, holder: Holder, bench: RedisBench
+    ) -> None:
+        server, most = bench.redis.server, 100_000
+        commit_unpublished(broker, revoked := a_message())
+        with bench.rolled_back():
+            broker.revoke([revoked.id])
+        now = broker.leases.now()
+        for start in range(0, most, 10_000):
+            words = [word for number in range(start, start + 10_000) for word in (now + 599, number)]
+            server.command("ZADD", f"{server.queue('default')}:s", *words)
+        send(broker, *(messages := [a_message(), a_message()]))
+        broker.leases.remove("default", [one.id for one in messages])
+        assert broker.sweeper.fill(lambda: None) == 3
+        done = [success(one) for one in claim(broker, holder)]
+        commit_unpublished(broker, revoked := a_message())
+        with bench.rolled_back():
+            broker.revoke([revoked.id])
+        assert ids_to_ask_for(bench) == most + 1
+        finish(broker, holder, *done)
+        assert ids_to_ask_for(bench) == most + 1
+        known = [
+            f"{server.queue('default')}:s",
+            *(wire.key(one) for one in (revoked.id, *(one.id for one in messages))),
+        ]
+        assert None not in server.command("ZMSCORE", *known)
+
     def test_what_is_asked_for_before_each_start_need_not_be_remembered(
         self, broker: RedisBroker, holder: Holder, bench: RedisBench
     ) -> None:
@@ -83,8 +206,36 @@ class TestRedisBroker(BrokerContract):
         assert ids_to_ask_for(bench) == 0
 
 
+def retry(broker: RedisBroker, holder: Holder, task_id: str) -> None:
+    assert finish(broker, holder, Return(task_id, 1, states.RETRY, delay=0, retries=1)) == frozenset()
+
+
+def retry_elsewhere(broker: RedisBroker, holder: Holder, task_id: str) -> None:
+    assert finish(broker, holder, Return(task_id, 1, states.RETRY, delay=0, retries=1, queue="other")) == frozenset()
+
+
+def set_aside(broker: RedisBroker, holder: Holder, task_id: str) -> None:
+    assert finish(broker, holder, Return(task_id, 1, states.UNROUTABLE)) == frozenset()
+    assert broker.adopt(["tests.noop"]) == 1
+
+
+def give_back(broker: RedisBroker, holder: Holder, task_id: str) -> None:
+    assert broker.give_back(holder, [task_id]) == 1
+
+
 class TestWithoutRows(
-    Sending, Claiming, Finishing, Returning, Leasing, Slots, Watching, Cancelling, Tidying, Commanding, Showing
+    Forgetting,
+    Sending,
+    Claiming,
+    Finishing,
+    Returning,
+    Leasing,
+    Slots,
+    Watching,
+    Cancelling,
+    Tidying,
+    Commanding,
+    Showing,
 ):
     """On Redis with ``durable=False``: what limits count, and what is unique, has a row in any case."""
 
@@ -161,6 +312,207 @@ class TestWithoutRows(
         assert not Task.objects.exists()
         assert broker.held(holder.worker) == []
 
+    @pytest.mark.parametrize("end", [retry, retry_elsewhere, set_aside, give_back])
+    @pytest.mark.parametrize("part", ["leases.settle", "leases.add_row"])
+    def test_what_is_given_a_row_as_it_ends_has_one_fate(
+        self,
+        broker: RedisBroker,
+        holder: Holder,
+        bench: RedisBench,
+        monkeypatch: pytest.MonkeyPatch,
+        end: Callable[[RedisBroker, Holder, str], None],
+        part: str,
+    ) -> None:
+        """Its supervisor does so in one moment of the end, or the end comes while the supervisor is about it."""
+        [task_id] = send(broker)
+        claim_one(broker, holder)
+        supervisor = bench.new_broker()
+        assert isinstance(supervisor, RedisBroker)
+
+        def show() -> None:
+            supervisor.mark_started({(task_id, 1): 3.0})
+
+        if part == "leases.settle":
+            just_before(monkeypatch, broker.leases, "settle", show)
+            end(broker, holder, task_id)
+        else:
+            just_before(monkeypatch, supervisor.leases, "add_row", lambda: end(broker, holder, task_id))
+            show()
+        again = claim_one(broker, holder)
+        assert (again.id, again.attempt, again.losses) == (task_id, 2, 0)
+        assert claim(broker, holder) == []
+        assert finish(broker, holder, success(again)) == frozenset()
+        assert bench.state(task_id) == states.SUCCESS
+        assert not Task.objects.exists()
+        assert broker.held(holder.worker) == []
+        assert broker.leases.is_empty()
+
+    def test_a_row_that_comes_too_late_is_the_next_attempts(
+        self, broker: RedisBroker, holder: Holder, bench: RedisBench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        [task_id] = send(broker)
+        claim_one(broker, holder)
+        supervisor = bench.new_broker()
+        assert isinstance(supervisor, RedisBroker)
+
+        def run_again() -> None:
+            retry(broker, holder, task_id)
+            broker.mark_started({(claim_one(broker, holder).id, 2): 0.0})
+
+        just_before(monkeypatch, supervisor.leases, "add_row", run_again)
+        supervisor.mark_started({(task_id, 1): 3.0})
+        row = Task.objects.get()
+        assert (row.state, row.attempt, row.worker_id) == (states.STARTED, 2, holder.worker)
+        assert finish(broker, holder, Outcome(task_id, 2, states.SUCCESS)) == frozenset()
+        assert bench.state(task_id) == states.SUCCESS
+        assert not Task.objects.exists()
+
+    def test_a_limit_may_hold_back_what_is_given_a_row(
+        self, broker: RedisBroker, holder: Holder, bench: RedisBench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        [task_id] = send(broker)
+        bench.limit("task", "tests.noop", concurrency=1)
+        broker.survey(ALL)
+        supervisor = bench.new_broker()
+        assert isinstance(supervisor, RedisBroker)
+        just_before(monkeypatch, broker.rows, "keep", lambda: supervisor.mark_started({(task_id, 1): 3.0}))
+        assert claim(broker, holder) == []
+        assert bench.state(task_id) == states.PENDING
+        assert broker.admit(ALL).admitted == 1
+        assert finish(broker, holder, success(claim_one(broker, holder))) == frozenset()
+        assert not Task.objects.exists()
+
+    def test_what_is_revoked_while_it_is_retried_runs_no_more(
+        self, broker: RedisBroker, holder: Holder, bench: RedisBench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        [task_id] = send(broker)
+        claim_one(broker, holder)
+        caller = bench.new_broker()
+        assert isinstance(caller, RedisBroker)
+        just_before(monkeypatch, caller.leases, "add_row", lambda: retry(broker, holder, task_id))
+        assert caller.revoke([task_id]) == 1
+        assert claim(broker, holder) == []
+        assert bench.state(task_id) == states.REVOKED
+        assert not Task.objects.exists()
+
+    def test_what_begins_as_it_is_revoked_is_stopped(
+        self, broker: RedisBroker, holder: Holder, bench: RedisBench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        [task_id] = send(broker)
+        caller = bench.new_broker()
+        assert isinstance(caller, RedisBroker)
+        just_before(monkeypatch, caller.leases, "stop", lambda: claim_one(broker, holder))
+        assert caller.revoke([task_id]) == 1
+        assert broker.is_revoked(task_id, 1)
+        assert [one.id for one in broker.to_stop(holder.worker)] == [task_id]
+
+    @pytest.mark.parametrize("end", ["rescue", "lose", "give_back"])
+    @pytest.mark.parametrize("shown", [False, True])
+    def test_what_was_stored_with_its_effects_does_not_run_again(
+        self,
+        broker: RedisBroker,
+        holder: Holder,
+        bench: RedisBench,
+        end: str,
+        shown: bool,
+    ) -> None:
+        """Its process dies, or its connection, before Redis is told."""
+        [task_id] = send(broker)
+        delivery = claim_one(broker, holder)
+        with bench.transaction():
+            assert broker.finish_within(success(delivery), "worker@test")
+        if shown:
+            bench.new_broker().mark_started({(task_id, 1): 3.0})
+        others = bench.new_broker()
+        if end == "rescue":
+            bench.let_pass(LEASE + 1)
+            assert others.rescue(max_losses=9) == 0
+        elif end == "lose":
+            assert others.lose(holder, [task_id], max_losses=9, reason="It died") == 0
+        else:
+            assert broker.give_back(holder, [task_id]) == 0
+            broker.step([], holder=holder)
+        assert claim(others, a_worker(others)) == []
+        assert bench.state(task_id) == states.SUCCESS
+        assert not Task.objects.exists()
+        assert broker.leases.is_empty()
+
+    @pytest.mark.parametrize("committed", [False, True])
+    def test_what_comes_back_as_its_commit_was_not_answered_runs_again_only_if_it_failed(
+        self, broker: RedisBroker, holder: Holder, bench: RedisBench, committed: bool
+    ) -> None:
+        [task_id] = send(broker)
+        delivery = claim_one(broker, holder)
+        with bench.transaction() if committed else bench.rolled_back():
+            assert broker.finish_within(success(delivery, keep=False), "worker@test")
+        broker._unheard.clear()  # as nobody knows of the commit
+        assert finish(broker, holder, Return(task_id, 1)) == frozenset()
+        assert ids(claim(broker, holder)) == ([] if committed else [task_id])
+        assert bench.state(task_id) == (states.SUCCESS if committed else states.STARTED)
+
+    @pytest.mark.parametrize("atomic", [False, True])
+    def test_another_may_take_the_place_of_what_has_no_row(
+        self, broker: RedisBroker, holder: Holder, bench: RedisBench, atomic: bool
+    ) -> None:
+        [task_id] = send(broker)
+        claim_one(broker, holder)
+        own = a_message("tests.other", id=task_id, queue="other")
+        done = Return(task_id, 1, replacement=Replacement(own, [], []))
+        if atomic:
+            with bench.transaction():
+                assert broker.replace_within(done)
+        else:
+            assert finish(broker, holder, done) == frozenset()
+        found = claim_one(broker, holder)
+        assert (found.id, found.name, found.queue, found.attempt) == (task_id, "tests.other", "other", 2)
+        assert finish(broker, holder, success(found)) == frozenset()
+        assert not Task.objects.exists()
+        assert broker.leases.is_empty()
+
+    @pytest.mark.parametrize("end", ["rescue", "rollback"])
+    def test_a_replacement_in_a_transaction_happens_if_that_commits(
+        self, broker: RedisBroker, holder: Holder, bench: RedisBench, monkeypatch: pytest.MonkeyPatch, end: str
+    ) -> None:
+        """Also when the process dies before Redis is told."""
+        [task_id] = send(broker)
+        claim_one(broker, holder)
+        done = Return(task_id, 1, replacement=Replacement(a_message("tests.other", id=task_id), [], []))
+        monkeypatch.setattr(broker, "_correct", lambda *args: None)
+        with bench.transaction() if end == "rescue" else bench.rolled_back():
+            assert broker.replace_within(done)
+        bench.let_pass(LEASE + 1)
+        others = bench.new_broker()
+        others.rescue(max_losses=9)
+        found = claim_one(others, a_worker(others))
+        assert (found.name, found.attempt) == ("tests.other" if end == "rescue" else "tests.noop", 2)
+
+    def test_an_id_that_was_used_before_is_no_sign_of_an_end(
+        self, broker: RedisBroker, holder: Holder, bench: RedisBench
+    ) -> None:
+        [task_id] = send(broker)
+        finish(broker, holder, success(claim_one(broker, holder)))
+        bench.let_pass(1)
+        send(broker, a_message(id=task_id))
+        claim_one(broker, holder)
+        bench.let_pass(LEASE + 1)
+        others = bench.new_broker()
+        assert others.rescue(max_losses=9) == 1
+        assert claim_one(others, a_worker(others)).attempt == 2
+
+    def test_a_row_that_nobody_came_to_delete_starts_nothing(
+        self, broker: RedisBroker, holder: Holder, bench: RedisBench
+    ) -> None:
+        """Who gave it the row died at once."""
+        [task_id] = send(broker)
+        delivery = claim_one(broker, holder)
+        broker._keep_rows({task_id: claim_of(broker.leases.look([task_id])[task_id])}, states.STARTED)
+        finish(broker, holder, success(delivery))
+        assert Task.objects.count() == 1
+        assert broker.sweeper.fill(lambda: None) == 0
+        assert claim(broker, holder) == []
+        assert not Task.objects.exists()
+        assert bench.state(task_id) == states.SUCCESS
+
 
 @pytest.fixture(scope="module")
 def cluster_url() -> Iterator[str]:
@@ -174,7 +526,18 @@ def cluster_url() -> Iterator[str]:
 
 @pytest.mark.databases("sqlite")
 class TestOnCluster(
-    Sending, Claiming, Finishing, Returning, Leasing, Slots, Watching, Cancelling, Tidying, Commanding, Showing
+    Forgetting,
+    Sending,
+    Claiming,
+    Finishing,
+    Returning,
+    Leasing,
+    Slots,
+    Watching,
+    Cancelling,
+    Tidying,
+    Commanding,
+    Showing,
 ):
     """On a cluster, where the keys of two queues may lie on two servers."""
 

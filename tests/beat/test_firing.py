@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from django_tasks import shared_task
@@ -82,9 +85,33 @@ def test_two_beats_that_find_the_same_tick_send_it_once(beat: OneBeat) -> None:
     stale = list(PeriodicTask.objects.with_key().select_related("interval"))
     other = Engine(beat.clock)
     assert other.fire() == 1
-    assert beat.engine._fire_row(stale[0], beat.clock(), []) is None
+    assert beat.engine._fire_rows(stale, beat.clock()) == []
     assert beat.turn() == 0
     assert len(sent_for(row)) == 1
+
+
+@pytest.mark.databases("postgresql", "mariadb")
+def test_a_row_that_somebody_holds_does_not_keep_the_others_back(beat: OneBeat) -> None:
+    """An edit in a long transaction, or another beat that stands still in the middle of one."""
+    held, other = beat.row(60, name="held"), beat.row(60, name="other")
+    holds, let_go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with transaction.atomic():
+            PeriodicTask.objects.filter(pk=held.pk).update(description="in the works")
+            holds.set()
+            let_go.wait(60)
+        connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        holding = pool.submit(hold)
+        assert holds.wait(60)
+        assert beat.go(seconds=60) == 1
+        let_go.set()
+        holding.result()
+    assert len(sent_for(other)) == 1
+    assert beat.turn() == 1
+    assert len(sent_for(held)) == 1
 
 
 # Missed runs
@@ -126,9 +153,9 @@ def test_a_year_without_a_beat_is_caught_up_in_no_time(beat: OneBeat) -> None:
         beat.row(cron("*/7 * * * * *"), name="by the second", missed="once"),
         beat.row(schedule(1, relative=True), name="relative"),
     ]
-    began = timezone.now()
+    began = time.process_time()
     assert beat.go(days=365) == 5 + 1000 + 1 + 1
-    assert (timezone.now() - began).total_seconds() < 10
+    assert time.process_time() - began < 10
     for row in rows:
         row.refresh_from_db()
         assert beat.clock() < row.next_run_at <= beat.clock() + timedelta(minutes=1)

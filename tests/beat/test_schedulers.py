@@ -65,7 +65,7 @@ def test_a_scheduler_sleeps_no_longer_than_until_the_next_run(beat: OneBeat) -> 
     beat.row(60)
     scheduler = DatabaseScheduler(lazy=True, engine=beat.engine)
     beat.clock.forward(seconds=59.5)
-    assert scheduler.tick() == pytest.approx(0.5, abs=0.01)
+    assert 0 < scheduler.tick() <= 0.5
 
 
 def test_a_beat_that_is_stuck_does_not_count_as_alive_any_more(

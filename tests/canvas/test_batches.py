@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
-from django_tasks import GroupResult, batch, chain, chord, group
+from django_tasks import AsyncResult, GroupResult, batch, chain, chord, dag, group, signature
+from django_tasks.exceptions import ChordError
 from tests.api.conftest import Runner
 from tests.canvas.conftest import assert_nothing_is_left
-from tests.canvas.jobs import add, boom, ignoring, note, note_error, note_failed, notes, shaky, summed, total
+from tests.canvas.jobs import add, boom, ignoring, listed, note, note_error, note_failed, notes, shaky, summed, total
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
@@ -21,8 +23,8 @@ CALLED: dict[str, Any] = {
 }
 
 
-def finish(run: Runner, made: batch) -> Any:
-    result = made()
+def finish(run: Runner, made: Any) -> Any:
+    result = made if isinstance(made, AsyncResult) else made()
     run.finish()
     assert_nothing_is_left()
     return result
@@ -107,6 +109,78 @@ def test_a_batch_is_found_again_by_its_id(run: Runner) -> None:
     found = GroupResult.restore(result.id)
     assert found is not None
     assert found.get(timeout=0) == [1, 2, 3]
+
+
+def named(name: str) -> dict[str, Any]:
+    """Return callbacks that note their name."""
+    return {"on_success": note.si(f"{name} succeeded"), "on_failure": note.si(f"{name} failed")}
+
+
+def test_in_a_chain_a_batch_takes_in_what_comes_before_and_hands_on_the_list_of_its_results(run: Runner) -> None:
+    steps = chain(add.s(1), batch([add.s(10), add.s(20)], **CALLED), total.s(), note.s("sum"))
+    assert finish(run, steps).get(timeout=0) == 34
+    success, complete = sorted((one for one in notes if one[1] != "sum"), key=lambda one: str(one[1]), reverse=True)
+    assert success == [[12, 22], "success"]
+    assert [one["result"] for one in complete[0]] == [12, 22]
+
+
+def test_a_batch_that_fails_in_a_chain_ends_it_and_is_told_of(run: Runner) -> None:
+    result = finish(run, chain(batch([add.s(1), boom.s()], **CALLED), note.s("never"), add.s(1)))
+    with pytest.raises(ValueError, match="boom"):
+        result.get(timeout=0)
+    assert isinstance(result.result, ChordError)
+    assert sorted(one[-1] for one in notes) == ["complete", "failure"]
+
+
+@pytest.mark.parametrize("callback", [note.si("never"), group(note.si("never"), note.si("never"))])
+@pytest.mark.parametrize("members", [[add.s(1)], [add.s(1), add.s(2)], []])
+def test_when_what_comes_before_a_batch_fails_nothing_of_it_runs_and_no_callback_is_called(
+    run: Runner, members: list[Any], callback: Any
+) -> None:
+    never = {"on_success": callback, "on_failure": callback, "on_complete": callback}
+    for before in (boom.s(), group(boom.s(), add.s(1))):
+        result = finish(run, chain(before, batch(members, **never), add.s(1)))
+        assert result.get(timeout=0, propagate=False).__class__ in (ValueError, ChordError)
+    assert notes == []
+
+
+def test_batches_may_be_put_into_groups_chords_dags_and_each_other(run: Runner) -> None:
+    inner = batch([add.s(1), add.s(2)], **named("inner"))
+    assert finish(run, group(inner, add.s(3))).get(timeout=0) == [[2, 3], 4]
+    assert finish(run, chord([inner, add.s(3)])(summed.s())).get(timeout=0) == ["sum", [[2, 3], 4]]
+    assert finish(run, chord(inner, total.s())).get(timeout=0) == 5
+    assert notes == ["inner succeeded"] * 3
+    notes.clear()
+    body = batch([total.s(), listed.s("x")], **named("body"))
+    assert finish(run, chord([add.s(1), add.s(2)], body)).get(timeout=0) == [5, [[2, 3], "x"]]
+    assert finish(run, group(add.s(1), add.s(2)) | body).get(timeout=0) == [5, [[2, 3], "x"]]
+    assert notes == ["body succeeded"] * 2
+    notes.clear()
+    outer = batch([inner, batch([boom.s()], **named("bad"))], **named("outer"))
+    assert str(finish(run, outer).get(timeout=0, propagate=False)) == "[[2, 3], [ValueError('boom')]]"
+    assert sorted(notes) == ["bad failed", "inner succeeded", "outer failed"]
+    notes.clear()
+    flow = dag().add("one", add.s(1)).add("batch", batch([add.s(1), boom.s()], **named("part")), after="one")
+    flow.add("last", listed.s(), after="batch", always=True)
+    [told] = finish(run, flow)["last"].get(timeout=0)
+    assert [one["state"] for one in told] == ["SUCCESS", "FAILURE"]
+    assert notes == ["part failed"]
+
+
+def test_an_empty_batch_in_a_chain_has_succeeded_with_nothing(run: Runner) -> None:
+    assert finish(run, chain(add.s(1), batch([], **CALLED), summed.s())).get(timeout=0) == ["sum", []]
+    assert sorted(notes, key=str) == [[[], "complete"], [[], "success"]]
+
+
+def test_a_batch_survives_json_and_keeps_its_callbacks_in_copies() -> None:
+    made = batch([add.s(1)], on_failure=note_failed.s("x"), queue="other")
+    again = signature(json.loads(json.dumps(made)))
+    assert isinstance(again, batch)
+    assert json.dumps(again) == json.dumps(made)
+    copy = made.clone()
+    copy.kwargs["on_failure"].set(priority=7)
+    assert made.kwargs["on_failure"].options == {}
+    assert repr(made) == ("batch([tests.canvas.jobs.add(1)], on_failure=tests.canvas.jobs.note_failed('x'))")
 
 
 def test_what_is_no_signature_is_refused() -> None:

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from django_tasks import chain, chord, dag, group
+from django_tasks import batch, chain, chord, dag, group
+from django_tasks.canvas.taking_over import taking_over
 from django_tasks.models import Task
+from django_tasks.request import Context
 from tests.api.conftest import Runner
 from tests.canvas.conftest import assert_nothing_is_left
 from tests.canvas.jobs import add, boom, listed, note, note_error, notes, summed, total
@@ -92,3 +94,32 @@ def test_mistakes_are_told_where_they_are_made() -> None:
         flow.add("two", add)
     with pytest.raises(ValueError, match="The dag has no part"):
         dag()()
+
+
+def _replace(flow: dag) -> Any:
+    return taking_over(flow, Context())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda flow: chain(add.s(1), flow),
+        lambda flow: add.s(1) | flow,
+        lambda flow: flow | add.s(1),
+        lambda flow: group(flow),
+        lambda flow: group([add.s(1), flow]),
+        lambda flow: chord([flow], total.s()),
+        lambda flow: chord([add.s(1)], flow),
+        lambda flow: chord([add.s(1)])(flow),
+        lambda flow: batch([flow]),
+        lambda flow: batch([add.s(1)], on_complete=flow),
+        lambda flow: dag().add("inner", flow),
+        lambda flow: add.s(1).link(flow),
+        lambda flow: add.s(1).on_error(flow),
+        lambda flow: add.apply_async((1,), link=flow),
+        _replace,
+    ],
+)
+def test_a_dag_is_part_of_nothing_else_and_the_error_says_what_to_do_instead(make: Any) -> None:
+    with pytest.raises(TypeError, match="A dag is part of nothing else: add the rest to it"):
+        make(dag().add("one", add.s(1)))

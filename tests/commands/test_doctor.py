@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -230,7 +231,10 @@ def test_periodic_tasks_without_a_beat_are_a_problem(database: TestDatabase) -> 
     [problem] = found("beats")
     assert problem.problem == "No beat is online: 1 periodic task will not run."
     about = {"name": "beat@h", "hostname": "h", "pid": 1, "version": "1", "started_at": ago(9)}
-    Beat.objects.create(**about, seen_at=ago(1))
+    beat = Beat.objects.create(**about, seen_at=ago(300))
+    [problem] = found("beats")
+    assert re.search(r"will not run\. beat@h was last seen 3\d\d s ago: it stands still", problem.problem)
+    Beat.objects.filter(pk=beat.pk).update(seen_at=ago(1))
     assert found("beats") == []
     PeriodicTask.objects.update(next_run_at=ago(120))
     [problem] = found("beats")

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from django_tasks import states
+from django_tasks import panel, states
 from django_tasks.backends import get_broker
+from django_tasks.control import AFTERLIFE
 from django_tasks.dashboard import database_now
 from django_tasks.models import Beat
 from django_tasks.models import Command as CommandRow
@@ -20,6 +21,7 @@ from tests.commands.conftest import Command, Said
 from tests.databases import TestDatabase
 from tests.eventually import eventually
 from tests.inprocess import Worker as InProcess
+from tests.integration.beats import start_beat
 from tests.integration.site import Site
 from tests.rows import failure, finished, saved
 
@@ -50,6 +52,15 @@ def test_inspect_shows_replies_as_celery_does(site: Site, tasks: Command) -> Non
     assert "DATABASE" in tasks("inspect", "report", *LONG).out or "software ->" in tasks("inspect", "report", *LONG).out
 
 
+def test_a_ping_asks_beats_too_and_status_tells_of_workers(site: Site, tasks: Command) -> None:
+    start_beat(site, "-n", "beat@t")
+    eventually(lambda: Beat.objects.exists(), timeout=60)
+    assert set(tasks("ping", "--json", *LONG).data) == {"w1@t", "beat@t"}
+    assert set(tasks("inspect", "ping", "--json", *LONG).data) == {"w1@t", "beat@t"}
+    assert tasks("inspect", "ping", "-d", "beat@t", *LONG).out == "->  beat@t: OK\n        pong\n\n1 node online.\n"
+    assert set(tasks("status", "--json", *LONG).data) == {"w1@t"}
+
+
 def test_control_tells_workers_what_to_do(site: Site, manage: Callable[..., Said]) -> None:
     """By processes of their own, with the site's commands."""
     options = {"IMPORTS": ["tests.integration.site_commands"]}
@@ -59,7 +70,13 @@ def test_control_tells_workers_what_to_do(site: Site, manage: Callable[..., Said
     assert (said.code, "n 'x': invalid literal" in said.err) == (2, True)
     said = manage("tasks", "inspect", "fail", *LONG, **options)
     assert (said.code, "ERROR\n        ValueError('nope')" in said.out) == (1, True)
-    assert "look_around" in manage("tasks", "inspect", "--list", **options).out
+    said = manage("tasks", "inspect", "look_around", **options)
+    assert (said.code, "'look_around' is none; inspect has: active" in said.err) == (2, True)
+    said = manage("tasks", "control", "--help", **options)
+    assert (said.code, said.err) == (0, "")
+    assert "\n  add_to [N=1]  " in said.out
+    assert "Add a number to the name of the node.\n" in said.out
+    assert "\n  rate_limit TASK RATE  " in said.out
     said = manage("tasks", "control", "shutdown", *LONG)
     assert (said.code, said.out) == (0, "->  w1@t: OK\n        shutting down\n")
     assert site.workers[0].wait() == 0
@@ -93,6 +110,7 @@ def test_what_lasts_needs_no_reply(tasks: Command) -> None:
     [
         (("inspect", "garbage"), "'garbage' is none; inspect has: active, active_queues"),
         (("inspect",), "Name a command; inspect has: active"),
+        (("inspect", "hello"), "'hello' is none; inspect has: active"),
         (("control", "ping"), "'ping' is none; control has: add_consumer"),
         (("inspect", "ping", "x"), "ping takes no 'x'. Usage: inspect ping"),
         (("control", "pool_grow", "many"), "n 'many': invalid literal"),
@@ -115,7 +133,18 @@ def test_the_commands_are_listed_with_what_they_take(tasks: Command) -> None:
     assert "rate_limit TASK RATE " in out
     names = {row["command"].split()[0] for row in tasks("inspect", "--list", "--json").data}
     assert {"active", "scheduled", "reserved", "registered", "stats", "ping", "report", "conf", "query_task",
-            "active_queues", "revoked", "clock", "hello"} <= names  # fmt: skip
+            "active_queues", "revoked", "clock"} <= names  # fmt: skip
+    assert names.isdisjoint({"hello", "dump_active"}), "what is not visible, and other names"
+
+
+def test_a_command_says_for_how_long_its_replies_are_awaited(tasks: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_worker(get_broker(), name="deaf@h")
+    monkeypatch.setattr(panel, "commands", {**panel.commands})
+    panel.add_command(lambda state: None, "inspect", name="glance", default_timeout=0.1)
+    for words in (("glance",), ("glance", "--timeout", "0.2"), ("ping", "--timeout", "0.3")):
+        assert tasks("inspect", *words).code == 69
+    kept = [(row.expires_at - row.created_at).total_seconds() for row in CommandRow.objects.order_by("id")]
+    assert kept == pytest.approx([AFTERLIFE + 0.1, AFTERLIFE + 0.2, AFTERLIFE + 0.3], abs=0.01)
 
 
 def test_result_tells_the_return_value_or_why_there_is_none(tasks: Command) -> None:

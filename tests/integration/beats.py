@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import os
 import signal
 import sys
+import time
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
-from django_tasks.beat import Scheduler
+from django_tasks.beat import DatabaseScheduler, Scheduler
 from django_tasks.models import IntervalSchedule, PeriodicRun, PeriodicTask, Task
 from django_tasks.schedules import BaseSchedule
+from tests.integration.jobs import JOURNAL
 from tests.integration.site import Site, Worker
 
 #: Beats look for changes more often than they need to, so that tests need not wait.
@@ -53,6 +57,21 @@ class OwnScheduler(Scheduler):
     def setup_schedule(self) -> None:
         """Add the only entry."""
         self.add(name="often", task="tests.app.tasks.noop", schedule=Often())
+
+
+class Hanging(DatabaseScheduler):
+    """Stands still as long as there is :func:`hang_file`, as what waits for an answer that never comes."""
+
+    def tick(self) -> float:
+        """Tick, sooner or later."""
+        while Path(os.environ[JOURNAL]).with_name("hang").exists():
+            time.sleep(0.01)
+        return super().tick()
+
+
+def hang_file(site: Site) -> Path:
+    """Return the file that makes :class:`Hanging` stand still."""
+    return site.journal_path.with_name("hang")
 
 
 def moments(row: PeriodicTask) -> list[datetime]:

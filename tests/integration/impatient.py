@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from django_tasks.worker import supervisor
+from django_tasks.worker import processes
 
-supervisor.STUCK_AFTER = 0.7
+processes.STUCK_AFTER = 0.7

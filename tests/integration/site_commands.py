@@ -14,7 +14,7 @@ def add_to(state: Any, n: int = 1) -> dict[str, str]:
     return {"ok": f"{state.hostname}+{n}"}
 
 
-@inspect_command
+@inspect_command(alias="dump_surroundings", visible=False)
 def look_around(state: Any) -> dict[str, Any]:
     """Tell what a command can see."""
     consumer = state.consumer
@@ -25,7 +25,7 @@ def look_around(state: Any) -> dict[str, Any]:
     }
 
 
-@inspect_command()
+@inspect_command
 def fail(state: Any) -> None:
     """Raise."""
     raise ValueError("nope")

@@ -16,13 +16,13 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 
-from django_tasks import health
+from django_tasks import control, health
 from django_tasks.dashboard import database_now
 from django_tasks.models import Beat, PeriodicRun, PeriodicTask, Task, TaskResult
 from tests.conftest import do_without
 from tests.databases import TestDatabase
 from tests.eventually import eventually
-from tests.integration.beats import BUSY, FREEZE, THAW, assert_each_tick_once, every, moments, start_beat
+from tests.integration.beats import BUSY, FREEZE, THAW, assert_each_tick_once, every, hang_file, moments, start_beat
 from tests.integration.redis_site import RedisSite
 from tests.integration.site import PATIENCE, Site
 from tests.servers import ServerMissing
@@ -126,6 +126,30 @@ def test_a_beat_ends_in_order_and_says_so(site: Site) -> None:
     assert "beat: Stopped." in beat.said()
 
 
+@pytest.mark.databases("sqlite", "postgresql")
+def test_a_beat_answers_pings_as_long_as_its_loop_turns(site: Site) -> None:
+    def answers() -> bool:
+        return control.inspect(["beat@t"], timeout=3).ping() == {"beat@t": {"ok": "pong"}}
+
+    def is_silent() -> bool:
+        return control.inspect(["beat@t"], timeout=1.5).ping() is None
+
+    beat = start_beat(site, *BUSY, "-n", "beat@t", "-S", "tests.integration.beats:Hanging")
+    site.wait_for(answers, message="the beat does not answer")
+    hang_file(site).touch()
+    site.wait_for(is_silent, message="a beat answers that stands still")
+    assert beat.process.poll() is None
+    hang_file(site).unlink()
+    site.wait_for(answers, message="the beat does not answer any more")
+    beat.send(FREEZE)
+    site.wait_for(is_silent, message="a frozen beat answers")
+    beat.send(THAW)
+    site.wait_for(answers, message="the beat does not answer any more")
+    assert beat.stop() == 0
+    assert control.inspect(["beat@t"], timeout=0.1).ping() is None
+    assert control.beats() == []
+
+
 @pytest.mark.databases("sqlite")
 def test_health_file_and_pidfile_live_as_long_as_the_beat(site: Site, tmp_path: Path) -> None:
     told, pid = tmp_path / "health", tmp_path / "pid"
@@ -162,7 +186,9 @@ def test_what_redis_carries_has_a_row_though_other_tasks_have_none(database: Tes
 @pytest.mark.parametrize("pool", [(), ("-P", "solo")])
 def test_a_worker_with_a_beat_sends_and_runs(site: Site, pool: tuple[str, ...]) -> None:
     row = every(1, task="tests.app.tasks.add", args="[1, 2]")
-    worker = site.launch("--beat", *pool)
+    worker = site.launch("--beat", "-n", "w@t", *pool)
+    asked = control.inspect(["w@t", "beat.w@t"], timeout=5)
+    site.wait_for(lambda: set(asked.ping() or ()) == {"w@t", "beat.w@t"}, message="they do not answer")
     site.wait_for(lambda: TaskResult.objects.filter(state="SUCCESS").count() >= 2, message="nothing runs")
     assert worker.stop() == 0
     assert moments(row)

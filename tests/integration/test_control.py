@@ -356,7 +356,8 @@ def test_a_site_declares_commands_of_its_own(site: Site) -> None:
     site.launch("-n", "w1@t", concurrency=2, IMPORTS=COMMANDS).wait_for_children(2)
     assert control.broadcast("add_to", {"n": 3}, reply=True, timeout=LONG) == [{"w1@t": {"ok": "w1@t+3"}}]
     assert control.broadcast("add_to", n=4, reply=True, timeout=LONG) == [{"w1@t": {"ok": "w1@t+4"}}]
-    assert ask().ask("look_around") == {"w1@t": {"hostname": "w1@t", "processes": 2, "knows_work": True}}
+    seen = {"w1@t": {"hostname": "w1@t", "processes": 2, "knows_work": True}}
+    assert (ask().ask("look_around"), ask().ask("dump_surroundings")) == (seen, seen)
 
 
 @SQLITE

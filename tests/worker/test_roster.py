@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from dataclasses import replace
 
 from django_tasks.backends.message import Delivery
 from django_tasks.worker.roster import Roster
@@ -26,12 +27,24 @@ def test_what_waits_runs_and_has_run_is_told_exactly() -> None:
     [running] = roster.runs()
     assert running[:2] == (runs.id, 7)
     assert before <= running.since <= time.monotonic()
-    assert roster.unstarted() == [waits.id]
+    assert roster.unstarted() == [(waits.id, 1)]
     assert roster.unstarted(longer_than=60) == []
-    assert set(roster.begun()) == {runs.id, ran.id}
+    assert set(roster.begun()) == {(runs.id, 7), (ran.id, 1)}
     for place in places.values():
         roster.remove(place)
     assert (roster.busy, roster.room, roster.begun(), roster.unstarted()) == (False, 3, [], [])
+
+
+def test_a_task_that_was_claimed_again_is_held_by_its_last_attempt_alone() -> None:
+    roster = Roster(2)
+    first = delivery()
+    again = replace(first, attempt=2)
+    last, before = roster.add(again), roster.add(first)
+    roster.start(before)
+    assert [run[:2] for run in roster.runs()] == [(first.id, 1)]
+    assert (roster.unstarted(), roster.begun()) == ([(first.id, 2)], [])
+    roster.start(last)
+    assert (roster.unstarted(), roster.begun()) == ([], [(first.id, 2)])
 
 
 def test_a_place_can_be_used_again() -> None:

@@ -39,7 +39,7 @@ def test_what_runs_and_what_waits_behind_it_are_told_exactly() -> None:
     assert running is not None
     assert running[:2] == (held[1].id, 7)
     assert before <= running.since <= time.monotonic()
-    assert slot.unstarted() == [held[2].id]
+    assert slot.unstarted() == [(held[2].id, 7)]
     slot.stop(3)
     assert slot.running() is None
 
@@ -50,16 +50,16 @@ def test_what_has_begun_is_told_until_the_next_batch() -> None:
     assert slot.begun() == []
     slot.load(held)
     slot.start(1, 3, 1)
-    assert slot.begun() == [held[0].id, held[1].id]
+    assert slot.begun() == [(held[0].id, 1), (held[1].id, 1)]
     slot.stop(3)
-    assert slot.begun() == [one.id for one in held], "between tasks nobody knows which of them ran"
+    assert slot.begun() == [(one.id, 1) for one in held], "between tasks nobody knows which of them ran"
 
 
 def test_a_full_slot_keeps_every_id() -> None:
     slot, held = Slot(), deliveries(CAPACITY)
     slot.load(held)
     slot.start(0, CAPACITY, 1)
-    assert slot.unstarted() == [one.id for one in held[1:]]
+    assert slot.unstarted() == [(one.id, 1) for one in held[1:]]
     slot.start(CAPACITY - 1, CAPACITY, 1)
     assert slot.unstarted() == []
     running = slot.running()
@@ -80,7 +80,7 @@ def test_a_supervisor_reads_what_its_child_wrote_also_when_the_child_is_dead() -
     running = slot.running()
     assert running is not None
     assert running.id == held[0].id
-    assert slot.unstarted() == [held[1].id]
+    assert slot.unstarted() == [(held[1].id, 1)]
     assert slot.processed == 41
 
 

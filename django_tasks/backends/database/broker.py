@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import logging
 import math
 import time
@@ -15,31 +15,33 @@ from django.db import OperationalError as DatabaseOperationalError
 
 from ... import exceptions, states
 from ...ids import dashed
-from ...serialization import dumps, exception_to_data, storable
 from ...stamps import Wanted, matching
 from .. import stores
-from ..base import Broker, Held, Queues, ResultWaker, ToStop, Waker, WorkerInfo
-from ..message import Admission, Delivery, Edge, Holder, Message, Outcome, Return, Stepped, Survey, entries
+from ..base import Broker, Queues, ResultWaker, ToStop, Waker
+from ..message import Admission, Delivery, Edge, Holder, Message, Outcome, Return, Stepped, Survey
+from ..outcomes import failure as _failure  # noqa: F401 - Redis's has it from here
+from ..outcomes import revoked as _revoked
+from ..outcomes import unstorable as _unstorable
 from ..rules import Rules
 from . import wakers
 from .arrivals import PERIOD, TAG, Arrivals
 from .control import DatabaseControl
-from .dialect import CLAIMABLE, HELD_BACK, RESULT, TASK, WORKER, Band, Dialect, rules_of
+from .dialect import CLAIMABLE, HELD_BACK, RESULT, TASK, WORKER, Band, Dialect, Followed, rules_of
 from .engine import Engine
 from .gate import STATE, Gate
+from .leases import FREE, HELD_OR, MANY, DatabaseLeases
+from .logs import LOG, Logs
 from .metrics import Metrics
 from .mysql import MySQL
 from .plan import SURVEY_EVERY, Plan
 from .postgresql import DONE_CHANNEL, NOTIFY_IDLE, PostgreSQL
 from .sqlite import SQLite
-from .workflow import EDGE, GROUP, Released, Workflows
+from .workflow import EDGE, GROUP, Released, Told, Workflows
 
 logger = logging.getLogger(__name__)
 
 #: Messages per INSERT.
 CHUNK = 1_000
-#: Ids per statement of the slow paths.
-MANY = 500
 #: Seconds after which a worker that stopped is forgotten.
 FORGET_WORKERS = 86_400.0
 
@@ -53,17 +55,11 @@ UNSTORABLE = (DataError, IntegrityError, exceptions.SerializationError, ValueErr
 
 _DIALECTS: dict[str, type[Dialect]] = {"postgresql": PostgreSQL, "sqlite": SQLite, "mysql": MySQL}
 
-_HELD = "id, attempt, slot, losses, at_most_once, revoked_at IS NOT NULL, history, started_at IS NOT NULL"
-#: Claimed by a worker that has no row any more.
-_FORGOTTEN = f"worker_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM {WORKER} w WHERE w.id = worker_id)"
-#: A state (one parameter), but LIMITED for what a limit counts.
-_HELD_OR = "CASE WHEN limit_key IS NULL THEN %s ELSE 'LIMITED' END"
 #: What may be given another time.
 RESCHEDULABLE = "state IN ('PENDING', 'RETRY', 'LIMITED')"
-_FREE = "worker_id = NULL, slot = NULL, started_at = NULL, custom_state = NULL, meta = NULL"
 
 
-class DatabaseBroker(DatabaseControl, Broker):
+class DatabaseBroker(DatabaseLeases, DatabaseControl, Broker):
     """The queue in the site's own database, under one Django alias."""
 
     supports_priority: ClassVar[bool] = True
@@ -86,6 +82,7 @@ class DatabaseBroker(DatabaseControl, Broker):
         self._rules = Rules()
         self._limited = False
         self.metrics = Metrics(self.engine)
+        self.logs = Logs(self.engine)
         self._gate = Gate(self.engine, self.dialect)
         self._arrivals = Arrivals(alias, self.dialect)
         self._workflows = Workflows(alias, self.dialect, self._arrivals)
@@ -189,25 +186,21 @@ class DatabaseBroker(DatabaseControl, Broker):
             refused |= self._return(returns, holder)
             if any(one.state != states.UNROUTABLE for one in returns):
                 self._wake_idle()  # this worker may be busy when they are due
-        if linked := [one for one in outcomes if one.linked]:
-            refused |= self._finish_linked(linked, holder, queues if limit else None)
-            outcomes = [one for one in outcomes if not one.linked]
         plan = self._plan(queues)
         if limit and plan.empty:
             self._survey(plan)
+        linked = [one for one in outcomes if one.linked]
+        outcomes = [one for one in outcomes if not one.linked]
+        claimed: list[Delivery] | None = None
+        if linked:
+            not_mine, claimed = self._step_linked(linked, holder, plan, 0 if outcomes else limit, unknown)
+            refused |= not_mine
         if not outcomes and not limit:
             return Stepped([], frozenset(refused))
-        try:
-            deliveries, not_mine, awaited = self._dialect_step(outcomes, holder, plan, limit, unknown)
-        except UNSTORABLE:
-            if not outcomes:
-                raise
-            # One outcome that cannot be stored must not take its neighbours along.
-            not_mine, awaited = self._one_by_one(outcomes, holder, plan)
-            deliveries, _, _ = self._dialect_step([], holder, plan, limit, unknown) if limit else ([], set(), [])
-        if awaited:
-            self.dialect.tell(self.engine, DONE_CHANNEL, awaited)
-        self._forget_tags_of(outcomes, not_mine)
+        if claimed is not None:
+            deliveries, not_mine = claimed, set()
+        else:
+            deliveries, not_mine = self._step_plain(outcomes, holder, plan, limit, unknown)
         # After the step, not before it: the first task after a pause waits for one statement less.
         if limit and plan.stale and (done or not deliveries):
             due = any(band.due_in <= 0 for band in self._survey(plan))
@@ -215,10 +208,28 @@ class DatabaseBroker(DatabaseControl, Broker):
                 deliveries, _, _ = self._dialect_step([], holder, plan, limit, unknown)
         elif deliveries and self._rules.age > SURVEY_EVERY:  # they may have been changed since
             self._rules = rules_of(self.engine.query(self.dialect.rules_sql()))
-        claimed = plan.claimed(deliveries, limit)
-        if self._rules and claimed:
-            claimed = self._withhold(claimed, holder, plan, limit, unknown)
-        return Stepped(claimed, frozenset(refused | not_mine))
+        deliveries = plan.claimed(deliveries, limit)
+        if self._rules and deliveries:
+            deliveries = self._withhold(deliveries, holder, plan, limit, unknown)
+        refused |= not_mine
+        hand_on(linked, refused, deliveries)
+        return Stepped(deliveries, frozenset(refused))
+
+    def _step_plain(
+        self, outcomes: Sequence[Outcome], holder: Holder, plan: Plan, limit: int, unknown: Sequence[str]
+    ) -> tuple[list[Delivery], set[str]]:
+        """Store outcomes for which nobody waits, and claim; return what was claimed, and the refused ids."""
+        try:
+            deliveries, refused, awaited = self._dialect_step(outcomes, holder, plan, limit, unknown)
+        except UNSTORABLE:
+            if not outcomes:
+                raise
+            # One outcome that cannot be stored must not take its neighbours along.
+            refused, awaited = self._one_by_one(outcomes, holder, plan)
+            deliveries, _, _ = self._dialect_step([], holder, plan, limit, unknown) if limit else ([], set(), [])
+        self._tell(awaited)
+        self._forget_tags_of(outcomes, refused)
+        return deliveries, refused
 
     def _withhold(
         self, deliveries: list[Delivery], holder: Holder, plan: Plan, limit: int, unknown: Sequence[str]
@@ -243,30 +254,79 @@ class DatabaseBroker(DatabaseControl, Broker):
             some = ids[start : start + MANY]
             marks = ", ".join([self.dialect.uuid] * len(some))
             count = self.engine.execute(
-                f"UPDATE {TASK} SET {_FREE}, state = 'LIMITED', limit_key = coalesce(limit_key, '') WHERE id IN"
+                f"UPDATE {TASK} SET {FREE}, state = 'LIMITED', limit_key = coalesce(limit_key, '') WHERE id IN"
                 f" ({marks}) AND worker_id = %s AND slot = %s AND state = 'STARTED' AND revoked_at IS NULL",
                 [*sorted(self._key(one) for one in some), holder.worker, holder.slot],
             )
             if count < len(some):
                 self.give_back(holder, some)
 
-    def _finish_linked(self, outcomes: Sequence[Outcome], holder: Holder, taken: Queues | None) -> set[str]:
-        """Store outcomes and what follows from them for others, in one transaction; ``taken`` is claimed from next."""
+    def _step_linked(
+        self, outcomes: Sequence[Outcome], holder: Holder, plan: Plan, limit: int, unknown: Sequence[str]
+    ) -> tuple[set[str], list[Delivery] | None]:
+        """Store outcomes and what follows from them for others; return the refused ids, and what was claimed along, if
+        that was done."""
+        if all(one.state == states.SUCCESS and not one.in_chord and one.body is None for one in outcomes):
+            with contextlib.suppress(*UNSTORABLE):
+                done = self.dialect.step_and_follow(
+                    self.engine, outcomes, holder=holder, plan=plan, limit=limit, unknown=unknown
+                )
+                if done is not None:
+                    return self._after_following(outcomes, done, plan, limit)
+        return self._finish_linked(outcomes, holder, plan, limit, unknown)
+
+    def _after_following(
+        self, outcomes: Sequence[Outcome], done: Followed, plan: Plan, limit: int
+    ) -> tuple[set[str], list[Delivery] | None]:
+        released = [Released(*one) for one in done.released]
+        if done.left:  # revoked or rescheduled in the same moment
+            told = self.engine.transaction(lambda cursor: self._workflows.settle(cursor, done.left))
+            released += told.released
+            self._tell(told.awaited)
+        self._tell(done.awaited)
+        self._forget_tags_of(outcomes, done.refused)
+        self._wake_for(released, plan, limit)
+        return done.refused, done.deliveries or None
+
+    def _finish_linked(
+        self,
+        outcomes: Sequence[Outcome],
+        holder: Holder,
+        plan: Plan | None = None,
+        limit: int = 0,
+        unknown: Sequence[str] = (),
+    ) -> tuple[set[str], list[Delivery] | None]:
+        """The same in one transaction of many statements."""
+
+        def work(cursor: Any, outcomes: Sequence[Outcome] = outcomes) -> tuple[Told, list[Any] | None]:
+            told = self._workflows.finish(cursor, outcomes, holder.name)
+            if not limit:
+                return told, None
+            return told, self.dialect.claim_within(cursor, holder=holder, plan=plan, limit=limit, unknown=unknown)
+
         try:
-            told = self.engine.transaction(lambda cursor: self._workflows.finish(cursor, outcomes, holder.name))
+            told, rows = self.engine.transaction(work)
         except UNSTORABLE as error:
             if len(outcomes) > 1:
-                return set().union(*(self._finish_linked([one], holder, None) for one in outcomes))
+                return set().union(*(self._finish_linked([one], holder)[0] for one in outcomes)), None
             failed = [_unstorable(outcomes[0], error)]
-            told = self.engine.transaction(lambda cursor: self._workflows.finish(cursor, failed, holder.name))
+            told, rows = self.engine.transaction(lambda cursor: work(cursor, failed))
         self._forget_tags_of(outcomes, told.refused)
-        if told.awaited:
-            self.dialect.tell(self.engine, DONE_CHANNEL, told.awaited)
-        # One that this worker claims next needs nobody else.
-        alone = len(told.released) == 1 and taken is not None and taken.includes(told.released[0].queue)
-        if told.released and not alone:
+        self._tell(told.awaited)
+        claimed = None if rows is None else [self.dialect.delivery(row) for row in rows]
+        here = {one.id for one in claimed or ()}
+        self._wake_for([one for one in told.released if one.id not in here], plan, limit)
+        return told.refused, claimed
+
+    def _wake_for(self, released: Sequence[Released], plan: Plan | None, limit: int) -> None:
+        """Wake others for what may run now, unless it is one that this worker claims next."""
+        mine = [plan is not None and plan.expects(one.queue) for one in released]
+        if mine and not (limit and mine == [True]):
             self._wake_idle()
-        return told.refused
+
+    def _tell(self, awaited: Sequence[str]) -> None:
+        if awaited:
+            self.dialect.tell(self.engine, DONE_CHANNEL, awaited)
 
     def _wake_idle(self) -> None:
         if isinstance(self.dialect, PostgreSQL):
@@ -274,8 +334,7 @@ class DatabaseBroker(DatabaseControl, Broker):
 
     def unblock(self) -> int:
         count, told = self._workflows.sweep(self.engine)
-        if told.awaited:
-            self.dialect.tell(self.engine, DONE_CHANNEL, told.awaited)
+        self._tell(told.awaited)
         if count:
             self._wake_idle()
         return count
@@ -321,8 +380,8 @@ class DatabaseBroker(DatabaseControl, Broker):
                 if not self._replace(one):
                     cancelled.append(one)
                 continue
-            again = _HELD_OR if one.state == states.RETRY else "%s"  # the next attempt is let through like the first
-            sets = [_FREE, f"state = {again}"]
+            again = HELD_OR if one.state == states.RETRY else "%s"  # the next attempt is let through like the first
+            sets = [FREE, f"state = {again}"]
             params: list[Any] = [one.state]
             if one.eta is not None:
                 sets.append("due_at = %s")
@@ -346,10 +405,10 @@ class DatabaseBroker(DatabaseControl, Broker):
                 if not self.engine.execute(f"{sql} AND revoked_at IS NULL", [*params, self._key(one.id), one.attempt]):
                     cancelled.append(one)
             except UNSTORABLE as error:
-                refused |= self._finish_linked([_unstorable(one, error)], holder, None)
+                refused |= self._finish_linked([_unstorable(one, error)], holder)[0]
         for one in cancelled:  # asked to stop while it ran, or not ours any more
             if self.is_revoked(one.id, one.attempt):
-                refused |= self._finish_linked([_revoked(one.id, one.attempt)], holder, None)
+                refused |= self._finish_linked([_revoked(one.id, one.attempt)], holder)[0]
             else:
                 refused.add(one.id)
         return refused
@@ -383,117 +442,7 @@ class DatabaseBroker(DatabaseControl, Broker):
     def admit(self, queues: Queues, *, free: int = 1) -> Admission:
         return self._gate.admit(queues, free)
 
-    # Workers and leases
-
-    def register(self, worker: WorkerInfo) -> int:
-        now = self.dialect.now
-
-        def work(cursor: Any) -> int:
-            cursor.execute(
-                f"INSERT INTO {WORKER} (name, hostname, pid, pool, concurrency, queues, version, lease, started_at,"
-                f" beat_at, idle, draining, processed) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, {now}, {now}, %s, %s, 0)"
-                + (" RETURNING id" if isinstance(self.dialect, PostgreSQL) else ""),
-                [*worker[:5], str(worker.queues), worker.version, worker.lease, False, False],
-            )
-            return int(cursor.fetchone()[0] if isinstance(self.dialect, PostgreSQL) else cursor.lastrowid)
-
-        return self.engine.transaction(work)
-
-    def renew(self, worker: int, *, processed: int, draining: bool = False) -> bool:
-        return bool(
-            self.engine.execute(
-                f"UPDATE {WORKER} SET beat_at = {self.dialect.now}, processed = %s, draining = %s"
-                " WHERE id = %s AND lost_at IS NULL AND stopped_at IS NULL",
-                [processed, draining, worker],
-            )
-        )
-
-    def set_idle(self, worker: int, idle: bool) -> None:
-        if isinstance(self.dialect, PostgreSQL):  # the others have nobody to tell
-            self.engine.execute(f"UPDATE {WORKER} SET idle = %s WHERE id = %s", [idle, worker])
-
-    def unregister(self, worker: int) -> None:
-        def work(cursor: Any) -> int:
-            cursor.execute(
-                f"UPDATE {WORKER} SET stopped_at = {self.dialect.now}, idle = %s WHERE id = %s AND lost_at IS NULL",
-                [False, worker],
-            )
-            cursor.execute(
-                f"UPDATE {TASK} SET {_FREE}, state = 'PENDING' WHERE worker_id = %s AND state = 'STARTED'"
-                " AND revoked_at IS NULL",
-                [worker],
-            )
-
-            return int(cursor.rowcount)
-
-        if self.engine.transaction(work):
-            self._wake_idle()
-        for row in self._held_rows(worker):  # revoked meanwhile
-            self._end(row, Holder(worker, row[2]), charged=False, max_losses=0, reason="")
-
-    def held(self, worker: int, slot: int | None = None) -> list[Held]:
-        return [Held(dashed(row[0]), row[1], row[2]) for row in self._held_rows(worker, slot)]
-
-    def rescue(self, *, max_losses: int) -> int:
-        epoch = self.dialect.epoch
-        ran_out = f"lost_at IS NULL AND stopped_at IS NULL AND {epoch('beat_at')} + lease < {epoch(self.dialect.now)}"
-        lost = self.engine.query(
-            # A process that woke up after its end may have claimed before it learned of it.
-            f"SELECT id, name FROM {WORKER} WHERE (stopped_at IS NOT NULL OR lost_at IS NOT NULL)"
-            f" AND EXISTS (SELECT 1 FROM {TASK} t WHERE t.worker_id = {WORKER}.id)"
-            f" OR {ran_out}"
-            # It may even have slept until its row was deleted.
-            f" UNION ALL SELECT DISTINCT worker_id, '' FROM {TASK} WHERE state = 'STARTED' AND {_FORGOTTEN}"
-        )
-        count = 0
-        for worker, known_name in lost:
-            name = known_name or f"number {worker}, which is known no more,"
-            # From here on its heartbeat fails, and so it stops whatever it still runs.
-            self.engine.execute(
-                f"UPDATE {WORKER} SET lost_at = {self.dialect.now}, idle = %s WHERE id = %s AND {ran_out}",
-                [False, worker],
-            )
-            for row in self._held_rows(worker, ended_only=True):
-                # Unless it is known to have begun, only a first loss is charged: most of a batch had not.
-                charged = bool(row[7]) or row[3] == 0
-                reason = f"Worker {name} lost its lease"
-                holder = Holder(worker, row[2], name)
-                count += self._end_one(row, holder, charged=charged, max_losses=max_losses, reason=reason)
-        return self._went_back(count)
-
-    def lose(
-        self, holder: Holder, running: Iterable[str], *, begun: Iterable[str] = (), max_losses: int, reason: str
-    ) -> int:
-        charged, not_to_repeat = set(running), set(begun)
-        count = 0
-        for row in self._held_rows(holder.worker, holder.slot):
-            task_id = dashed(row[0])
-            count += self._end_one(
-                row,
-                holder,
-                charged=task_id in charged,
-                begun=task_id in not_to_repeat,
-                max_losses=max_losses,
-                reason=reason,
-            )
-        return self._went_back(count)
-
-    def give_back(self, holder: Holder, ids: Sequence[str]) -> int:
-        count = 0
-        for start in range(0, len(ids), MANY):
-            keys = [self._key(one) for one in ids[start : start + MANY]]
-            marks = ", ".join([self.dialect.uuid] * len(keys))
-            count += self.engine.execute(
-                f"UPDATE {TASK} SET {_FREE}, state = 'PENDING' WHERE id IN ({marks}) AND worker_id = %s AND slot = %s"
-                " AND state = 'STARTED' AND revoked_at IS NULL",
-                [*keys, holder.worker, holder.slot],
-            )
-        if count < len(ids):  # revoked meanwhile, and nobody else would end them; or not its own any more
-            asked = set(ids)
-            for row in self._held_rows(holder.worker, holder.slot):
-                if row[5] and dashed(row[0]) in asked:
-                    count += self._end(row, holder, charged=False, max_losses=0, reason="")
-        return self._went_back(count)
+    # Names that nobody knows
 
     def adopt(self, names: Iterable[str]) -> int:
         found = self.engine.query(f"SELECT DISTINCT name FROM {TASK} WHERE state = 'UNROUTABLE'")
@@ -502,16 +451,10 @@ class DatabaseBroker(DatabaseControl, Broker):
             return 0
         marks = ", ".join(["%s"] * len(known))
         count = self.engine.execute(
-            f"UPDATE {TASK} SET state = {_HELD_OR} WHERE state = 'UNROUTABLE' AND name IN ({marks})",
+            f"UPDATE {TASK} SET state = {HELD_OR} WHERE state = 'UNROUTABLE' AND name IN ({marks})",
             [states.PENDING, *known],
         )
         return self._went_back(count)
-
-    def _went_back(self, count: int) -> int:
-        """So many tasks are in their queues again: whoever is idle may take them."""
-        if count:
-            self._wake_idle()
-        return count
 
     # One task
 
@@ -741,53 +684,6 @@ class DatabaseBroker(DatabaseControl, Broker):
     def _key(self, task_id: str) -> str:
         return self.dialect.key(task_id)
 
-    def _held_rows(self, worker: int, slot: int | None = None, *, ended_only: bool = False) -> list[tuple[Any, ...]]:
-        where, params = "worker_id = %s AND state = 'STARTED'", [worker]
-        if slot is not None:
-            where += " AND slot = %s"
-            params.append(slot)
-        if ended_only:  # its lease may have been renewed in the last moment
-            ended = "(w.lost_at IS NOT NULL OR w.stopped_at IS NOT NULL)"
-            where += f" AND (EXISTS (SELECT 1 FROM {WORKER} w WHERE w.id = worker_id AND {ended}) OR {_FORGOTTEN})"
-        return self.engine.query(f"SELECT {_HELD} FROM {TASK} WHERE {where}", params)
-
-    def _end_one(self, row: Sequence[Any], holder: Holder, **how: Any) -> int:
-        """Take one claim back, see :meth:`_end`; one that cannot be stays, is told of, and stops no other."""
-        try:
-            return self._end(row, holder, **how)
-        except exceptions.OperationalError:
-            raise
-        except Exception:
-            logger.exception("Task %s cannot be taken back from %s", dashed(row[0]), holder.name)
-            return 0
-
-    def _end(
-        self,
-        row: Sequence[Any],
-        holder: Holder,
-        *,
-        charged: bool,
-        begun: bool = False,
-        max_losses: int,
-        reason: str,
-    ) -> int:
-        """Take one claim back from a dead owner: again, or an end. Guarded by the attempt, so only one rescuer wins."""
-        id_, attempt, _slot, losses, at_most_once, revoked, history, _started = row
-        task_id = dashed(id_)
-        done: Outcome | Return
-        if revoked:
-            done = _revoked(task_id, attempt)
-        elif (at_most_once and (charged or begun)) or (charged and losses + 1 >= max_losses):
-            why = "it is to run at most once" if at_most_once else f"{losses + 1} workers died over it (poison)"
-            done = _failure(task_id, attempt, exceptions.WorkerLostError(f"{reason}; {why}."), state=states.FAILURE)
-        else:
-            entry = {"attempt": attempt, "outcome": "LOST", "worker": holder.name, "error": reason}
-            log = json.dumps([*entries(history), entry]) if charged or begun else None
-            done = Return(task_id, attempt, states.PENDING, lost=charged, history=log)
-        if isinstance(done, Return):
-            return 0 if self._return([done], holder) else 1
-        return 0 if task_id in self.step([done], holder=holder).refused else 1
-
     def _delete(
         self,
         table: str,
@@ -803,7 +699,7 @@ class DatabaseBroker(DatabaseControl, Broker):
         ``guard`` is asked again when a row is deleted: it may have moved on since it was found.
         """
         count = 0
-        tagged: bool | None = None
+        beside: list[str] | None = None
         while True:
             keys = sorted(
                 row[0] for row in self.engine.query(f"SELECT id FROM {table} WHERE {where} LIMIT {batch:d}", params)
@@ -816,10 +712,12 @@ class DatabaseBroker(DatabaseControl, Broker):
                     stored = self.engine.query(f"SELECT result, result_encoding FROM {RESULT} WHERE {away}", keys)
                 count += self.engine.execute(f"DELETE FROM {table} WHERE id IN ({marks}){guard}", keys)
                 stores.drop(stored)
-                if tagged is None:
-                    tagged = bool(self.engine.query(f"SELECT 1 FROM {TAG} LIMIT 1"))
-                if tagged:
-                    self._forget_tags(keys, f" AND NOT EXISTS (SELECT 1 FROM {table} t WHERE t.id = task_id)")
+                if beside is None:
+                    beside = [one for one in (TAG, LOG) if self.engine.query(f"SELECT 1 FROM {one} LIMIT 1")]
+                for other in beside:
+                    sql = f"DELETE FROM {other} WHERE task_id IN ({marks})"
+                    gone = f"NOT EXISTS (SELECT 1 FROM {table} t WHERE t.id = task_id)"
+                    self.engine.execute(f"{sql} AND {gone}", keys)
             if len(keys) < batch or time.monotonic() > deadline:
                 return count
 
@@ -829,31 +727,14 @@ class DatabaseBroker(DatabaseControl, Broker):
         if gone:
             self._forget_tags(gone)
 
-    def _forget_tags(self, keys: Sequence[Any], condition: str = "") -> None:
+    def _forget_tags(self, keys: Sequence[Any]) -> None:
         marks = ", ".join([self.dialect.uuid] * len(keys))
-        self.engine.execute(f"DELETE FROM {TAG} WHERE task_id IN ({marks}){condition}", keys)
+        self.engine.execute(f"DELETE FROM {TAG} WHERE task_id IN ({marks})", keys)
 
 
-def _revoked(task_id: str, attempt: int) -> Outcome:
-    return _failure(task_id, attempt, exceptions.TaskRevokedError("revoked"), state=states.REVOKED)
-
-
-def _unstorable(one: Outcome | Return, error: Exception) -> Outcome:
-    problem = exceptions.EncodeError(f"The outcome {one.state} could not be stored: {storable(str(error))[:500]}")
-    return _failure(one.id, one.attempt, problem, runtime=one.runtime if isinstance(one, Outcome) else None)
-
-
-def _failure(
-    task_id: str, attempt: int, error: Exception, *, state: str = states.FAILURE, runtime: float | None = None
-) -> Outcome:
-    encoding, text = dumps(exception_to_data(error))
-    return Outcome(
-        task_id,
-        attempt,
-        state,
-        result=text,
-        result_encoding=encoding,
-        exception=f"{type(error).__name__}: {error}"[:255],
-        runtime=runtime,
-        linked=True,
-    )
+def hand_on(done: Sequence[Outcome], refused: Collection[str], deliveries: Sequence[Delivery]) -> None:
+    """Let deliveries have what they take in of these, which are stored now."""
+    stored = {one.id: one for one in done if one.state == states.SUCCESS and one.id not in refused}
+    for one in deliveries if stored else ():
+        if one.linked:
+            one.stored = stored

@@ -12,6 +12,7 @@ from django.db import connections
 
 from ...exceptions import WouldBlockForever
 from ...ids import dashed
+from ...periodic import BEAT_LOST_AFTER
 from ..control import Answer, Line, Node, Order, RemoteControl, Seen
 from . import wakers
 from .dialect import CLAIMABLE, RESULT, TASK, WORKER, Dialect
@@ -20,6 +21,7 @@ from .postgresql import REPLY_CHANNEL, WAKE_CHANNEL
 
 COMMAND = "django_tasks_command"
 REPLY = "django_tasks_reply"
+BEAT = "django_tasks_beat"
 #: Rows per DELETE.
 CHUNK = 1_000
 
@@ -38,6 +40,12 @@ class DatabaseLine(Line):
 
     def nodes(self) -> list[Node]:
         return _nodes(self._engine)
+
+    def beats(self) -> list[Node]:
+        epoch, now = self._dialect.epoch, self._dialect.now
+        fresh = f"stopped_at IS NULL AND {epoch('seen_at')} + {BEAT_LOST_AFTER} >= {epoch(now)}"
+        rows = self._engine.query(f"SELECT id, name FROM {BEAT} WHERE {fresh} ORDER BY id")
+        return [Node(-key, name, "") for key, name in rows]
 
     def send(
         self,
@@ -146,6 +154,25 @@ class DatabaseControl(RemoteControl, ABC):
         if stored:
             self.dialect.tell(self.engine, REPLY_CHANNEL, [str(command)])
         return bool(stored)
+
+    def answer_pings(self, beat: int, body: str) -> int:
+        mine = "r.command_id = c.id AND r.worker_id = -b.id"
+        asked = self.engine.query(
+            f"SELECT c.id, c.destination, b.name FROM {COMMAND} c JOIN {BEAT} b ON c.created_at >= b.started_at"
+            " WHERE b.id = %s AND c.name = 'ping' AND c.wants_replies AND c.destination IS NOT NULL"
+            f" AND c.expires_at > {self.dialect.now} AND NOT EXISTS (SELECT 1 FROM {REPLY} r WHERE {mine})",
+            [beat],
+        )
+        named = [(command, name) for command, destination, name in asked if name in json.loads(destination)]
+        for command, name in named:
+            self.engine.execute(
+                f"INSERT INTO {REPLY} (command_id, worker_id, worker, body, created_at)"
+                f" VALUES (%s, %s, %s, %s, {self.dialect.now})",
+                [command, -beat, name, body],
+            )
+        if named:
+            self.dialect.tell(self.engine, REPLY_CHANNEL, [str(command) for command, _ in named])
+        return len(named)
 
     def prune_commands(self) -> int:
         count = 0

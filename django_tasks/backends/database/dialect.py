@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from ... import states
 from ...fields import utc_text
+from ...ids import dashed
 from ..message import Delivery, Edge, Holder, Message, Outcome
 from ..rules import Rule, Rules
 from .turns import Turn
@@ -83,6 +84,18 @@ class Look(NamedTuple):
     bands: list[Band]
     rules: Rules
     limited: bool
+
+
+class Followed(NamedTuple):
+    """What a step gave that let others run, too."""
+
+    #: What was let run and taken at once, and what was let run without that, by queue.
+    deliveries: list[Delivery]
+    released: list[tuple[str, str]]
+    refused: set[str]
+    awaited: list[str]
+    #: What waits behind these and could not be let run so.
+    left: list[str]
 
 
 class Dialect(ABC):
@@ -163,6 +176,53 @@ class Dialect(ABC):
         Return the deliveries, the ids that were not this holder's any more, and the finished ids somebody waits for.
         """
 
+    def step_and_follow(
+        self,
+        engine: Any,
+        outcomes: Sequence[Outcome],
+        *,
+        holder: Holder,
+        plan: Any,
+        limit: int,
+        unknown: Sequence[str],
+    ) -> Followed | None:
+        """Finish successes and let run what waits behind them, in one statement; what could be claimed next of that, if
+        nothing else is due, is taken with it. ``None`` if this cannot be done so: then nothing was done."""
+        return None
+
+    def claim_within(
+        self, cursor: Any, *, holder: Holder, plan: Any, limit: int, unknown: Sequence[str]
+    ) -> list[Any] | None:
+        """Claim as :meth:`step` does in the cursor's transaction; return rows for :meth:`delivery`, ``None`` where a
+        statement of its own is better."""
+        return None
+
+    def delivery(self, row: Any) -> Delivery:
+        """Make a delivery of a claimed row: id, due (epoch), expires in (seconds), then :data:`CLAIMED`."""
+        (id_, due, expires_in, attempt, name, queue, priority, body, encoding, custom_id, options) = row[:11]
+        (retries, losses, history, at_most_once, revoked_at, root_id, parent_id, limit_key) = row[11:19]
+        return Delivery(
+            id=dashed(id_),
+            attempt=attempt,
+            name=name,
+            queue=queue,
+            priority=priority,
+            body=body,
+            encoding=encoding,
+            custom_id=custom_id,
+            options=options,
+            retries=retries,
+            losses=losses,
+            history=history,
+            at_most_once=bool(at_most_once),
+            revoked=revoked_at is not None,
+            root_id=dashed(root_id) if root_id is not None else None,
+            parent_id=dashed(parent_id) if parent_id is not None else None,
+            due=due,
+            expires_in=expires_in,
+            limit_key=limit_key,
+        )
+
     @abstractmethod
     def finish(self, cursor: Any, outcomes: Sequence[Outcome], worker: str) -> tuple[set[str], list[str]]:
         """Move outcomes to the ledger in the cursor's transaction; return refused and awaited ids."""
@@ -217,6 +277,13 @@ class Dialect(ABC):
         """Return the end of an INSERT that leaves alone what any unique column finds there; ``column`` is any."""
         return "ON CONFLICT DO NOTHING"
 
+    def unless_beyond(self, table: str, state: str) -> str:
+        """Return the end of an INSERT of tasks that changes attempt, limit and state of what has the same id, if it is
+        in this state and its attempt is not a later one."""
+        sets = ", ".join(f"{name} = excluded.{name}" for name in ("attempt", "limit_key", "state"))
+        where = f"{table}.state = '{state}' AND {table}.attempt <= excluded.attempt"
+        return f"ON CONFLICT (id) DO UPDATE SET {sets} WHERE {where}"
+
     def upsert(self, table: str, columns: Sequence[str], key: Sequence[str]) -> str:
         """Return an INSERT that replaces what has the same key."""
         rest = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in key)
@@ -260,33 +327,6 @@ def outcome_rows(outcomes: Sequence[Outcome], key: Any) -> list[list[Any]]:
         ]
         for one in outcomes
     ]
-
-
-def delivery(row: Sequence[Any], dashed: Any) -> Delivery:
-    """Make a delivery of a claimed row: id, due (epoch), expires in (seconds), then :data:`CLAIMED`."""
-    (id_, due, expires_in, attempt, name, queue, priority, body, encoding, custom_id, options) = row[:11]
-    (retries, losses, history, at_most_once, revoked_at, root_id, parent_id, limit_key) = row[11:19]
-    return Delivery(
-        id=dashed(id_),
-        attempt=attempt,
-        name=name,
-        queue=queue,
-        priority=priority,
-        body=body,
-        encoding=encoding,
-        custom_id=custom_id,
-        options=options,
-        retries=retries,
-        losses=losses,
-        history=history,
-        at_most_once=bool(at_most_once),
-        revoked=revoked_at is not None,
-        root_id=dashed(root_id) if root_id is not None else None,
-        parent_id=dashed(parent_id) if parent_id is not None else None,
-        due=due,
-        expires_in=expires_in,
-        limit_key=limit_key,
-    )
 
 
 def rules_of(rows: Iterable[Sequence[Any]]) -> Rules:

@@ -23,13 +23,11 @@ from ..message import Admission
 from ..rules import Rule, Rules, Scope
 from .dialect import HELD_BACK, LIMIT, TASK, WORKER, Dialect, rules_of
 from .engine import Engine
+from .heads import Head, Heads, Kind
 from .postgresql import NOTIFY_IDLE, PostgreSQL
 
 STATE = "django_tasks_limitstate"
 
-#: Most heads (priorities of a task's key in a queue) that a round looks at; the next round goes on behind them. MySQL
-#: allows no more than 1,000 steps of a recursion.
-HEADS = 500
 #: Most tasks that a round lets through.
 MOST = 1_000
 #: Heads per statement.
@@ -41,43 +39,6 @@ BUSY, WATCH, MORE = 0.01, 0.02, 0.1
 AHEAD, SMOOTH = 0.05, 0.1
 
 LET_THROUGH = "limit_key IS NOT NULL AND state IN ('PENDING', 'STARTED')"
-
-#: From one head to the next: what is the same, what is beyond, and how that is ordered. Columns that are the same are
-#: not among the latter, or MariaDB would sort.
-_STEPS = (
-    (("limit_key", "queue", "name"), "priority <", "priority DESC, due_at"),
-    (("limit_key", "queue"), "name >", "name, priority DESC, due_at"),
-    (("limit_key",), "queue >", "queue, name, priority DESC, due_at"),
-    ((), "limit_key >", "limit_key, queue, name, priority DESC, due_at"),
-)
-_FIRST_ORDER = _STEPS[-1][2]
-
-
-def _step(same: Sequence[str], beyond: str, order: str) -> str:
-    """Return a step for :data:`NEXT_HEADS`, by what the row ``c`` says."""
-    conditions = " AND ".join([*(f"{column} = c.{column}" for column in same), f"{beyond} c.{beyond.split()[0]}"])
-    return f"(SELECT t.id FROM {TASK} t WHERE {HELD_BACK} AND {conditions} ORDER BY {order} LIMIT 1)"
-
-
-#: A loose index scan: from one head to the next, however many tasks wait behind each.
-NEXT_HEADS = f"""
-WITH RECURSIVE h (id, n) AS (
-    SELECT (SELECT id FROM {TASK} WHERE {HELD_BACK} AND limit_key >= %s ORDER BY {_FIRST_ORDER} LIMIT 1), 1
-    UNION ALL
-    SELECT coalesce({", ".join(_step(*step) for step in _STEPS)}), h.n + 1
-    FROM h JOIN {TASK} c ON c.id = h.id WHERE h.n < {HEADS}
-)
-SELECT c.limit_key, c.queue, c.name, c.priority, {{due}} - {{now}} FROM h JOIN {TASK} c ON c.id = h.id
-"""
-
-#: The same in single steps, where the planner finds no way along an index by what another row says.
-_HEAD = f"limit_key, queue, name, priority, {{due}} - {{now}} FROM {TASK}{{hint}} WHERE {HELD_BACK}"
-FIRST_HEAD = f"SELECT {_HEAD} AND limit_key >= %s ORDER BY {_FIRST_ORDER} LIMIT 1"
-NEXT_HEAD = " UNION ALL ".join(
-    f"(SELECT {place} AS place, {_HEAD} AND {' AND '.join([*(f'{one} = %s' for one in same), f'{beyond} %s'])}"
-    f" ORDER BY {order} LIMIT 1)"
-    for place, (same, beyond, order) in enumerate(_STEPS)
-)
 
 #: What holds places: how many, how many of them nobody has taken, and how many have not begun.
 PLACES = f"""
@@ -97,16 +58,6 @@ SELECT * FROM (SELECT {{number}} AS number, id, {{due}} AS due,
 WHERE {HELD_BACK} AND limit_key = %s AND queue = %s AND name = %s AND priority = %s AND due_at <= {{now}}
     AND {_FREE} ORDER BY due_at LIMIT %s) f{{number}}
 """
-
-
-class Head(NamedTuple):
-    """The best of those that wait under one key, queue, name and priority; due in ``due_in`` seconds (≤ 0: now)."""
-
-    key: str
-    queue: str
-    name: str
-    priority: int
-    due_in: float
 
 
 class Places(NamedTuple):
@@ -144,25 +95,16 @@ class Gate:
 
     def __init__(self, engine: Engine, dialect: Dialect) -> None:
         self._engine = engine
-        now, due = dialect.epoch(dialect.now), dialect.epoch("due_at")
         self._dialect = dialect
-        self._heads_sql = NEXT_HEADS.format(due=dialect.epoch("c.due_at"), now=now)
-        self._first_head, self._next_head = (
-            sql.format(due=due, now=now, hint=dialect.by_limit) for sql in (FIRST_HEAD, NEXT_HEAD)
-        )
+        self._heads = Heads(engine, dialect)
         self._rules_sql = f"{dialect.rules_sql()} ORDER BY id{dialect.skip_locked}"
-        #: Where the next look begins, when there are more heads than one look takes.
-        self._from = ""
         #: The ids of those that the last round let through.
         self.let_through: list[str] = []
 
     def admit(self, queues: Queues, free: int) -> Admission:
         """Do one round, as :meth:`Broker.admit <django_tasks.backends.base.Broker.admit>` promises."""
-        rows = self._look()
-        heads = [Head(key, queue, name, priority, float(due_in)) for key, queue, name, priority, due_in in rows]
-        everything = len(heads) < HEADS and not self._from
-        self._from = heads[-1].key if len(heads) >= HEADS else ""
-        heads = [head for head in heads if queues.includes(head.queue)]
+        found, everything = self._heads.look()
+        heads = [head for head in found if queues.includes(head.queue)]
         again_in = None if everything else MORE
         if not any(head.due_in <= 0 for head in heads):
             later = [head.due_in for head in heads] + ([again_in] if again_in else [])
@@ -172,26 +114,13 @@ class Gate:
             round_ = _Round(cursor, self._dialect, self._rules_sql, heads, free)
             admission = round_.run()
             self.let_through = round_.let_through
+            self._heads.let_through(round_.kinds)
             return admission
 
         done = self._engine.transaction(work)
         if not everything and (done.again_in is None or done.again_in > MORE):
             done = done._replace(again_in=0.0 if done.admitted else MORE)
         return done
-
-    def _look(self) -> list[Sequence[Any]]:
-        """Return the heads in order, from where the last look ended, as rows."""
-        if self._dialect.searches_by_other_rows:
-            return list(self._engine.query(self._heads_sql, [self._from]))
-        found: list[Sequence[Any]] = list(self._engine.query(self._first_head, [self._from]))
-        while found and len(found) < HEADS:
-            key, queue, name, priority = found[-1][:4]
-            params = [key, queue, name, priority, key, queue, name, key, queue, key]
-            following = self._engine.query(self._next_head, params)
-            if not following:
-                break
-            found.append(min(following)[1:])
-        return found
 
 
 class _Round:
@@ -213,8 +142,9 @@ class _Round:
         #: Seconds after which something may have changed by itself.
         self._waits: list[float] = []
         self._paced = False
-        #: The ids of those that were let through.
+        #: The ids of those that were let through, and their heads.
         self.let_through: list[str] = []
+        self.kinds: list[Kind] = []
 
     def run(self) -> Admission:
         """Do it."""
@@ -229,6 +159,7 @@ class _Round:
         self._waits += [head.due_in for head in self._heads if head.due_in > 0]
         again_in = 0.0 if len(chosen) >= MOST else min(self._waits, default=None)
         self.let_through = [dashed(one.id) for one, _ in chosen]
+        self.kinds = [one.head.kind for one, _ in chosen]
         return Admission(len(chosen), again_in, paced=self._paced)
 
     def _lock(self) -> bool:

@@ -96,6 +96,12 @@ class MySQL(Walking):
     def unless_there(self, table: str, column: str) -> str:
         return f"ON DUPLICATE KEY UPDATE {column} = {table}.{column}"
 
+    def unless_beyond(self, table: str, state: str) -> str:
+        # The state comes last: what stands further left has its new value already.
+        where = f"{table}.state = '{state}' AND {table}.attempt <= VALUES(attempt)"
+        sets = [f"{name} = IF({where}, VALUES({name}), {table}.{name})" for name in ("attempt", "limit_key", "state")]
+        return f"ON DUPLICATE KEY UPDATE {', '.join(sets)}"
+
     def upsert(self, table: str, columns: Sequence[str], key: Sequence[str]) -> str:
         rest = ", ".join(f"{name} = VALUES({name})" for name in columns if name not in key)
         return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks(columns)}) ON DUPLICATE KEY UPDATE {rest}"

@@ -74,6 +74,14 @@ class Plan:
         """Is no queue known yet?"""
         return not self._order
 
+    def expects(self, queue: str) -> bool:
+        """Take in that something waits in a queue; return whether the next claim looks there."""
+        if not self._wanted.includes(queue) or queue in self._paused:
+            return False
+        if queue not in self._order:
+            self._order = sorted([*self._order, queue])
+        return True
+
     def queues(self) -> list[str]:
         """Return the queues in the order of the next claim; each call is a turn."""
         self._turn += 1

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ...ids import dashed
 from ..message import JOIN_TASK, Delivery, Edge, Holder, Message, Outcome
 from ..rules import Rule, Rules
 from .dialect import (
@@ -24,8 +23,8 @@ from .dialect import (
     WORKER,
     Band,
     Dialect,
+    Followed,
     Look,
-    delivery,
     dump,
     outcome_rows,
 )
@@ -69,18 +68,21 @@ INSERT INTO django_tasks_edge (before_id, after_id, kind)
 SELECT e.b, e.a, e.k FROM json_to_recordset(%s::json) AS e(b uuid, a uuid, k text)
 """
 
+#: Waits for tasks alone, and its times are those of its release.
+_SIMPLE = f"t.state = 'WAITING' AND t.name <> '{JOIN_TASK}' AND t.due_at <= t.created_at AND t.expires_at IS NULL"
+_OTHERS = """EXISTS (SELECT 1 FROM django_tasks_edge o WHERE o.after_id = {edge}.after_id AND o.id <> {edge}.id
+        AND (o.outcome IS NULL OR o.outcome <> 'ok'))"""
+
 #: An edge that is not of a chord is the last one of its task to be closed, or those behind it are not begun; so nobody
 #: else closes one at the same time, and no lock is needed. The others are left to those who lock.
-FOLLOW = """
-WITH forgotten AS (DELETE FROM django_tasks_edge WHERE after_id = ANY(ARRAY[{keys}]::uuid[])),
-closed AS (UPDATE django_tasks_edge SET outcome = 'ok' WHERE before_id = ANY(ARRAY[{keys}]::uuid[])
+FOLLOW = f"""
+WITH forgotten AS (DELETE FROM django_tasks_edge WHERE after_id = ANY(ARRAY[{{keys}}]::uuid[])),
+closed AS (UPDATE django_tasks_edge SET outcome = 'ok' WHERE before_id = ANY(ARRAY[{{keys}}]::uuid[])
     AND outcome IS NULL RETURNING id, after_id, kind),
-released AS (UPDATE {task} t SET state = CASE WHEN limit_key IS NULL THEN 'PENDING' ELSE 'LIMITED' END,
+released AS (UPDATE {TASK} t SET state = CASE WHEN limit_key IS NULL THEN 'PENDING' ELSE 'LIMITED' END,
         due_at = statement_timestamp()
-    FROM closed c WHERE t.id = c.after_id AND c.kind IN ('after', 'join') AND t.state = 'WAITING' AND t.name <> '{join}'
-    AND t.due_at <= t.created_at AND t.expires_at IS NULL
-    AND NOT EXISTS (SELECT 1 FROM django_tasks_edge e WHERE e.after_id = t.id AND e.id <> c.id
-        AND (e.outcome IS NULL OR e.outcome <> 'ok'))
+    FROM closed c WHERE t.id = c.after_id AND c.kind IN ('after', 'join') AND {_SIMPLE}
+    AND NOT {_OTHERS.format(edge="c")}
     RETURNING t.id, t.queue)
 SELECT c.after_id, r.queue FROM closed c LEFT JOIN released r ON r.id = c.after_id
 """
@@ -113,9 +115,8 @@ _LEDGER = [
 _REPLACED = ", ".join(f"{name} = excluded.{name}" for name in _LEDGER if name != "id")
 
 #: Delete what this attempt still owns and write the ledger from it. A zombie's outcome meets no row (fencing).
-_FINISH = f"""
-done AS (SELECT * FROM {_OUTCOMES}),
-gone AS (DELETE FROM {TASK} t USING done WHERE t.id = done.i AND t.attempt = done.a AND t.state = 'STARTED'
+_GONE = f"""
+gone AS (DELETE FROM {TASK} t USING done WHERE t.id = done.i AND t.attempt = done.a AND t.state = 'STARTED'{{condition}}
     RETURNING {", ".join("t." + name for name in COPIED)}, t.history, t.awaited, done.*),
 kept AS (INSERT INTO {RESULT} ({", ".join(_LEDGER)})
     SELECT {", ".join(COPIED)}, coalesce(h, history), s,
@@ -124,6 +125,7 @@ kept AS (INSERT INTO {RESULT} ({", ".join(_LEDGER)})
     FROM gone WHERE k = 1
     ON CONFLICT (id) DO UPDATE SET {_REPLACED})
 """
+_FINISH = f"done AS (SELECT * FROM {_OUTCOMES}), {_GONE.format(condition='')}"
 
 #: What the finishing part has to tell: refused ids (kind 1) and finished ids that somebody waits for (kind 2).
 #: Counting first spares the comparison of each with each.
@@ -168,6 +170,44 @@ _NULLS = (
 #: The setting holds to the end of this statement's own transaction.
 CLAIM = f"WITH {_CLAIM} {_CLAIMED_ROWS}, set_config('synchronous_commit', 'off', true)"
 STEP = f"WITH {_FINISH}, {_CLAIM} {_CLAIMED_ROWS} UNION ALL {_TOLD.format(nulls=_NULLS)}"
+
+#: The same for successes that lead to nothing but tasks which wait for one of them alone. Those are let run, and taken
+#: at once if nothing else is due and all of them fit: what is due goes before what is due from now on. What another
+#: transaction has changed meanwhile is left, and told of (kind 3); if anything else follows, nothing is done (kind 4).
+FOLLOWING = f"""
+WITH done AS (SELECT * FROM {_OUTCOMES}),
+ahead AS MATERIALIZED (SELECT id, after_id, kind FROM django_tasks_edge
+    WHERE before_id = ANY(ARRAY(SELECT i FROM done)) AND outcome IS NULL),
+more AS (SELECT 1 FROM ahead e WHERE e.kind <> 'after' OR {_OTHERS.format(edge="e")}
+    OR NOT EXISTS (SELECT 1 FROM {TASK} t WHERE t.id = e.after_id AND {_SIMPLE}) LIMIT 1),
+{_GONE.format(condition=" AND NOT EXISTS (SELECT 1 FROM more)")},
+forgotten AS (DELETE FROM django_tasks_edge WHERE after_id = ANY(ARRAY(SELECT i FROM gone))),
+closed AS (UPDATE django_tasks_edge SET outcome = 'ok' WHERE before_id = ANY(ARRAY(SELECT i FROM gone))
+    AND outcome IS NULL RETURNING after_id),
+free AS (SELECT (SELECT count(*) FROM closed) <= %s AND NOT EXISTS (
+    SELECT 1 FROM json_to_recordset(%s::json) AS r(q text, hi int, lo int, mark float8)
+    CROSS JOIN LATERAL (
+        SELECT 1 FROM (SELECT 1 FROM {TASK} WHERE r.hi = r.lo AND queue = r.q AND priority = r.hi AND {CLAIMABLE}
+            AND due_at <= statement_timestamp() AND due_at >= to_timestamp(r.mark) AND name <> ALL(%s::text[])
+            LIMIT 1) known
+        UNION ALL
+        SELECT 1 FROM (SELECT 1 FROM {TASK} WHERE r.hi > r.lo AND queue = r.q AND priority BETWEEN r.lo AND r.hi
+            AND {CLAIMABLE} AND due_at <= statement_timestamp() AND name <> ALL(%s::text[]) LIMIT 1) gap) due)
+    AS is_free),
+released AS (UPDATE {TASK} t SET due_at = statement_timestamp(), (state, attempt, worker_id, slot) = (
+        SELECT CASE WHEN t.limit_key IS NOT NULL THEN 'LIMITED' WHEN mine THEN 'STARTED' ELSE 'PENDING' END,
+            t.attempt + mine::int, CASE WHEN mine THEN %s::int END, CASE WHEN mine THEN %s::smallint END
+        FROM (SELECT f.is_free AND t.limit_key IS NULL AND t.queue = ANY(%s::text[]) AND t.name <> ALL(%s::text[])
+            AS mine) how)
+    FROM closed c, free f WHERE t.id = c.after_id AND {_SIMPLE}
+    RETURNING t.id::text, t.state, date_part('epoch', t.due_at) AS due, {", ".join("t." + name for name in CLAIMED)})
+SELECT CASE WHEN state = 'STARTED' THEN 0 ELSE 5 END AS kind, id, due, NULL::float8 AS expires_in,
+    {", ".join(CLAIMED)} FROM released
+UNION ALL {_TOLD.format(nulls=_NULLS)}
+UNION ALL SELECT 3, c.after_id::text{_NULLS} FROM closed c WHERE NOT EXISTS (
+    SELECT 1 FROM released r WHERE r.id = c.after_id::text)
+UNION ALL SELECT 4, NULL{_NULLS} FROM more
+"""
 
 #: A loose index scan: one probe per priority of each queue, however many rows wait.
 BANDS = f"""
@@ -256,7 +296,7 @@ class PostgreSQL(Dialect):
 
     def follow(self, cursor: Any, edge: str, keys: Sequence[Any]) -> list[tuple[Any, str | None]]:
         marks = ", ".join(["%s"] * len(keys))
-        cursor.execute(FOLLOW.format(keys=marks, task=TASK, join=JOIN_TASK), [*keys, *keys])
+        cursor.execute(FOLLOW.format(keys=marks), [*keys, *keys])
         return list(cursor.fetchall())
 
     def publish_edges(self, cursor: Any, edges: Sequence[Edge]) -> None:
@@ -284,12 +324,40 @@ class PostgreSQL(Dialect):
         deliveries, refused, awaited = [], set(), []
         for row in rows:
             if limit and row[0] == 0:
-                deliveries.append(delivery(row[1:], dashed))
+                deliveries.append(self.delivery(row[1:]))
             elif row[0] == 1:
                 refused.add(row[1])
             else:
                 awaited.append(row[1])
         return deliveries, refused, awaited
+
+    def step_and_follow(
+        self,
+        engine: Any,
+        outcomes: Sequence[Outcome],
+        *,
+        holder: Holder,
+        plan: Any,
+        limit: int,
+        unknown: Sequence[str],
+    ) -> Followed | None:
+        ranges = plan.ranges() if limit else []
+        queues, names = list({one["q"] for one in ranges}), list(unknown)
+        claiming = [limit, dump(ranges), names, names, holder.worker, holder.slot, queues, names]
+        with engine.session() as connection:
+            rows = _run(connection, FOLLOWING, [_as_outcomes(outcomes), holder.name, *claiming])
+        told: dict[int, list[Any]] = {}
+        for kind, *row in rows:
+            told.setdefault(kind, []).append(row)
+        if 4 in told:
+            return None
+        return Followed(
+            [self.delivery(row) for row in told.get(0, ())],
+            [(row[0], row[5]) for row in told.get(5, ())],
+            {row[0] for row in told.get(1, ())},
+            [row[0] for row in told.get(2, ())],
+            [row[0] for row in told.get(3, ())],
+        )
 
     def finish(self, cursor: Any, outcomes: Sequence[Outcome], worker: str) -> tuple[set[str], list[str]]:
         cursor.execute(FINISH, [_as_outcomes(outcomes), worker])

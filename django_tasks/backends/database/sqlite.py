@@ -11,7 +11,7 @@ from typing import Any
 
 from ... import states
 from ...ids import dashed
-from ..message import Holder, Outcome
+from ..message import JOIN_TASK, Holder, Outcome
 from .dialect import CLAIMABLE, CLAIMED, COPIED, RESULT, TASK, dump
 from .turns import Turn
 from .walking import Walking, marks
@@ -48,7 +48,18 @@ KEEP = f"""{_LEDGER} coalesce({_FIELD(7)}, t.history), {_FIELD(8)}, {_TIMES}, %s
 DROP = f"DELETE FROM {TASK} WHERE id IN (SELECT value FROM json_each(%s) j)"
 #: Delete what leaves no line in the ledger.
 DROP_OWNED = f"DELETE FROM {TASK} WHERE rowid IN (SELECT t.rowid {_OWNED}) RETURNING id"
+#: Let run what waits for times that have come and for nothing else. There is one writer, so what is seen is so.
+RELEASE = f"""
+UPDATE {TASK} SET state = CASE WHEN limit_key IS NULL THEN 'PENDING' ELSE 'LIMITED' END, due_at = {NOW}
+WHERE id IN ({{keys}}) AND state = 'WAITING' AND name <> '{JOIN_TASK}' AND due_at <= created_at AND expires_at IS NULL
+    AND NOT EXISTS (SELECT 1 FROM django_tasks_edge e WHERE e.after_id = {TASK}.id
+        AND (e.outcome IS NULL OR e.outcome <> 'ok'))
+RETURNING id, queue
+"""
 OWNED = f"SELECT 1 FROM {TASK} WHERE id = %s AND attempt = %s AND state = 'STARTED'"
+
+#: Ids per statement.
+MANY = 500
 
 #: The head of the best priority of a queue below another one.
 NEXT_BAND = f"""
@@ -144,6 +155,15 @@ class SQLite(Walking):
         if one.state != states.SUCCESS or one.history is not None:
             row += [one.history, one.state, one.exception, one.traceback]
         return row
+
+    def follow(self, cursor: Any, edge: str, keys: Sequence[Any]) -> list[tuple[Any, str | None]]:
+        behind = list(dict.fromkeys(key for key, _ in super().follow(cursor, edge, keys)))
+        released: dict[Any, str] = {}
+        for start in range(0, len(behind), MANY):
+            some = behind[start : start + MANY]
+            cursor.execute(RELEASE.format(keys=marks(some)), some)
+            released.update(cursor.fetchall())
+        return [(key, released.get(key)) for key in behind]
 
     def claim_band(
         self, cursor: Any, holder: Holder, queue: str, priority: int, limit: int, unknown: Sequence[str]

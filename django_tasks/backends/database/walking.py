@@ -9,9 +9,8 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
-from ...ids import dashed
 from ..message import Delivery, Edge, Holder, Message, Outcome
-from .dialect import Band, Dialect, delivery
+from .dialect import Band, Dialect
 
 _TOP = 32_767  # above every priority
 
@@ -110,9 +109,10 @@ class Walking(Dialect):
     ) -> list[Any]:
         """Claim up to ``limit`` due tasks of one priority of one queue; return their rows for :meth:`delivery`."""
 
-    def delivery(self, row: Any) -> Delivery:
-        """Make a delivery of a claimed row, after the transaction."""
-        return delivery(row, dashed)
+    def claim_within(
+        self, cursor: Any, *, holder: Holder, plan: Any, limit: int, unknown: Sequence[str]
+    ) -> list[Any] | None:
+        return self._claim(cursor, holder, plan.queues(), limit, unknown)
 
     def _claim(
         self, cursor: Any, holder: Holder, queues: Sequence[str], limit: int, unknown: Sequence[str]

@@ -20,6 +20,7 @@ from ... import states
 from ...conf import settings
 from ...exceptions import ChordError, TaskRevokedError
 from ...ids import dashed, new_id
+from ...redaction import REDACTED
 from ...serialization import dumps, exception_from_data, exception_to_data, loads_error, storable
 from ..fate import FAILED, NOT_RUN, OK, SKIPPED, Reason, fate
 from ..message import ANY, JOIN, JOIN_TASK, Edge, Message, Outcome
@@ -164,6 +165,7 @@ class Workflows:
     def finish(self, cursor: Any, outcomes: Sequence[Outcome], worker: str) -> Told:
         """End tasks, and release or end what waits for them, in the cursor's transaction."""
         refused, awaited = self.move(cursor, outcomes, worker)
+        self._redact(cursor, [one for one in outcomes if one.body is not None and one.id not in refused])
         ended = {
             one.id: Ended(OK if one.state == states.SUCCESS else FAILED, one.state == states.FAILURE)
             for one in outcomes
@@ -171,6 +173,19 @@ class Workflows:
         }
         awaited = list(awaited)
         return Told(refused, awaited, self.advance(cursor, ended, awaited))
+
+    def settle(self, cursor: Any, after: Collection[str]) -> Told:
+        """Release or end those of these that have nothing to wait for any more, and do what follows from that."""
+        awaited: list[str] = []
+        released: list[Released] = []
+        ended = self._settle(cursor, sorted(after), awaited, released)
+        return Told(set(), awaited, [*released, *self.advance(cursor, ended, awaited)])
+
+    def _redact(self, cursor: Any, outcomes: Sequence[Outcome]) -> None:
+        """Keep the arguments of these without the sensitive ones: the lines were written in this transaction."""
+        sql = f"UPDATE {RESULT} SET body = %s, encoding = %s WHERE id = {self._dialect.uuid}"
+        for one in outcomes:
+            cursor.execute(sql, [one.body, REDACTED, self._key(one.id)])
 
     def advance(self, cursor: Any, ended: Mapping[str, Ended], awaited: list[str]) -> list[Released]:
         """Do what follows from the end of these; return what was released."""

@@ -21,12 +21,13 @@ from ... import exceptions, states
 from ...ids import dashed
 from ..base import Queues, ResultWaker, Waker
 from ..control import Line, Seen
-from ..database.broker import MANY, _revoked
 from ..database.dialect import LIMITED, TASK, rules_of
+from ..database.leases import MANY
 from ..database.wakers import Poller
 from ..message import Admission, Survey
+from ..outcomes import revoked as _revoked
 from . import wire
-from .claims import Claim, claim_of, seen_of, written_of
+from .claims import claim_of, seen_of, written_of
 from .holding import Holding
 from .leases import HELD
 from .sweeper import Sweeper
@@ -81,23 +82,6 @@ class RedisBroker(Holding):
                 claim = self._give_row(task_id, attempt)
             worker = claim.worker if claim is not None else self._worker or None
             self.rows.mark_started(task_id, attempt, seconds, worker, None)
-
-    def _give_row(self, task_id: str, attempt: int) -> Claim | None:
-        """Give a running task a row if it has none: from now on everybody can see it. Return what it is."""
-        place = self.leases.look([task_id]).get(task_id)
-        if place is None or place.lease is None or place.lease.attempt != attempt or place.worker is None:
-            return None
-        claim = claim_of(place)
-        if claim.durable:
-            return claim
-        self._keep_rows({task_id: claim}, states.STARTED)
-        if not self.leases.add_row(place.queue, place.worker, {task_id: attempt}):
-            self._drop_rows([task_id], {task_id: attempt})  # it has just ended
-            return None
-        mine = self._claims.get(task_id)
-        if mine is not None and mine.attempt == attempt:
-            self._claims[task_id] = mine._replace(durable=True)
-        return claim
 
     def report(self, task_id: str, attempt: int, state: str, meta: str | None) -> bool:
         claim = self._claims.get(task_id)
@@ -193,11 +177,11 @@ class RedisBroker(Holding):
         place = self.leases.look([task_id]).get(task_id)
         if place is None or place.durable:
             return 0
-        if place.lease is not None:
-            running = partial(self._revoke_running, task_id, place.lease.attempt, terminate)
+        holder = self.leases.stop(place.queue, [task_id])[task_id]
+        if isinstance(holder, tuple):
+            running = partial(self._revoke_running, task_id, holder[1].attempt, terminate)
             transaction.on_commit(running, using=self.alias)
             return 1
-        self.leases.stop(place.queue, [task_id])
         outcome = _revoked(task_id, place.entry.attempt + 1)
         with connections[self.alias].cursor() as cursor:
             self.ledger.write_within(cursor, [written_of(outcome, claim_of(place), self.leases.now())], "")
@@ -208,6 +192,8 @@ class RedisBroker(Holding):
         # What runs and is to be stopped is worth a row.
         if self._give_row(task_id, attempt) is not None:
             self.revoke([task_id], terminate=terminate)
+        else:
+            self._revoke_without_row(task_id, terminate)  # unless it is over, it waits, or runs for another time
 
     def purge(self, queues: Queues) -> int:
         count = 0

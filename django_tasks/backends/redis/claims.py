@@ -8,9 +8,11 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ... import exceptions, states
+from ...redaction import REDACTED
 from ..control import Seen
-from ..database.broker import _failure, _revoked
 from ..message import Delivery, Message, Outcome, Return, entries
+from ..outcomes import failure as _failure
+from ..outcomes import revoked as _revoked
 from .leases import Place
 from .ledger import Written
 from .rows import Row
@@ -61,7 +63,10 @@ def claim_of(place: Place) -> Claim:
 
 def written_of(outcome: Outcome, claim: Claim, now: float) -> Written:
     assert claim.delivery is not None  # noqa: S101 - claims without a row have it
-    return Written(outcome, claim.delivery, claim.published, claim.expires_at, now)
+    call = claim.delivery
+    if outcome.body is not None:
+        call = replace(call, body=outcome.body, encoding=REDACTED)
+    return Written(outcome, call, claim.published, claim.expires_at, now)
 
 
 def changed(call: Delivery, one: Return) -> Delivery:

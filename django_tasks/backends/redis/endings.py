@@ -9,10 +9,15 @@ from functools import partial
 from django.db import connections, transaction
 
 from ... import states
+from ...ids import dashed
 from .. import stores
 from ..database.arrivals import TAG
-from ..database.broker import UNSTORABLE, _revoked, _unstorable
-from ..message import Holder, Message, Outcome, Return
+from ..database.broker import UNSTORABLE
+from ..database.dialect import RESULT
+from ..database.leases import MANY
+from ..message import Holder, Outcome, Return
+from ..outcomes import revoked as _revoked
+from ..outcomes import unstorable as _unstorable
 from . import wire
 from .claims import Claim, by_queue, changed, claim_of, due_again, due_of, written_of
 from .leases import Move, Proof
@@ -109,14 +114,14 @@ class Endings(Sending):
 
     def _move(self, outcomes: Sequence[Outcome], worker: str) -> set[str]:
         """Move rows to the ledger, with what follows from that for others; return the ids of those that were not theirs
-        to move."""
+        to move. The next exchange publishes what is released."""
         refused: set[str] = set()
         if plain := [one for one in outcomes if not one.linked]:
             refused |= self.ledger.move(plain, worker)
         if linked := [one for one in outcomes if one.linked]:
             told = self.engine.transaction(lambda cursor: self._workflows.finish(cursor, linked, worker))
             refused |= told.refused
-            self._release(told.released)
+            self._released += told.released
         return refused
 
     def _has_stored(self, queue: str, one: Outcome) -> bool:
@@ -183,6 +188,14 @@ class Endings(Sending):
     def replace_within(self, one: Return) -> bool:
         new, claim = one.replacement, self._claims.get(one.id)
         assert new is not None  # noqa: S101 - the caller made it so
+        if claim is not None and not claim.durable:
+            claims = {one.id: claim}
+            self._learn_of_rows(claims)
+            claim = claims[one.id]
+            if claim.attempt != one.attempt:
+                return False
+            if not claim.durable:
+                self._keep_rows(claims, states.STARTED, self.alias)
         if not super().replace_within(one):
             return False
         self._announce_on_commit(new.others)
@@ -196,23 +209,39 @@ class Endings(Sending):
         if claim is None or claim.attempt != one.attempt or claim.delivery is None:
             self._claims.pop(one.id, None)
             return False
-        call = changed(claim.delivery, one)
-        if one.state == states.UNROUTABLE:  # which may take long
-            self._give_rows({one.id: claim._replace(delivery=call)}, states.UNROUTABLE)
+        # Whose end was part of a transaction may not know whether that was committed.
+        if one.state == states.PENDING and self._ended({one.id: claim.published}):
+            self._unheard.setdefault(claim.queue, {})[one.id] = Proof(one.id, one.attempt, "v")
             return True
+        call = changed(claim.delivery, one)
         flags = wire.VOLATILE + wire.RETRIED if one.state == states.RETRY else wire.VOLATILE
+        due = "" if one.delay is None and one.eta is None else due_again(one)
         try:
+            # Nobody may know the task for long; and no script sees two queues, while a row says which one it is in.
+            if one.state == states.UNROUTABLE or one.replacement is not None or call.queue != claim.queue:
+                given = self._give_row_to(one.id, claim)
+                return given is not None and self._come_back(one, given, holder)
             entry = wire.entry_of_delivery(call, flags, attempt=one.attempt, expires_at=claim.expires_at)
         except UNSTORABLE as error:
             return not self._write([_unstorable(one, error)], {one.id: claim}, holder)
-        due = "" if one.delay is None and one.eta is None else due_again(one)
-        if call.queue != claim.queue:
-            message = Message(one.id, call.name, call.queue, call.body, call.priority)
-            self.leases.publish([(message, entry, due or repr(call.due))], "sweep")
-            move = Move(one.id, one.attempt, "drop")
-        else:
-            move = Move(one.id, one.attempt, "put", str(call.priority), due, entry)
-        return bool(self._settle(claim.queue, claim.worker, [move]))
+        if self._settle(claim.queue, claim.worker, [Move(one.id, one.attempt, "put", str(call.priority), due, entry)]):
+            return True
+        given = self._find([one]).get(one.id)  # it may have been given a row in this very moment
+        return given is not None and given.durable and self._come_back(one, given, holder)
+
+    def _ended(self, published: Mapping[str, float]) -> set[str]:
+        """Return which of these are in the ledger and ended after they were published: an earlier task may have had
+        the same id."""
+        ids = list(published)
+        ago = f"{self.dialect.epoch(self.dialect.now)} - {self.dialect.epoch('finished_at')}"
+        lines: dict[str, float] = {}
+        for start in range(0, len(ids), MANY):
+            keys = [self._key(one) for one in ids[start : start + MANY]]
+            marks = ", ".join([self.dialect.uuid] * len(keys))
+            rows = self.engine.query(f"SELECT id, {ago} FROM {RESULT} WHERE id IN ({marks})", keys)
+            lines.update((dashed(row[0]), float(row[1])) for row in rows)
+        now = self.leases.now() if lines else 0.0
+        return {task_id for task_id, seconds in lines.items() if seconds < now - published[task_id]}
 
     def _end_revoked(self, held: Mapping[str, int], holder: Holder) -> set[str]:
         """End those of these attempts that were revoked and are still the ones; return their ids."""
@@ -220,7 +249,14 @@ class Endings(Sending):
         cancelled = {row.id for row in rows.values() if row.revoked and row.ended == held[row.id] - 1}
         if not cancelled:
             return set()
-        return cancelled - self._move([_revoked(one, held[one]) for one in sorted(cancelled)], holder.name)
+        refused = self._move([_revoked(one, held[one]) for one in sorted(cancelled)], holder.name)
+        self._publish_rest()
+        return cancelled - refused
+
+    def _publish_rest(self) -> None:
+        """Publish what was released, where no exchange follows."""
+        released, self._released = self._released, []
+        self._release(released)
 
     def _correct(
         self, queue: str, worker: int, held: Mapping[str, int], due: Mapping[str, str] | None = None
@@ -246,6 +282,26 @@ class Endings(Sending):
             self._claims.pop(one.id, None)
         return self.leases.settle(queue, worker, moves) if moves else set()
 
+    def _give_row(self, task_id: str, attempt: int) -> Claim | None:
+        """Give a running task a row if it has none: from now on everybody can see it. Return what it is."""
+        place = self.leases.look([task_id]).get(task_id)
+        if place is None or place.lease is None or place.lease.attempt != attempt or place.worker is None:
+            return None
+        claim = claim_of(place)
+        return claim if claim.durable else self._give_row_to(task_id, claim)
+
+    def _give_row_to(self, task_id: str, claim: Claim) -> Claim | None:
+        """The same for a claim without a row; ``None`` if it is none any more."""
+        self._keep_rows({task_id: claim}, states.STARTED)
+        if not self.leases.add_row(claim.queue, claim.worker, {task_id: claim.attempt}):
+            self._drop_rows([task_id], {task_id: claim.attempt})  # it has just ended
+            return None
+        claim = claim._replace(durable=True)
+        mine = self._claims.get(task_id)
+        if mine is not None and mine.attempt == claim.attempt:
+            self._claims[task_id] = claim
+        return claim
+
     def _give_rows(self, claims: Mapping[str, Claim], state: str) -> None:
         """Turn tasks without a row into such that have one, and wait there."""
         calls = {one: claim for one, claim in claims.items() if claim.delivery is not None}
@@ -259,14 +315,15 @@ class Endings(Sending):
                     queue, worker, [Move(one, some[one], "drop") for one in some if calls[one].worker == worker]
                 )
 
-    def _keep_rows(self, claims: Mapping[str, Claim], state: str) -> None:
+    def _keep_rows(self, claims: Mapping[str, Claim], state: str, alias: str | None = None) -> None:
+        """Write rows of tasks that have none. ``alias``: in the caller's transaction."""
         now = self.leases.now()
         calls, ages = [], {}
         for task_id, claim in claims.items():
             assert claim.delivery is not None  # noqa: S101 - the callers look
             calls.append(replace(claim.delivery, attempt=claim.attempt))
             ages[task_id] = (claim.delivery.due - now, None if claim.expires_at is None else claim.expires_at - now)
-        self.rows.keep(calls, state, ages=ages)
+        self.rows.keep(calls, state, ages=ages, alias=alias)
 
     def _drop_rows(self, ids: Sequence[str], attempts: Mapping[str, int]) -> None:
         """They were given a row in the very moment in which they ended."""
@@ -295,8 +352,9 @@ class Endings(Sending):
                     cursor.execute(f"DELETE FROM {TAG} WHERE task_id = {self.dialect.uuid}", [self._key(outcome.id)])
             elif claim.attempt != outcome.attempt:
                 return False
-            elif outcome.keep:
-                self.ledger.write_within(cursor, [written_of(outcome, claim, self.leases.now())], worker)
+            else:  # in any case: nothing else says that it is done, should Redis not come to hear of it
+                line = outcome if outcome.keep else replace(outcome, result=None)
+                self.ledger.write_within(cursor, [written_of(line, claim, self.leases.now())], worker)
         proof = Proof(outcome.id, outcome.attempt, "1" if claim.durable else "v")
         transaction.on_commit(
             lambda: self._unheard.setdefault(claim.queue, {}).update({outcome.id: proof}), using=self.alias

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ...conf import settings
 from ..base import Held, WorkerInfo
-from ..database.broker import MANY
 from ..database.dialect import WORKER
+from ..database.leases import MANY
 from ..message import Holder, Outcome
 from . import wire
 from .claims import Claim, Lost, call_of, claim_of, verdict
@@ -99,11 +99,20 @@ class Holding(Stepping):
         begun: frozenset[str] = frozenset(),
     ) -> int:
         """End the claims of one who is gone; ``running`` are charged with the loss, else who may have begun."""
-        rows = self.rows.read([task_id for _, task_id, lease in held if lease.durable])
-        places = self._places([each for each in held if not each[2].durable])
+        rows = self.rows.read([task_id for _, task_id, _ in held])
+        places = self._places(held)
+        over = self._ended({task_id: place.entry.published for task_id, place in places.items()})
         count = 0
         for queue, task_id, lease in held:
-            lost: Lost | None = rows.get(task_id) if lease.durable else places.get(task_id)
+            if task_id in over:
+                # It had no row when it ended, and Redis was not told.
+                self._drop_rows([task_id] if lease.durable else [], {task_id: lease.attempt})
+                self._settle(queue, holder.worker, [Move(task_id, lease.attempt, "drop")])
+                continue
+            row = rows.get(task_id)
+            # Who has just been given a row without Redis knowing is without one, unless that was its end.
+            with_row = lease.durable or (row is not None and row.ended >= lease.attempt)
+            lost: Lost | None = row if with_row else places.get(task_id)
             if lost is None or (isinstance(lost, Row) and lost.ended != lease.attempt - 1):
                 # Over already: Redis was not told.
                 self._correct(queue, holder.worker, {task_id: lease.attempt})
@@ -125,12 +134,17 @@ class Holding(Stepping):
 
     def _take_back_rows(self, rows: Sequence[Row]) -> None:
         """End attempts that Redis knows nothing of, and whose workers are gone."""
+        ended = self.rows.ended(row.id for row in rows)
         for row in rows:
+            if row.id in ended:
+                self._drop_rows([row.id], {row.id: row.attempt})
+                continue
             reason = "Its worker is gone, and Redis has lost its data"
             call = row.delivery(row.attempt, 0.0)
             done = verdict(call, row.revoked, True, False, settings.TASK_MAX_WORKER_LOSSES, reason, "")
             if isinstance(done, Outcome):
                 self._move([done], "")
+                self._publish_rest()
             elif self.rows.come_back(done):
                 self.publish_rows(each for each in self.rows.read([row.id]).values() if each.leasable)
 
@@ -142,6 +156,8 @@ class Holding(Stepping):
 
     def give_back(self, holder: Holder, ids: Sequence[str]) -> int:
         by_queue: dict[str, list[str]] = {}
+        unheard = {task_id for some in self._unheard.values() for task_id in some}
+        ids = [one for one in ids if one not in unheard]  # stored, and no more to be run
         for task_id in ids:
             if (claim := self._claims.get(task_id)) is not None and claim.worker == holder.worker:
                 by_queue.setdefault(claim.queue, []).append(task_id)
@@ -172,9 +188,14 @@ class Holding(Stepping):
         if left:
             self._correct(queue, holder.worker, left)
         moves = [Move(one, attempt, "back") for one, attempt in durable.items() if one in ended]
-        moves += [Move(one, attempt, "back") for one, attempt in forgetful.items()]
+        moves += [Move(one, attempt, "back", entry=wire.VOLATILE.encode()) for one, attempt in forgetful.items()]
         settled = self._settle(queue, holder.worker, moves)
-        return count + len(settled & forgetful.keys())
+        count += len(settled & forgetful.keys())
+        if rest := sorted(forgetful.keys() - settled):  # lost, or given a row in this very moment
+            found = self.leases.leases(holder.worker, {queue: rest})
+            given = {one: lease for one, lease in found.items() if lease.durable and lease.attempt == forgetful[one]}
+            count += self._give_back(queue, given, holder)
+        return count
 
     def adopt(self, names: Iterable[str]) -> int:
         ids = self.rows.set_aside(list(names))

@@ -21,8 +21,14 @@ logger = logging.getLogger(__name__)
 MANY = 1_000
 #: Seconds after which the names of the queues are looked up again.
 FRESH = 1.0
+#: The same where it may take so long until a new queue is seen.
+KNOWN = 15.0
 #: What :meth:`Leases.remove` says of a task that somebody holds.
 HELD = 2
+
+
+#: A message, its entry, and its due time as ``publish.lua`` reads it.
+Published = tuple[Message, bytes, str]
 
 
 class Place(NamedTuple):
@@ -83,6 +89,7 @@ class Move(NamedTuple):
     verb: str
     priority: str = ""
     due: str = ""
+    #: For what is believed to have no row: with the flag ``v``, or that flag alone.
     entry: bytes = b""
 
 
@@ -99,7 +106,7 @@ class Leases:
     def names(self, *, fresh: bool = False) -> list[str]:
         """Return all queues there are, in order of their names."""
         if fresh or self.age > FRESH:
-            self._learn([name.decode() for name in self.server.command("SMEMBERS", self.server.shared("queues"))])
+            self._learn([name.decode() for name in self.server.command("ZRANGE", self.server.shared("queues"), 0, -1)])
         return self._names
 
     @property
@@ -116,23 +123,35 @@ class Leases:
         names = queues.names or (self._names if known else self.names(fresh=fresh))
         return [name for name in names if name not in queues.excluded]
 
+    def forget_unused(self, seconds: float) -> list[str]:
+        """Forget queues that nothing was sent to for so many seconds, and where nothing waits and nothing is held;
+        return their names. What is sent meanwhile is noticed: a sender names the queue first, or in the same moment."""
+        names = self.server.shared("queues")
+        unused = self.server.command("ZRANGE", names, "-inf", self.now() - seconds, "BYSCORE", "LIMIT", 0, MANY)
+        return [
+            name.decode()
+            for name in unused
+            if self.server.run("vacate", [self.server.queue(name.decode())])
+            and self.server.run("forget", [names], [name, seconds])
+        ]
+
     # Sending
 
-    def publish(self, messages: Iterable[tuple[Message, bytes, str]], mode: str, *, avoid: bool = False) -> int:
+    def publish(self, messages: Iterable[Published], mode: str, *, avoid: bool = False) -> int:
         """Let tasks wait: each with its entry, and its due time as ``publish.lua`` reads it; return how many are
         new."""
-        by_queue: dict[str, list[tuple[Message, bytes, str]]] = {}
+        by_queue: dict[str, list[Published]] = {}
         for each in messages:
             by_queue.setdefault(each[0].queue, []).append(each)
         count = 0
         for queue, all_of_it in by_queue.items():
             if queue not in self._names:
                 self._names = sorted([*self._names, queue])
-            keys = [self.server.queue(queue)]
-            if not self.server.is_cluster:
-                keys += [self.server.shared("queues"), self.server.shared("new")]
-            elif self.server.command("SADD", self.server.shared("queues"), queue):
-                self.server.command("RPUSH", self.server.shared("new"), b"1")
+            keys, named = [self.server.queue(queue)], [self.server.shared("queues"), self.server.shared("new")]
+            if self.server.is_cluster:
+                self.server.run("name", named, [queue], avoid=avoid)
+            else:
+                keys += named
             for start in range(0, len(all_of_it), MANY):
                 words: list[Any] = [queue, mode]
                 for message, entry, due in all_of_it[start : start + MANY]:
@@ -151,11 +170,12 @@ class Leases:
         slot: int,
         limit: int,
         unknown: Sequence[str],
+        released: Sequence[Published] = (),
     ) -> tuple[float, list[Taken], list[str]]:
-        """Forget what ended, lease what is due; return the moment, the leases, and the ids of what was believed to have
-        no row, and has one."""
+        """Forget what ended, let wait what is released by that into one of ``queues`` (not in a cluster), lease what is
+        due; return the moment, the leases, and the ids of what was believed to have no row, and has one."""
         if not self.server.is_cluster:
-            return self._step(proofs, queues, worker, slot, limit, unknown)
+            return self._step(proofs, queues, worker, slot, limit, unknown, released)
         now = 0.0
         taken: list[Taken] = []
         kept: list[str] = []
@@ -177,14 +197,22 @@ class Leases:
         slot: int,
         limit: int,
         unknown: Sequence[str],
+        released: Sequence[Published] = (),
     ) -> tuple[float, list[Taken], list[str]]:
         words: list[Any] = [worker, slot, limit, len(proofs)]
         for some in proofs.values():
             words.append(len(some))
             for one in some:
                 words += (wire.key(one.id), one.attempt, one.word)
+        words.append(len(released))
+        for message, written, due in released:
+            words += (queues.index(message.queue) + 1, message.queue)
+            words += (wire.key(message.id), message.priority, due, written)
         words += unknown
-        found = self.server.run("step", [self.server.queue(name) for name in (*proofs, *queues)], words)
+        keys = [self.server.queue(name) for name in (*proofs, *queues)]
+        if released:
+            keys += [self.server.shared("queues"), self.server.shared("new")]
+        found = self.server.run("step", keys, words)
         now, kept = float(found[0]), int(found[1])
         taken = []
         broken: list[tuple[str, bytes, bytes]] = []
@@ -404,8 +432,9 @@ class Leases:
 
     def dead(self) -> tuple[list[int], list[tuple[str, int]]]:
         """End the leases that have run out; return whose, and which workers without a lease hold something, and in
-        which queue."""
-        names, workers = self.names(), self.server.shared("workers")
+        which queue. One that is new since a survey is looked at the next time."""
+        names = self._names if self.age < KNOWN else self.names()
+        workers = self.server.shared("workers")
         if self.server.is_cluster:
             lost = [int(worker) for worker in self.server.run("expire", [workers])]
             alive = {int(worker) for worker in self.server.command("ZRANGE", workers, 0, -1)}

@@ -12,7 +12,7 @@ from django.db import connections
 
 from ... import states
 from ...ids import dashed
-from ..database.dialect import TASK, WORKER
+from ..database.dialect import RESULT, TASK, WORKER
 from ..database.engine import Engine
 from ..database.workflow import EDGE
 from ..message import Delivery, Message, Return
@@ -147,6 +147,17 @@ class Rows:
             found |= {dashed(row[0]) for row in rows}
         return found
 
+    def ended(self, ids: Iterable[str]) -> set[str]:
+        """Return which of these rows are of tasks that have ended: they had none, and were given one as they ended."""
+        found: set[str] = set()
+        for some in _parts(sorted(ids)):
+            sql = (
+                f"SELECT t.id FROM {TASK} t JOIN {RESULT} r ON r.id = t.id AND r.finished_at >= t.created_at"
+                f" WHERE t.id IN ({self._marks(some)})"
+            )
+            found |= {dashed(row[0]) for row in self.engine.query(sql, self._keys(some))}
+        return found
+
     def set_aside(self, names: Sequence[str]) -> list[str]:
         """Return the ids of what no worker knew of these names."""
         found = {row[0] for row in self.engine.query(f"SELECT DISTINCT name FROM {TASK} WHERE state = 'UNROUTABLE'")}
@@ -226,8 +237,20 @@ class Rows:
             )
         return count
 
-    def keep(self, calls: Sequence[Delivery], state: str, *, ages: Mapping[str, tuple[float, float | None]]) -> None:
-        """Give tasks that had no row one; ``ages``: due and expiry, in seconds from now."""
+    def keep(
+        self,
+        calls: Sequence[Delivery],
+        state: str,
+        *,
+        ages: Mapping[str, tuple[float, float | None]],
+        alias: str | None = None,
+    ) -> None:
+        """Give tasks that had no row one; ``ages``: due and expiry, in seconds from now. ``alias``: in the caller's
+        transaction.
+
+        One that says that an earlier attempt runs, or the same, is taken over: whoever wrote it is about to find that
+        attempt ended and deletes the row then, or died before.
+        """
         dialect = self.dialect
         columns = (
             "id, custom_id, name, queue, priority, created_at, due_at, expires_at, body, encoding, options,"
@@ -249,10 +272,15 @@ class Rows:
                 values += [state, one.attempt, one.retries, one.losses, one.history, False]
                 values.append("" if state == states.LIMITED else None)
                 cursor.execute(
-                    f"INSERT INTO {TASK} ({columns}) VALUES ({row}) {dialect.unless_there(TASK, 'id')}", values
+                    f"INSERT INTO {TASK} ({columns}) VALUES ({row}) {dialect.unless_beyond(TASK, states.STARTED)}",
+                    values,
                 )
 
-        self.engine.transaction(work)
+        if alias is None:
+            self.engine.transaction(work)
+            return
+        with connections[alias].cursor() as cursor:
+            work(cursor)
 
     def kept(self) -> list[str]:
         """Return the ids of rows that wait for nothing: a mover made them, and did not come to their release."""

@@ -17,7 +17,7 @@ from ..database.workflow import Released
 from ..message import Edge, Message
 from . import wire
 from .claims import Claim, due_of
-from .leases import Leases, Proof
+from .leases import Leases, Proof, Published
 from .ledger import ledger_of
 from .others import Others
 from .rows import Row, Rows, message_of
@@ -45,6 +45,8 @@ class Sending(DatabaseBroker):
         self._claims: dict[str, Claim] = {}
         #: What the database has stored, and Redis has not heard of yet, by queue.
         self._unheard: dict[str, dict[str, Proof]] = {}
+        #: What the database has released, and Redis has not heard of yet.
+        self._released: list[Released] = []
         #: The last start of a worker in this process, and its lease in seconds.
         self._worker = 0
         self._lease = 0.0
@@ -121,14 +123,18 @@ class Sending(DatabaseBroker):
 
     def _release(self, released: Sequence[Released]) -> None:
         """Publish what waits for nothing any more, now that this is committed."""
-        if not released:
-            return
+        if released:
+            self._publish_released(self._entries(released))
+
+    def _entries(self, released: Sequence[Released]) -> list[Published]:
         rows = [row for row in self.rows.read([one.id for one in released]).values() if row.leasable]
-        found = [(message_of(row), self.sweeper.entry(row, swept=False), f"+{row.due_in:.6f}") for row in rows]
+        return [(message_of(row), self.sweeper.entry(row, swept=False), f"+{row.due_in:.6f}") for row in rows]
+
+    def _publish_released(self, entries: Sequence[Published]) -> None:
         try:
-            self.leases.publish(found, "new", avoid=True)
+            self.leases.publish(entries, "new", avoid=True)
         except exceptions.OperationalError as error:
-            logger.warning("%s. %d tasks are published later", error, len(found))
+            logger.warning("%s. %d tasks are published later", error, len(entries))
 
     def _release_on_commit(self, released: Sequence[Released]) -> None:
         transaction.on_commit(partial(self._release, released), using=self.alias)

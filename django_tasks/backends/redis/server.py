@@ -32,7 +32,21 @@ HEALTH_CHECK = 15
 AVOID = 1.0
 #: Scripts that may run when the server is full: they give memory back, or keep alive what does.
 _SPARING = frozenset(
-    {"step", "settle", "remove", "empty", "lease", "dead", "expire", "leave", "stop", "turn", "promote"}
+    {
+        "step",
+        "settle",
+        "remove",
+        "empty",
+        "lease",
+        "dead",
+        "expire",
+        "leave",
+        "stop",
+        "turn",
+        "promote",
+        "vacate",
+        "forget",
+    }
 )
 #: The tag of the keys that belong to no queue; no queue can be called so.
 GLOBAL = "{~}"

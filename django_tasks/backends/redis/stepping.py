@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ... import states
-from ...ids import dashed
 from ..base import Queues
-from ..database.broker import WITHHOLDINGS
-from ..database.dialect import RESULT, rules_of
+from ..database.broker import WITHHOLDINGS, hand_on
+from ..database.dialect import rules_of
 from ..database.plan import ROTATION, SURVEY_EVERY
 from ..message import Delivery, Holder, Outcome, Return, Stepped
 from . import wire
 from .claims import Claim, by_queue
 from .endings import Endings
-from .leases import FRESH, Move, Taken
+from .leases import FRESH, Move, Published, Taken
 
 #: The row is asked before these start. What a sweeper published may have ended between its look and that.
 _ASKED = frozenset((wire.TRACKED, wire.SWEPT))
+#: Most tasks that are published in the script that takes the next ones.
+TOGETHER = 100
 
 
 class Stepping(Endings):
@@ -41,6 +42,7 @@ class Stepping(Endings):
             self._rules = rules_of(self.engine.query(self.dialect.rules_sql()))
         if self._rules and claimed:
             claimed = self._hold_back(claimed, holder, queues, limit, unknown)
+        hand_on([one for one in done if isinstance(one, Outcome)], refused, claimed)
         return Stepped(claimed, frozenset(refused))
 
     def _claim(self, queues: Queues, holder: Holder, limit: int, unknown: Sequence[str]) -> list[Delivery]:
@@ -65,6 +67,7 @@ class Stepping(Endings):
 
     def _exchange(self, names: Sequence[str], holder: Holder, limit: int, unknown: Sequence[str]) -> list[Delivery]:
         """Tell Redis what ended, and take what is due."""
+        released = self._released_here(names if limit else ())
         unheard, self._unheard = self._unheard, {}
         if not unheard and not names:
             return []
@@ -72,7 +75,7 @@ class Stepping(Endings):
         try:
             shared = bool(limit) and self.others.present()
             now, taken, with_row = self.leases.step(
-                proofs, names, worker=holder.worker, slot=holder.slot, limit=limit, unknown=unknown
+                proofs, names, worker=holder.worker, slot=holder.slot, limit=limit, unknown=unknown, released=released
             )
         except BaseException:
             for queue, some in unheard.items():
@@ -85,6 +88,19 @@ class Stepping(Endings):
         deliveries = [self._delivery(one, holder, now) for one in taken]
         asked = taken if shared else [one for one in taken if one.stopped or _ASKED.intersection(one.entry.flags)]
         return self._ask(asked, deliveries, holder, shared) if asked else deliveries
+
+    def _released_here(self, names: Sequence[str]) -> list[Published]:
+        """Return what was released into these queues, so that it is published and taken in one; publish the rest. What
+        is lost on the way is published by a sweeper."""
+        if not self._released:
+            return []
+        entries, self._released = self._entries(self._released), []
+        if self.server.is_cluster or len(entries) > TOGETHER:
+            names = ()
+        here = [one for one in entries if one[0].queue in names]
+        if len(here) < len(entries):
+            self._publish_released([one for one in entries if one[0].queue not in names])
+        return here
 
     def _delivery(self, one: Taken, holder: Holder, now: float) -> Delivery:
         found = one.entry.delivery(one.id, one.queue, one.due, now, one.attempt)
@@ -104,7 +120,7 @@ class Stepping(Endings):
         others = [one for one in asked if one.id not in tracked]
         known = self.rows.read([one.id for one in others if wire.DURABLE in one.entry.flags])
         rows |= {key: row for key, row in known.items() if row.leasable and not row.revoked}
-        ended = self._ended([one.id for one in others if wire.DURABLE not in one.entry.flags])
+        ended = self._ended({one.id: one.entry.published for one in others if wire.DURABLE not in one.entry.flags})
         places = {one.id: one for one in asked}
         found = []
         for delivery in deliveries:
@@ -128,14 +144,6 @@ class Stepping(Endings):
         """Return which of these another worker runs."""
         rows = self.rows.read(ids) if ids else {}
         return {one.id for one in rows.values() if one.state == states.STARTED and one.worker != holder.worker}
-
-    def _ended(self, ids: Sequence[str]) -> set[str]:
-        """Return which of these are in the ledger."""
-        if not ids:
-            return set()
-        marks = ", ".join([self.dialect.uuid] * len(ids))
-        rows = self.engine.query(f"SELECT id FROM {RESULT} WHERE id IN ({marks})", [self._key(one) for one in ids])
-        return {dashed(row[0]) for row in rows}
 
     def _hold_back(
         self, deliveries: list[Delivery], holder: Holder, queues: Queues, limit: int, unknown: Sequence[str]

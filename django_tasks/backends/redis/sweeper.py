@@ -5,7 +5,8 @@ published, which would cost a write for each: rows are compared with Redis inste
 mostly that of time. Three looks share the work:
 
 * the *tail*: what was sent since the last look but for the last seconds, which its sender still has;
-* the *round*: everything, a thousand rows a second at most, over and over: what was committed long after it was sent;
+* the *round*: everything, a thousand rows a second at most, over and over: what was committed long after it was sent.
+  While all there is fits into one look, there is no need for the tail;
 * the *refill*: everything as fast as it goes, whenever Redis is found to have begun a new life.
 
 A row that Redis does not know may just have been finished, as the row goes first. So it is read once more: if it is
@@ -33,13 +34,15 @@ logger = logging.getLogger(__name__)
 #: Rows per look.
 MANY = 1_000
 #: Seconds for which a sender may take to publish what it has committed.
-GRACE = 5.0
+GRACE = 2.0
 #: Seconds between looks: when there is nothing to do, and while a round is under way.
-EVERY, ROUND = 10.0, 1.0
+EVERY, ROUND = 5.0, 1.0
 #: Seconds that a refill may take at a time: the worker has other things to do, such as keeping its lease.
 AT_A_TIME = 0.5
 #: Seconds for which one worker sweeps for all.
 TURN = 30
+#: Seconds after which a queue that nobody sends to is forgotten, and between looks for such queues.
+UNUSED, FORGET_EVERY = 3_600.0, 600.0
 
 
 class Sweeper:
@@ -57,6 +60,7 @@ class Sweeper:
         self._round_from = ""
         self._round_at = 0.0
         self._tail_from = ""
+        self._forgot_at = time.monotonic()
         self._published = 0
 
     def sweep(self) -> float:
@@ -64,16 +68,24 @@ class Sweeper:
         life = self._leases.turn(self._me, TURN, secrets.token_hex(8))
         if life is None:
             self._life = ""  # whoever sweeps meanwhile knows what it has seen; this one does not
-            return EVERY
+            return TURN / 3
         if life != self._life:
             self._life, self._refill_from = life, ""
         if self._refill_from is not None:
             return self._refill()
-        now = time.time()
-        self._tail(_id_at(now - GRACE))
+        till, at_once = _id_at(time.time() - GRACE), False
         if time.monotonic() - self._round_at >= (ROUND if self._round_from else EVERY) * 0.9:
             self._round_at = time.monotonic()
+            begins = not self._round_from
             self._round_from = self._compare(self._rows.page(self._round_from, limit=MANY, age=GRACE))
+            at_once = begins and not self._round_from
+        if at_once:
+            self._tail_from = till  # that was all there is
+        else:
+            self._tail(till)
+        if time.monotonic() - self._forgot_at >= FORGET_EVERY:
+            self._forgot_at = time.monotonic()
+            self._leases.forget_unused(UNUSED)
         return ROUND if self._round_from else EVERY
 
     def fill(self, turn: Callable[[], object]) -> int:

@@ -172,6 +172,9 @@ class RedisLine(Line):
     def nodes(self) -> list[Node]:
         return self._line.nodes()
 
+    def beats(self) -> list[Node]:
+        return self._line.beats()
+
     def send(
         self,
         name: str,

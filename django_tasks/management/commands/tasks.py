@@ -25,8 +25,9 @@ from django_tasks.conf import settings  # noqa: E402
 from django_tasks.exceptions import NotRegistered, OperationalError, TaskError  # noqa: E402
 from django_tasks.management.brokers import BrokerVerbs  # noqa: E402
 from django_tasks.management.limits import LimitVerbs  # noqa: E402
-from django_tasks.management.remote import RemoteVerbs  # noqa: E402
+from django_tasks.management.remote import RemoteVerbs, VerbParser  # noqa: E402
 from django_tasks.management.schedules import ScheduleVerbs  # noqa: E402
+from django_tasks.management.watching import WatchVerb  # noqa: E402
 from django_tasks.models import Call, Task, TaskResult, TaskTag  # noqa: E402
 from django_tasks.registry import tasks  # noqa: E402
 from django_tasks.routing import validate_queue  # noqa: E402
@@ -39,15 +40,15 @@ PROBLEM, USAGE = 1, 2
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-class Command(BrokerVerbs, LimitVerbs, ScheduleVerbs, RemoteVerbs, BaseCommand):
+class Command(BrokerVerbs, LimitVerbs, ScheduleVerbs, RemoteVerbs, WatchVerb, BaseCommand):
     help = "Look at background tasks and act on them. Exit codes: 0 well, 1 a problem was found, 2 wrong usage."
     requires_system_checks = ()  # the doctor tells what they find, and must come that far
 
     def add_arguments(self, parser: CommandParser) -> None:
-        verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+        verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=VerbParser)
 
-        def add(name: str, text: str, *aliases: str) -> CommandParser:
-            verb: CommandParser = verbs.add_parser(name, aliases=aliases, help=text, description=text)
+        def add(name: str, text: str, *aliases: str) -> VerbParser:
+            verb: VerbParser = verbs.add_parser(name, aliases=aliases, help=text, description=text)
             verb.add_argument("--json", action="store_true", help="Print one JSON document.")
             return verb
 
@@ -113,6 +114,7 @@ class Command(BrokerVerbs, LimitVerbs, ScheduleVerbs, RemoteVerbs, BaseCommand):
         self.add_schedule_verbs(add)
         self.add_remote_verbs(add)
         self.add_broker_verbs(add)
+        self.add_watch_verb(add)
         add("stats", "Tell what waits, runs and ended in the last hour, and who is at work.")
 
     def handle(self, *args: object, verb: str, **options: Any) -> None:
@@ -222,13 +224,14 @@ class Command(BrokerVerbs, LimitVerbs, ScheduleVerbs, RemoteVerbs, BaseCommand):
             return 0
         done = operations.retry(chosen)
         left = [("queued", "a copy is not done yet"), ("unfinished", "not done itself"), ("unknown", "not found")]
+        left.append(("redacted", "their sensitive arguments were removed when they succeeded"))
         self.say(
             given,
             {"chosen": len(chosen), "dry_run": False, **asdict(done)},
             f"{len(done.copies):,} run again."
             + "".join(f"\n{len(those):,} left alone: {why}." for key, why in left if (those := getattr(done, key))),
         )
-        return PROBLEM if done.unknown or done.unfinished else 0
+        return PROBLEM if done.unknown or done.unfinished or done.redacted else 0
 
     def do_revoke(self, given: Namespace) -> int:
         where = {key: value for key in ("name", "queue", "tag") if (value := getattr(given, key))}
@@ -388,7 +391,7 @@ def _everything(row: Task | TaskResult) -> dict[str, Any]:
         "retry_of": display.options_of(call).get(operations.RETRY_OF),
         "retried_as": [],
         "tags": list(display.options_of(call).get("tags", ())),
-        "options": display.plain(display.options_of(call)),
+        "options": display.shown_options(call),
         "encoding": row.encoding,
         "arguments": [asdict(argument) for argument in display.arguments(call, full=True)],
         "attempts": [asdict(attempt) for attempt in display.attempts(call, full=True)],
@@ -399,7 +402,8 @@ def _everything(row: Task | TaskResult) -> dict[str, Any]:
         shown["traceback"] = display.cut(row.traceback or "")
     else:
         name = dashboard.worker_names([row.worker_id]).get(row.worker_id, "") if row.worker_id else ""
-        shown |= {"worker": name, "losses": row.losses, "revoked_at": row.revoked_at, "progress": row.meta or ""}
+        told = display.progress(row, full=True) or {"text": ""}
+        shown |= {"worker": name, "losses": row.losses, "revoked_at": row.revoked_at, "progress": told["text"]}
     return shown
 
 

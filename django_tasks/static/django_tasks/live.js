@@ -34,9 +34,12 @@ document.addEventListener("DOMContentLoaded", () => {
     return Boolean(selection && !selection.isCollapsed && part.contains(selection.anchorNode));
   };
 
+  // By what an element is found again that a new part brings anew.
+  const mark = (element) => `${element.tagName} ${element.getAttribute("href") ?? element.closest("details")?.dataset.djtKey}`;
+
   const replace = (html) => {
     const open = new Set([...part.querySelectorAll("details[open][data-djt-key]")].map((one) => one.dataset.djtKey));
-    const focused = part.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+    const focused = part.contains(document.activeElement) ? mark(document.activeElement) : null;
     const next = new DOMParser().parseFromString(html, "text/html").body;
     for (const one of next.querySelectorAll("details[data-djt-key]")) one.open = open.has(one.dataset.djtKey);
     const scrolled = [...part.querySelectorAll(".djt-scroll")].map((one) => [one.scrollLeft, one.scrollTop]);
@@ -45,7 +48,7 @@ document.addEventListener("DOMContentLoaded", () => {
       if (scrolled[place]) [one.scrollLeft, one.scrollTop] = scrolled[place];
     });
     if (focused !== null) {
-      const again = [...part.querySelectorAll("a")].find((one) => one.getAttribute("href") === focused);
+      const again = [...part.querySelectorAll("a, summary, [tabindex]")].find((one) => mark(one) === focused);
       if (again) again.focus({ preventScroll: true });
     }
   };
@@ -99,6 +102,7 @@ document.addEventListener("DOMContentLoaded", () => {
     delay = 0;
     plan();
   });
+  part.addEventListener("djt:refresh", () => look().then(plan));
   for (const event of ["pointerdown", "keydown", "pointermove", "scroll"]) {
     document.addEventListener(event, () => {
       const slept = Date.now() - lastInput > GIVE_UP_AFTER;

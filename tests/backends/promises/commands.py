@@ -12,7 +12,10 @@ from django_tasks import states
 from django_tasks.backends.base import Broker
 from django_tasks.backends.control import Line
 from django_tasks.backends.message import Holder, Outcome
+from django_tasks.dashboard import database_now
 from django_tasks.exceptions import WouldBlockForever
+from django_tasks.models import Beat
+from django_tasks.periodic import BEAT_LOST_AFTER
 from tests.backends.bench import Bench
 from tests.backends.calls import LEASE, a_message, a_worker, claim_one, finish, send
 from tests.eventually import eventually
@@ -31,8 +34,15 @@ def ids_for(broker: Broker, holder: Holder, *known: int) -> list[int]:
     return [one.id for one in broker.commands(holder.worker, known)]
 
 
+def a_beat(name: str) -> int:
+    """Store that a beat begins; return the id of this start."""
+    now = database_now()
+    beat = Beat.objects.create(name=name, hostname="test", pid=1, version="test", started_at=now, seen_at=now)
+    return int(beat.pk)
+
+
 class Commanding:
-    """line(), commands(), reply(), prune_commands()"""
+    """line(), commands(), reply(), answer_pings(), prune_commands()"""
 
     def test_a_worker_gets_each_command_once_in_order(self, broker: Broker, holder: Holder, bench: Bench) -> None:
         with bench.new_broker().line() as line:
@@ -141,6 +151,44 @@ class Commanding:
             bench.let_pass(60)
             assert line.nodes() == [(first.worker, "b@test", "*"), (second.worker, "a@test", "*")]
             assert broker.nodes() == line.nodes()
+
+    def test_a_beat_answers_each_ping_once_that_names_it(self, broker: Broker, holder: Holder, bench: Bench) -> None:
+        beat, other = a_beat("beat@a"), a_beat("beat@b")
+        with bench.new_broker().line() as line:
+            asked = order(line, destination=["beat@a", holder.name])
+            others = [
+                order(line),
+                order(line, "shutdown", destination=["beat@a"]),
+                order(line, destination=["beat@a"], wants_replies=False),
+            ]
+            assert broker.answer_pings(other, "1") == 0
+            assert broker.answer_pings(beat, '{"ok": "pong"}') == 1
+            assert broker.answer_pings(beat, '{"ok": "pong"}') == 0
+            assert line.replies(asked) == [(-beat, "beat@a", '{"ok": "pong"}')]
+            assert not any(line.replies(one) for one in others)
+
+    def test_a_beat_answers_no_ping_that_has_expired_or_was_there_before_it(self, broker: Broker, bench: Bench) -> None:
+        beat = a_beat("beat@a")
+        with bench.new_broker().line() as line:
+            order(line, destination=["beat@a"], lifetime=0.5)
+            kept = order(line, destination=["beat@a"])
+            bench.let_pass(1)
+            later = a_beat("beat@a")
+            assert broker.answer_pings(later, "1") == 0
+            assert broker.answer_pings(beat, "1") == 1
+            assert [one.node for one in line.replies(kept)] == [-beat]
+
+    def test_a_line_knows_the_beats_that_were_seen_of_late(self, broker: Broker, bench: Bench) -> None:
+        with broker.line() as line:
+            assert line.beats() == []
+            lost = a_beat("beat@lost")
+            bench.let_pass(BEAT_LOST_AFTER / 2)
+            stopped, beat = a_beat("beat@stopped"), a_beat("beat@a")
+            Beat.objects.filter(pk=stopped).update(stopped_at=database_now())
+            assert line.beats() == [(-lost, "beat@lost", ""), (-beat, "beat@a", "")]
+            bench.let_pass(BEAT_LOST_AFTER / 2 + 1)
+            assert line.beats() == [(-beat, "beat@a", "")]
+            assert line.nodes() == []
 
     def test_an_idle_worker_is_woken_by_a_command(self, broker: Broker, holder: Holder, bench: Bench) -> None:
         broker.set_idle(holder.worker, True)

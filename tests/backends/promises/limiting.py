@@ -211,6 +211,22 @@ class Concurrency:
         assert max(counts) <= 1_000
         assert sorted(ids(claim(broker, holder, limit=2_000))) == sorted(sent)
 
+    def test_kinds_of_tasks_that_may_not_start_hide_nothing_however_many_wait_under_one_key(
+        self, broker: Broker, holder: Holder, bench: Bench
+    ) -> None:
+        bench.limit("queue", "full", concurrency=1)
+        bench.limit("task", NAME, concurrency=1)
+        send(broker, *(limited("a", queue="full", name=f"tests.kind_{number}") for number in range(1_100)))
+        assert let_through(broker) == 1
+        sent = send(broker, *(limited("b") for _ in range(4)))
+        assert sum(let_through(broker) for _ in range(3)) == 1
+        found = {one.queue: one for one in claim(broker, holder)}
+        for task_id in sent[1:]:
+            finish(broker, holder, success(found["default"]))
+            assert let_through(broker) == 1, "what goes on is looked at in every round"
+            [found["default"]] = claim(broker, holder)
+            assert found["default"].id == task_id
+
     def test_a_backlog_of_limited_tasks_delays_no_other(self, broker: Broker, holder: Holder, bench: Bench) -> None:
         bench.limit("task", NAME, concurrency=1)
         send(broker, *(limited(priority=9) for _ in range(2_000)))

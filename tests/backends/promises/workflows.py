@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from django_tasks import states
-from django_tasks.backends.base import Broker
-from django_tasks.backends.message import AFTER, ANY, CHORD, Edge, Holder, Message, Outcome
+from django_tasks.backends.base import Broker, Queues
+from django_tasks.backends.message import AFTER, ANY, CHORD, Edge, Holder, Message, Outcome, Stepped
 from django_tasks.models import Edge as EdgeRow
 from django_tasks.models import Task
 from tests.backends.bench import Bench
-from tests.backends.calls import a_message, a_worker, claim, claim_one, finish, ids, success
+from tests.backends.calls import ALL, a_message, a_worker, claim, claim_one, finish, ids, send, success
 
 
 def a_node(*before: Message, kind: str = AFTER, waiting: bool | None = None, **place: Any) -> Message:
@@ -48,6 +48,68 @@ class Workflows:
         assert claim(broker, holder) == []
         finish(broker, holder, done(deliveries[1]))
         assert claim_one(broker, holder).id == body.id
+
+    def test_what_follows_a_success_is_taken_by_the_step_that_stores_it(
+        self, broker: Broker, holder: Holder, bench: Bench
+    ) -> None:
+        first = a_node()
+        second = a_node(first)
+        third = a_node(second)
+        edges = [Edge(first.id, second.id), Edge(second.id, third.id)]
+        broker.publish_workflow([first, second, third], edges)
+        [one] = claim(broker, holder)
+        [two] = broker.step([done(one)], holder=holder, queues=ALL, limit=10).deliveries
+        assert (two.id, two.attempt, bench.state(one.id)) == (second.id, 1, states.SUCCESS)
+        assert two.stored is not None
+        assert two.stored[first.id].result == '"done"'
+        [three] = broker.step([done(two)], holder=holder, queues=ALL, limit=10).deliveries
+        assert three.id == third.id
+        assert finish(broker, holder, done(three)) == frozenset()
+        assert bench.state(three.id) == states.SUCCESS
+        assert not EdgeRow.objects.exists()
+
+    def test_what_follows_takes_its_place_behind_what_is_due(self, broker: Broker, holder: Holder) -> None:
+        first = a_node()
+        second = a_node(first)
+        broker.publish_workflow([first, second], [Edge(first.id, second.id)])
+        one = claim_one(broker, holder)
+        [earlier, lower] = send(broker, a_message(), a_message(priority=-1))
+        [two] = broker.step([done(one)], holder=holder, queues=ALL, limit=1).deliveries
+        assert two.id == earlier
+        assert ids(broker.step([success(two)], holder=holder, queues=ALL, limit=10).deliveries) == [second.id, lower]
+
+    def test_what_follows_is_left_to_those_who_may_take_it(self, broker: Broker, holder: Holder) -> None:
+        first = a_node()
+        elsewhere, strange = replace(a_node(first), queue="other"), replace(a_node(first), name="tests.strange")
+        broker.publish_workflow([first, elsewhere, strange], [Edge(first.id, one.id) for one in (elsewhere, strange)])
+        [one] = claim(broker, holder, "default")
+        mine = Queues(("default",))
+        stepped = broker.step([done(one)], holder=holder, queues=mine, limit=10, unknown=["tests.strange"])
+        assert stepped.deliveries == []
+        assert ids(claim(broker, holder, "other")) == [elsewhere.id]
+        assert ids(claim(broker, holder, "default")) == [strange.id]
+
+    def test_what_follows_an_attempt_that_lost_its_lease_goes_on_waiting(
+        self, broker: Broker, holder: Holder, bench: Bench
+    ) -> None:
+        first = a_node()
+        second = a_node(first)
+        broker.publish_workflow([first, second], [Edge(first.id, second.id)])
+        one = claim_one(broker, holder)
+        lost = replace(done(one), attempt=one.attempt + 1)
+        assert broker.step([lost], holder=holder, queues=ALL, limit=10) == Stepped([], frozenset({first.id}))
+        assert Task.objects.get(pk=second.id).state == states.WAITING
+
+    def test_what_was_revoked_does_not_follow(self, broker: Broker, holder: Holder, bench: Bench) -> None:
+        first = a_node()
+        second = a_node(first)
+        third = a_node(second)
+        edges = [Edge(first.id, second.id), Edge(second.id, third.id)]
+        broker.publish_workflow([first, second, third], edges)
+        one = claim_one(broker, holder)
+        assert broker.revoke([second.id]) == 1
+        assert broker.step([done(one)], holder=holder, queues=ALL, limit=10).deliveries == []
+        assert [bench.state(each.id) for each in (first, second, third)] == [states.SUCCESS, *[states.REVOKED] * 2]
 
     def test_two_that_end_at_the_same_time_release_what_waits_once(self, bench: Bench) -> None:
         brokers = [bench.new_broker(), bench.new_broker()]

@@ -7,7 +7,7 @@
 --   <queue>:l:<w>   HASH  id -> lease, what worker w holds
 --   <queue>:h       SET   the workers that hold something
 --   <queue>:k       LIST  a wake token, at most one
---   <queue>:s       ZSET  ids that must not start unless the database agrees, until a moment
+--   <queue>:s       ZSET  ids that must not start unless the database agrees, by the moment until which that is so
 --   <queue>:a       SET   ids whose end somebody waits for
 --
 -- An id is the 16 bytes of its UUID, a moment is seconds since 1970 by the server's clock.
@@ -43,6 +43,36 @@ local function wait(queue, id, priority, due)
   redis.call('ZADD', queue .. ':p', -priority, priority)
 end
 
+-- Let a task wait, unless its id is there already; tell whether it was not. due is a moment, or "+seconds" from now.
+local function put(queue, id, priority, due, entry)
+  if string.sub(due, 1, 1) == '+' then due = exact(now + tonumber(string.sub(due, 2))) end
+  if redis.call('HSETNX', queue .. ':m', id, exact(now) .. ' ' .. entry) == 0 then return false end
+  wait(queue, id, priority, due)
+  return true
+end
+
+-- Must an id not start unless the database agrees?
+local function is_stopped(queue, id)
+  local till = redis.call('ZSCORE', queue .. ':s', id)
+  return till and tonumber(till) > now
+end
+
+-- Let ids not start unasked for a while: whoever sent them may still be about to publish them. Of these the oldest go
+-- when there are too many.
+local SWEPT_FOR, SWEPT_MOST, STOPPED_FOR = 600, 100000, 7 * 86400
+local function remember(queue, ids)
+  local stopped, words = queue .. ':s', {}
+  for _, id in ipairs(ids) do
+    words[#words + 1] = exact(now + SWEPT_FOR)
+    words[#words + 1] = id
+  end
+  redis.call('ZREMRANGEBYSCORE', stopped, '-inf', exact(now))
+  redis.call('ZADD', stopped, 'GT', unpack(words))
+  local more = redis.call('ZCOUNT', stopped, '-inf', exact(now + SWEPT_FOR)) - SWEPT_MOST
+  if more > 0 then redis.call('ZREMRANGEBYRANK', stopped, 0, more - 1) end
+  redis.call('EXPIRE', stopped, STOPPED_FOR)
+end
+
 -- One token is enough: who takes it looks for all there is, and hands another one on if that is much.
 local function wake(queue)
   if redis.call('LLEN', queue .. ':k') == 0 then redis.call('RPUSH', queue .. ':k', '1') end
@@ -54,6 +84,13 @@ local function holder(queue, id)
     local lease = redis.call('HGET', queue .. ':l:' .. worker, id)
     if lease then return worker, lease end
   end
+end
+
+-- Note that a queue is in use; tell workers of one that is new to them.
+local function name(names, new, queue)
+  local used = redis.call('ZSCORE', names, queue)
+  if not used or now - used > 60 then redis.call('ZADD', names, exact(now), queue) end
+  if not used and redis.call('LLEN', new) == 0 then redis.call('RPUSH', new, '1') end
 end
 
 -- Take an id out that nobody holds; false if somebody does, nil if it is not there.

@@ -7,6 +7,11 @@ local found = {}
 for _, id in ipairs(ARGV) do
   local removed = remove(queue, id)
   found[#found + 1] = removed and 1 or removed == false and 2 or 0
-  if removed ~= false then redis.call('ZREM', queue .. ':s', id) end
+  if removed then
+    redis.call('ZREM', queue .. ':s', id)
+  elseif removed == nil then
+    -- Whoever sent it may still be about to publish it.
+    redis.call('ZADD', queue .. ':s', 'XX', 'LT', exact(now + 3600), id)
+  end
 end
 return found

@@ -6,23 +6,25 @@
 --   drop   it leaves the queue
 --   back   it waits again as before, its attempt counted
 --   put    it waits as priority, due and entry say; due is a moment, "+seconds" from now, or empty: as before
+-- An entry with the flag v, which is all of it for drop and back, is of a task that is believed to have no row: if it has
+-- been given one, it keeps its lease.
 -- Returns the ids whose lease was ended.
 local queue, worker = KEYS[1], ARGV[1]
 local leases = queue .. ':l:' .. worker
-local done, waiting = {}, false
+local done, swept, waiting = {}, {}, false
 for i = 2, #ARGV, 6 do
   local id, attempt, verb, priority, due, entry =
     ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5]
   local lease = redis.call('HGET', leases, id)
-  local _, held, old_priority, old_due
-  if lease then _, held, old_priority, old_due = terms(lease) end
-  if held == attempt then
+  local _, held, old_priority, old_due, flags
+  if lease then _, held, old_priority, old_due, flags = terms(lease) end
+  if held == attempt and not (string.find(entry, '^v') and string.find(flags, 'd')) then
     local old = redis.call('HGET', queue .. ':m', id)
-    if verb == 'back' then
+    if verb == 'back' and old then
       priority, due = old_priority, old_due
-      local _, flags = read(old)
+      local _, kept = read(old)
       local _, till = string.find(old, '^%S+ %S+ %d+ %-?%d+ ')
-      entry = flags .. ' ' .. attempt .. ' ' .. priority .. ' ' .. string.sub(old, till + 1)
+      entry = kept .. ' ' .. attempt .. ' ' .. priority .. ' ' .. string.sub(old, till + 1)
     end
     if verb ~= 'drop' and old then
       if due == '' then
@@ -40,8 +42,10 @@ for i = 2, #ARGV, 6 do
       redis.call('HDEL', queue .. ':m', id)
     end
     redis.call('HDEL', leases, id)
+    if verb ~= 'back' and string.find(flags, 's') then swept[#swept + 1] = id end
     done[#done + 1] = id
   end
 end
+if #swept > 0 then remember(queue, swept) end
 if waiting then wake(queue) end
 return done

@@ -1,10 +1,11 @@
--- Forget what is finished, then lease what is due, best first: in one step, so no crash can fall in between, and a lease
--- is written down before the task leaves its queue.
+-- Forget what is finished, let wait what may run because of that, then lease what is due, best first: in one step, so no
+-- crash can fall in between, and a lease is written down before the task leaves its queue.
 --
--- KEYS: the queues in which something ended, then those to take from, in order.
+-- KEYS: the queues in which something ended, then those to take from, in order; if something is to wait, those of name.lua.
 -- ARGV: worker, slot, limit, how many queues of the first kind; for each of those how many ids, then for each id: id,
 --   attempt, 1 if the database says that it is done for good (else only this attempt's lease counts), v if it is
---   believed to have no row; then the names of tasks that are not to be taken.
+--   believed to have no row; how many are to wait, then for each of them: which of the queues to take from, its name, and
+--   id, priority, due, entry as for publish.lua; then the names of tasks that are not to be taken.
 -- Returns the moment; how many ids follow, and those: what was believed to have no row, and has one; then for each
 --   lease: which of the queues, id, entry, due, 1 if it must not start unasked.
 local worker, slot, limit, ended = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -16,7 +17,6 @@ local kept = {}
 for number = 1, ended do
   local queue, count = KEYS[number], tonumber(ARGV[at])
   local awaited = redis.call('EXISTS', queue .. ':a') == 1
-  redis.call('ZREMRANGEBYSCORE', queue .. ':s', '-inf', exact(now))
   at = at + 1
   for first = 1, count, MANY do
     local ids, proofs = {}, {}
@@ -26,19 +26,19 @@ for number = 1, ended do
       at = at + 3
     end
     local leases = redis.call('HMGET', queue .. ':l:' .. worker, unpack(ids))
-    local mine = {}
+    local mine, swept = {}, {}
     for i, id in ipairs(ids) do
       local _, attempt, flags
       if leases[i] then _, attempt, _, _, flags = terms(leases[i]) end
       if attempt == proofs[i][1] then
         mine[#mine + 1] = id
-        -- Its sender may still be about to publish it.
         if proofs[i][2] == 'v' and string.find(flags, 'd') then kept[#kept + 1] = id end
-        if string.find(flags, 's') then redis.call('ZADD', queue .. ':s', exact(now + 600), id) end
+        if string.find(flags, 's') then swept[#swept + 1] = id end
       elseif proofs[i][2] == '1' then
         remove(queue, id)
       end
     end
+    if #swept > 0 then remember(queue, swept) end
     if #mine > 0 then
       redis.call('HDEL', queue .. ':l:' .. worker, unpack(mine))
       redis.call('HDEL', queue .. ':m', unpack(mine))
@@ -51,6 +51,15 @@ for number = 1, ended do
         end
       end
     end
+  end
+end
+
+local released, first = tonumber(ARGV[at]), at + 1
+at = first + 6 * released
+for i = first, at - 1, 6 do
+  local queue, id = KEYS[ended + ARGV[i]], ARGV[i + 2]
+  if not is_stopped(queue, id) and put(queue, id, ARGV[i + 3], ARGV[i + 4], ARGV[i + 5]) then
+    name(KEYS[#KEYS - 1], KEYS[#KEYS], ARGV[i + 1])
   end
 end
 
@@ -67,6 +76,7 @@ local taken = 0
 local function take(number, queue)
   local before = taken
   local stops = redis.call('EXISTS', queue .. ':s') == 1
+  if stops then redis.call('ZREMRANGEBYSCORE', queue .. ':s', '-inf', exact(now)) end
   for _, priority in ipairs(redis.call('ZRANGE', queue .. ':p', 0, -1)) do
     local ready = queue .. ':r:' .. priority
     local from = 0
@@ -122,7 +132,11 @@ local function take(number, queue)
   if taken > before then redis.call('SADD', queue .. ':h', worker) end
 end
 
-for number = ended + 1, #KEYS do
+for number = ended + 1, #KEYS - (released > 0 and 2 or 0) do
   if taken < limit then take(number - ended, KEYS[number]) end
+end
+for i = first, first + 6 * released - 1, 6 do
+  local queue = KEYS[ended + ARGV[i]]
+  if redis.call('ZSCORE', queue .. ':r:' .. ARGV[i + 3], ARGV[i + 2]) then wake(queue) end  -- for somebody else
 end
 return found

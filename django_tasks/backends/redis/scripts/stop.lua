@@ -8,9 +8,10 @@ local found = {}
 redis.call('ZREMRANGEBYSCORE', queue .. ':s', '-inf', exact(now))
 for _, id in ipairs(ARGV) do
   local known = redis.call('HEXISTS', queue .. ':m', id) == 1
-  redis.call('ZADD', queue .. ':s', exact(now + (known and 7 * 86400 or 3600)), id)
+  redis.call('ZADD', queue .. ':s', exact(now + (known and STOPPED_FOR or 3600)), id)
   local worker, lease
   if known then worker, lease = holder(queue, id) end
   found[#found + 1] = worker and worker .. ' ' .. lease or known and '1' or '0'
 end
+redis.call('EXPIRE', queue .. ':s', STOPPED_FOR)
 return found

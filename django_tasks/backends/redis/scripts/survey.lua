@@ -1,13 +1,13 @@
 -- Look at the head of each priority: what waits there is in order of due time.
 --
--- KEYS: queues; or the set of all queues, where all keys are on one server. ARGV: then what stands before and behind the
+-- KEYS: queues; or the names of all queues, where all keys are on one server. ARGV: then what stands before and behind the
 -- name in the key of a queue.
 -- Returns for each queue: its name, if it was not given; in how many seconds its first task is due (not above 0: now),
 -- and the first that is due later, each empty if there is none.
 local found = {}
 local names, queues = {}, KEYS
 if ARGV[1] then
-  names, queues = redis.call('SMEMBERS', KEYS[1]), {}
+  names, queues = redis.call('ZRANGE', KEYS[1], 0, -1), {}
   for i, name in ipairs(names) do queues[i] = ARGV[1] .. name .. ARGV[2] end
 end
 for i, queue in ipairs(queues) do

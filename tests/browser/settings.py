@@ -7,9 +7,16 @@ from collections.abc import Callable
 from django.http import HttpRequest, HttpResponse
 
 from tests.settings import *  # noqa: F403
-from tests.settings import MIDDLEWARE as PLAIN
+from tests.settings import DJANGO_TASKS as PLAIN_TASKS
+from tests.settings import MIDDLEWARE as PLAIN_MIDDLEWARE
 
-MIDDLEWARE = [*PLAIN, "tests.cockpit.browser_settings.only_from_here"]
+MIDDLEWARE = [*PLAIN_MIDDLEWARE, "tests.browser.settings.only_from_here"]
+MIDDLEWARE.insert(
+    MIDDLEWARE.index("django.middleware.common.CommonMiddleware"), "django.middleware.locale.LocaleMiddleware"
+)
+#: Whatever a page writes as a number has to survive this.
+USE_THOUSAND_SEPARATOR = True
+DJANGO_TASKS = {**PLAIN_TASKS, "IMPORTS": ["tests.browser.shop"]}
 
 
 def only_from_here(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:

@@ -1,0 +1,1 @@
+"""What makes this package fit into others: each is an app of its own."""
