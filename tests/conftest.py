@@ -16,6 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import NoReturn
 
+import hypothesis
 import pytest
 from django.conf import settings
 from django.contrib.contenttypes.models import ContentType
@@ -26,6 +27,10 @@ from pytest_django import DjangoDbBlocker
 from django_tasks.backends import close_all
 from tests.databases import KINDS, ON_SERVERS, DatabaseMaker, TestDatabase, attached
 from tests.servers import URL_VARIABLES, Server, ServerMissing, new_server
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 _NUMBERS = count(1)
 MARKER = "databases(*kinds, private=False, alias='default'): kinds of the fixture database; a server of its own; name"
