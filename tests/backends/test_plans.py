@@ -165,6 +165,7 @@ def test_postgresql_goes_from_task_to_task_of_a_chain_by_index(
     )
     node = {"options": '{"node": {"out": true}}'}
     first, second = a_message(**node), a_message(waiting=True, **node)
+    assert broker.step([], holder=holder, queues=QUEUES, limit=10).deliveries == []  # and it knows the priorities
     broker.publish_workflow([first, second], [Edge(first.id, second.id)])
     [one] = broker.step([], holder=holder, queues=QUEUES, limit=10).deliveries
     plans = Plans(broker)

@@ -70,8 +70,8 @@ SELECT e.b, e.a, e.k FROM json_to_recordset(%s::json) AS e(b uuid, a uuid, k tex
 
 #: Waits for tasks alone, and its times are those of its release.
 _SIMPLE = f"t.state = 'WAITING' AND t.name <> '{JOIN_TASK}' AND t.due_at <= t.created_at AND t.expires_at IS NULL"
-_OTHERS = """EXISTS (SELECT 1 FROM django_tasks_edge o WHERE o.after_id = {edge}.after_id AND o.id <> {edge}.id
-        AND (o.outcome IS NULL OR o.outcome <> 'ok'))"""
+_OTHERS = """FROM django_tasks_edge o WHERE o.after_id = {edge}.after_id AND o.id <> {edge}.id
+        AND (o.outcome IS NULL OR o.outcome <> 'ok')"""
 
 #: An edge that is not of a chord is the last one of its task to be closed, or those behind it are not begun; so nobody
 #: else closes one at the same time, and no lock is needed. The others are left to those who lock.
@@ -82,7 +82,7 @@ closed AS (UPDATE django_tasks_edge SET outcome = 'ok' WHERE before_id = ANY(ARR
 released AS (UPDATE {TASK} t SET state = CASE WHEN limit_key IS NULL THEN 'PENDING' ELSE 'LIMITED' END,
         due_at = statement_timestamp()
     FROM closed c WHERE t.id = c.after_id AND c.kind IN ('after', 'join') AND {_SIMPLE}
-    AND NOT {_OTHERS.format(edge="c")}
+    AND NOT EXISTS (SELECT 1 {_OTHERS.format(edge="c")})
     RETURNING t.id, t.queue)
 SELECT c.after_id, r.queue FROM closed c LEFT JOIN released r ON r.id = c.after_id
 """
@@ -174,17 +174,21 @@ STEP = f"WITH {_FINISH}, {_CLAIM} {_CLAIMED_ROWS} UNION ALL {_TOLD.format(nulls=
 #: The same for successes that lead to nothing but tasks which wait for one of them alone. Those are let run, and taken
 #: at once if nothing else is due and all of them fit: what is due goes before what is due from now on. What another
 #: transaction has changed meanwhile is left, and told of (kind 3); if anything else follows, nothing is done (kind 4).
+#: LATERAL with a LIMIT, as EXISTS beside an OR would be answered for all edges there are; and coalesce(), as otherwise
+#: the index of all open edges might be read to its end.
 FOLLOWING = f"""
 WITH done AS (SELECT * FROM {_OUTCOMES}),
 ahead AS MATERIALIZED (SELECT id, after_id, kind FROM django_tasks_edge
-    WHERE before_id = ANY(ARRAY(SELECT i FROM done)) AND outcome IS NULL),
-more AS (SELECT 1 FROM ahead e WHERE e.kind <> 'after' OR {_OTHERS.format(edge="e")}
-    OR NOT EXISTS (SELECT 1 FROM {TASK} t WHERE t.id = e.after_id AND {_SIMPLE}) LIMIT 1),
+    WHERE before_id = ANY(ARRAY(SELECT i FROM done)) AND coalesce(outcome, '') = ''),
+more AS (SELECT 1 FROM ahead e
+    LEFT JOIN LATERAL (SELECT 1 AS one FROM {TASK} t WHERE t.id = e.after_id AND {_SIMPLE} LIMIT 1) simple ON true
+    LEFT JOIN LATERAL (SELECT 1 AS one {_OTHERS.format(edge="e")} LIMIT 1) other ON true
+    WHERE e.kind <> 'after' OR simple.one IS NULL OR other.one IS NOT NULL LIMIT 1),
 {_GONE.format(condition=" AND NOT EXISTS (SELECT 1 FROM more)")},
 forgotten AS (DELETE FROM django_tasks_edge WHERE after_id = ANY(ARRAY(SELECT i FROM gone))),
 closed AS (UPDATE django_tasks_edge SET outcome = 'ok' WHERE before_id = ANY(ARRAY(SELECT i FROM gone))
-    AND outcome IS NULL RETURNING after_id),
-free AS (SELECT (SELECT count(*) FROM closed) <= %s AND NOT EXISTS (
+    AND coalesce(outcome, '') = '' RETURNING after_id),
+free AS MATERIALIZED (SELECT (SELECT count(*) FROM closed) <= %s AND NOT EXISTS (
     SELECT 1 FROM json_to_recordset(%s::json) AS r(q text, hi int, lo int, mark float8)
     CROSS JOIN LATERAL (
         SELECT 1 FROM (SELECT 1 FROM {TASK} WHERE r.hi = r.lo AND queue = r.q AND priority = r.hi AND {CLAIMABLE}
