@@ -25,14 +25,14 @@ class TaskResultAdmin(CallAdmin):
 
     list_display = (
         "task_name",
-        "shown_id",
         "shown_state",
-        "queue",
-        "workflow",
         "finished",
         "run_time",
         "attempt",
+        "queue",
         "shown_worker",
+        "workflow",
+        "shown_id",
     )
     list_filter = (
         changelists.ResultStateFilter,
@@ -53,7 +53,8 @@ class TaskResultAdmin(CallAdmin):
 
     def all_columns(self, request: HttpRequest) -> Any:
         error = "error" if self.sees_payload(request) else "error_class"
-        return (*self.list_display, error)
+        task, state, *others = self.list_display
+        return (task, state, error, *others)
 
     @admin.display(description=gettext_lazy("state"))
     def shown_state(self, row: TaskResult) -> SafeString:

@@ -28,15 +28,15 @@ class TaskAdmin(CallAdmin):
 
     list_display = (
         "task_name",
-        "shown_id",
         "shown_state",
         "queue",
-        "workflow",
         "priority",
         "created",
         "due",
         "attempt",
         "worker",
+        "workflow",
+        "shown_id",
     )
     list_filter = (changelists.TaskStateFilter, changelists.QueueFilter, changelists.NameFilter)
     filters = frozenset({"state", "queue", "name"})

@@ -75,10 +75,11 @@ _OTHERS = """FROM django_tasks_edge o WHERE o.after_id = {edge}.after_id AND o.i
 
 #: An edge that is not of a chord is the last one of its task to be closed, or those behind it are not begun; so nobody
 #: else closes one at the same time, and no lock is needed. The others are left to those who lock.
+#: coalesce(), as otherwise the index of all open edges might be read to its end.
 FOLLOW = f"""
 WITH forgotten AS (DELETE FROM django_tasks_edge WHERE after_id = ANY(ARRAY[{{keys}}]::uuid[])),
 closed AS (UPDATE django_tasks_edge SET outcome = 'ok' WHERE before_id = ANY(ARRAY[{{keys}}]::uuid[])
-    AND outcome IS NULL RETURNING id, after_id, kind),
+    AND coalesce(outcome, '') = '' RETURNING id, after_id, kind),
 released AS (UPDATE {TASK} t SET state = CASE WHEN limit_key IS NULL THEN 'PENDING' ELSE 'LIMITED' END,
         due_at = statement_timestamp()
     FROM closed c WHERE t.id = c.after_id AND c.kind IN ('after', 'join') AND {_SIMPLE}
@@ -174,8 +175,7 @@ STEP = f"WITH {_FINISH}, {_CLAIM} {_CLAIMED_ROWS} UNION ALL {_TOLD.format(nulls=
 #: The same for successes that lead to nothing but tasks which wait for one of them alone. Those are let run, and taken
 #: at once if nothing else is due and all of them fit: what is due goes before what is due from now on. What another
 #: transaction has changed meanwhile is left, and told of (kind 3); if anything else follows, nothing is done (kind 4).
-#: LATERAL with a LIMIT, as EXISTS beside an OR would be answered for all edges there are; and coalesce(), as otherwise
-#: the index of all open edges might be read to its end.
+#: LATERAL with a LIMIT, as EXISTS beside an OR would be answered for all edges there are; coalesce() as in FOLLOW.
 FOLLOWING = f"""
 WITH done AS (SELECT * FROM {_OUTCOMES}),
 ahead AS MATERIALIZED (SELECT id, after_id, kind FROM django_tasks_edge
