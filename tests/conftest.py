@@ -10,7 +10,7 @@ A test that takes ``database`` runs once for each kind of database; ``@pytest.ma
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
@@ -61,6 +61,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             raise pytest.UsageError(f"databases({', '.join(sorted(unknown))}): allowed are {', '.join(KINDS)}")
         chosen = metafunc.config.getoption("--databases").split(",")
         metafunc.parametrize("database", [kind for kind in KINDS if kind in wanted and kind in chosen], indirect=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let what a test logs travel from the process that runs it, whatever it is."""
+    report = yield
+    report.sections = [(title, text.encode(errors="backslashreplace").decode()) for title, text in report.sections]
+    return report
 
 
 @pytest.fixture(scope="session")

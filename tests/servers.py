@@ -254,11 +254,13 @@ class MariaDB(Server):
 
     def create(self) -> None:
         options = ["--auth-root-authentication-method=normal", "--skip-test-db", "--skip-log-bin"]
-        self._run(self.installer, "--no-defaults", f"--datadir={self.data}", *options)
+        # Servers which share a place for temporary tables may take each other's names at their birth.
+        self._run(self.installer, "--no-defaults", f"--datadir={self.data}", f"--tmpdir={self.home}", *options)
 
     def command(self) -> list[str]:
         settings = {
             "datadir": str(self.data),
+            "tmpdir": str(self.home),
             "socket": str(self.home / "socket"),
             "pid-file": str(self.home / "pid"),
             "port": str(self.port),

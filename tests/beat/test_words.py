@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import io
-from pathlib import Path
 from typing import Any
 
 import pytest
-from babel.messages.catalog import Catalog
-from babel.messages.extract import extract_from_file
-from babel.messages.mofile import read_mo
-from babel.messages.pofile import read_po
 from django.utils.translation import override
 
-import django_tasks
 from django_tasks.models import IntervalSchedule
 from django_tasks.periodic.words import in_words
 from django_tasks.schedules import crontab
-
-PERIODIC = Path(django_tasks.__file__).with_name("periodic")
-CATALOGS = sorted(PERIODIC.with_name("locale").glob("*/LC_MESSAGES/django.po"))
-#: Where functions that translate take their texts from.
-KEYWORDS: Any = {"_": None, "ngettext": (1, 2), "pgettext": ((1, "c"), 2)}
 
 
 @pytest.mark.parametrize(
@@ -73,28 +61,3 @@ def test_a_schedule_is_told_in_the_language_of_the_reader_or_in_english(
 def test_an_interval_is_told_in_words(every: int, period: str) -> None:
     words = f"every {period[:-1]}" if every == 1 else f"every {every} {period}"
     assert str(IntervalSchedule(every=every, period=period)) == words
-
-
-def told(catalog: Catalog) -> dict[tuple[Any, str], tuple[str, ...]]:
-    """Return the texts of a catalog, each by what it stands for and its context."""
-    found: dict[tuple[Any, str], tuple[str, ...]] = {}
-    for each in catalog:
-        if each.id:
-            source = each.id if isinstance(each.id, str) else tuple(each.id)
-            context: Any = each.context or ""  # of a compiled one Babel tells bytes
-            strings = (each.string,) if isinstance(each.string, str) else tuple(each.string or ())
-            found[source, context if isinstance(context, str) else context.decode()] = strings
-    return found
-
-
-@pytest.mark.parametrize("catalog", CATALOGS, ids=lambda path: path.parent.parent.name)
-def test_catalogs_are_compiled_and_have_each_word_for_schedules(catalog: Path) -> None:
-    """To bring them up to date: ``.venv/bin/pybabel compile -D django -d django_tasks/locale``."""
-    written = read_po(io.BytesIO(catalog.read_bytes()))
-    compiled = read_mo(io.BytesIO(catalog.with_suffix(".mo").read_bytes()))
-    assert told(compiled) == told(written)
-    sources = [PERIODIC / "words.py", PERIODIC / "changes.py"]
-    said = {(each[1], each[3] or "") for path in sources for each in extract_from_file("python", str(path), KEYWORDS)}
-    assert said <= told(written).keys()
-    assert all(strings and all(strings) for strings in told(written).values())
-    assert not [each.id for each in written if list(each.check(written))]

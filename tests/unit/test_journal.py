@@ -25,7 +25,6 @@ def said() -> Iterator[Any]:
     handler = JournalHandler()
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
-    logger.propagate = False  # not every text here can be sent on by those who gather logs
 
     def say(journal: Journal, *record: Any, **named: Any) -> None:
         token = current_request.set(Context(_journal=journal))
@@ -37,7 +36,6 @@ def said() -> Iterator[Any]:
             current_request.reset(token)
 
     yield say
-    logger.propagate = True
     logger.removeHandler(handler)
 
 
