@@ -244,7 +244,8 @@ def waterfall(nodes: Sequence[Node], found: Members, now: datetime) -> SafeStrin
     for index, (node, one) in enumerate(times):
         y = float(index * BAR)
         waited, ran = one.waited(now), one.ran(now) or 0.0
-        title = f"{short(node.first.name)}: {_('waited')} {words.duration(waited)}, {_('ran')} {words.duration(ran)}"
+        told = _("waited %(wait)s, ran %(run)s") % {"wait": words.duration(waited), "run": words.duration(ran)}
+        title = f"{short(node.first.name)}: {told}"
         place = numbers(x=WATERFALL - NAMES + 6 if mirrored else NAMES - 6, y=y + 14)
         drawn.append(
             format_html(

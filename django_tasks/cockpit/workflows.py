@@ -174,7 +174,7 @@ class WorkflowAdmin(PageAdmin):
         """Do it to more tasks than a browser waits for."""
         chosen = actions.BY_NAME[action]
         operation = bulk.begin(chosen, {}, search=f"root:{root}", filters=filters, request=request)
-        self._done(request, root, f"{chosen.of_many}: {_('begun in the background')}")
+        self._done(request, root, _("%(action)s: begun in the background") % {"action": chosen.of_many})
         url = reverse("admin:django_tasks_bulkoperation_change", args=[operation.pk], current_app=self.admin_site.name)
         return HttpResponseRedirect(url)
 

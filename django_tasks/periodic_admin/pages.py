@@ -190,9 +190,11 @@ class PeriodicTaskAdmin(ModelAdmin):
 
     def glyph(self, outcome: history.Outcome) -> SafeString:
         """Return one run as a sign, with what it means for those who cannot see it, and a link to its task."""
-        text = outcome.run.skipped or outcome.state or _("forgotten")
+        kind = outcome.run.skipped or outcome.state
+        text = kind or _("forgotten")
         sign = GLYPHS.get(outcome.state, "…")
-        shown = format_html('<span class="djt-run djt-run-{}" title="{}">{}</span>', text.lower(), text, sign)
+        look = (kind or "forgotten").lower()
+        shown = format_html('<span class="djt-run djt-run-{}" title="{}">{}</span>', look, text, sign)
         return self.link(outcome, shown)
 
     def link(self, outcome: history.Outcome, text: Any) -> SafeString:
