@@ -14,7 +14,7 @@ help: ## Show this list
 demo: .venv ## Run the example project once, with every kind of task, and look at the results
 	@$(BIN)/python example_project/demo.py $(ARGS)
 
-serve: .venv ## Run the example project with web server and worker until Ctrl-C
+serve: .venv ## Run the tour of the example project: web server, worker and beat, until Ctrl-C
 	@$(BIN)/python example_project/demo.py --serve $(ARGS)
 
 test: .venv ## Run the tests on the newest Python found here, with the newest Django

@@ -75,7 +75,8 @@ def _by_interpreter(seconds: float) -> Iterator[None]:
     timer.daemon = True
     try:
         try:
-            timer.start()
+            with lock:  # a limit that is over at once does not interrupt the start
+                timer.start()
             yield
         finally:
             armed = False

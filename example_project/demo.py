@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Run the corner shop: all its jobs once, or with ``--serve`` until Ctrl-C.
+"""Run the corner shop: its everyday jobs once, or with ``--serve`` the tour of all of them until Ctrl-C.
 
 Makes a directory of its own below ``data/`` for database, pictures, mails and logs, and deletes it at the end.
 Exits with 0 when all went well, 1 when something went wrong (which is told), 130 when the jobs were interrupted.
@@ -41,8 +41,10 @@ def main() -> int:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Run the corner shop: all its jobs once, or until Ctrl-C.")
-    parser.add_argument("--serve", action="store_true", help="leave web server and worker running until Ctrl-C")
+    parser = argparse.ArgumentParser(
+        description="Run the corner shop: its everyday jobs once, or the tour of all of them until Ctrl-C."
+    )
+    parser.add_argument("--serve", action="store_true", help="leave web server, worker and beat running until Ctrl-C")
     parser.add_argument("--keep", action="store_true", help="do not delete database, files and logs at the end")
     parser.add_argument(
         "--timeout", type=float, default=50, metavar="SECONDS", help="how long the jobs may take; default 50"

@@ -85,3 +85,8 @@ else:
 SHOP_MAIL_DIR = DATA_DIR / "mails"
 #: The share of deliveries that it drops, 0 to 1.
 SHOP_MAIL_FAILURE_RATE = 0.5
+
+#: Where the shop is reached: the stand-in for its partner is there, too.
+SHOP_URL = os.environ.get("CORNER_SHOP_URL", "http://127.0.0.1:8000/")
+#: The share of webhooks that the stand-in answers with 500 or 429, 0 to 1.
+SHOP_PARTNER_FAILURE_RATE = 0.3

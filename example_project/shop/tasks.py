@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import tempfile
+import time
 from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 from io import TextIOWrapper
 from smtplib import SMTPServerDisconnected
 from typing import Any
@@ -14,8 +16,8 @@ from django.core.mail import EmailMessage
 from django.utils import timezone
 
 from django_tasks import Task, shared_task
-from django_tasks.schedules import crontab
-from shop import pictures, sales
+from django_tasks.schedules import crontab, solar
+from shop import pictures, sales, webhooks
 from shop.models import Order, Product, Report
 
 #: How often a running report tells where it is, in rows.
@@ -32,6 +34,9 @@ MAIL_RETRIES: dict[str, Any] = {
     "retry_backoff_max": 5,
     "retry_jitter": True,
 }
+
+#: The sun's schedule needs ephem: pip install "django-workbeat[solar]". Without it the task has no schedule.
+AT_SUNSET = {"name": "Light the sign", "schedule": solar("sunset", 52.52, 13.405)} if find_spec("ephem") else None
 
 
 @shared_task(queue="images")
@@ -100,6 +105,58 @@ def throw_old_reports_away(days: int = 30) -> int:
     for report in old:
         report.file.delete(save=False)
     return old.delete()[0]
+
+
+@shared_task(periodic=AT_SUNSET)
+def light_the_sign() -> str:
+    """Light the sign above the door."""
+    return "The sign is lit."
+
+
+@shared_task(bind=True)
+def write_invoices(self: Task) -> str:
+    """Count the orders that an invoice is due for; ``plan_invoices`` says when it runs."""
+    count = Order.objects.exclude(confirmed_at=None).count()
+    return f"{count} invoices, planned for {self.request.scheduled_for}"
+
+
+@shared_task(
+    bind=True,
+    queue="webhooks",
+    rate_limit="5/s",
+    autoretry_for=(webhooks.NotTaken, OSError),
+    retry_backoff=0.5,
+    max_retries=8,
+)
+def tell_partner(self: Task, number: int) -> int:
+    """Tell the partner of a sale: five a second at most, of all workers together."""
+    try:
+        return webhooks.post({"sale": number})
+    except webhooks.TooMany as error:
+        raise self.retry(exc=error, countdown=error.seconds) from error
+
+
+class TillIsStuck(Exception):
+    """The drawer does not open."""
+
+
+@shared_task
+def count_the_till(till: int) -> int:
+    """Count the money in a till: never works."""
+    raise TillIsStuck(f"The drawer of till {till} does not open.")
+
+
+@shared_task(time_limit=3)
+def wait_for_the_truck(seconds: float = 60) -> str:
+    """Wait longer than allowed; after three seconds the attempt is ended from outside, and is a failure."""
+    time.sleep(seconds)
+    return "The truck is here."
+
+
+@shared_task(queue="load")
+def do_nothing(number: int) -> int:
+    """Do nothing, many times: what is left is the cost of a task."""
+    return number
 
 
 def send(order: Order, kind: str, *, subject: str, text: str) -> str:

@@ -1,7 +1,8 @@
-"""The two shows: all jobs once, from start to end; or a shop that stays open. Needs Django to be set up."""
+"""The two shows: the everyday jobs once, from start to end; or a shop that stays open. Needs Django to be set up."""
 
 from __future__ import annotations
 
+import os
 import secrets
 import signal
 import sys
@@ -22,12 +23,14 @@ from showcase.summary import check_orders, print_mails, print_reports, print_tas
 
 #: The port of the web server, when it is free.
 PORT = 8000
+#: What the worker takes, in this order: a flood in the last one is in nobody's way.
+QUEUES = ("default", "images", "webhooks", "load")
 #: Seconds between two looks at whether web server and worker are still there.
 CHECK_EVERY = 0.5
 
 
 def run_all(directory: Path, *, timeout: float) -> None:
-    """Open the shop, run every job once, tell what came of it, close the shop.
+    """Open the shop, run its everyday jobs once, tell what came of it, close the shop.
 
     Raises ``ShowcaseError`` when anything is not as it should be, or the jobs take more than ``timeout`` seconds.
     """
@@ -52,7 +55,7 @@ def run_all(directory: Path, *, timeout: float) -> None:
 
 
 def serve(directory: Path) -> None:
-    """Open the shop and keep web server and worker running until Ctrl-C.
+    """Open the shop and keep web server and worker, with a beat, running until Ctrl-C.
 
     Raises ``ShowcaseError`` when one of them ends by itself.
     """
@@ -62,6 +65,7 @@ def serve(directory: Path) -> None:
     connections.close_all()
     port = free_port(PORT)
     address = f"http://127.0.0.1:{port}/"
+    os.environ["CORNER_SHOP_URL"] = address  # where the worker finds the stand-in for the partner
     with _worker(directory, "--beat") as worker, _web_server(directory, port) as web_server:
         try:
             wait_for_web(web_server, port)
@@ -70,7 +74,7 @@ def serve(directory: Path) -> None:
             print("User:     admin")
             print(f"Password: {password}")
             print(f"Logs:     {worker.log}, {web_server.log}")
-            print("Web server and worker are running; Ctrl-C stops both.", flush=True)
+            print("Web server and worker, with a beat, are running; Ctrl-C stops them.", flush=True)
             while True:
                 worker.check_running()
                 web_server.check_running()
@@ -87,7 +91,7 @@ def _open_shop() -> None:
 
 
 def _worker(directory: Path, *options: str) -> ManagedProcess:
-    return ManagedProcess("worker", "runworker", "-Q", "default", "images", *options, log=directory / "worker.log")
+    return ManagedProcess("worker", "runworker", "-Q", *QUEUES, *options, log=directory / "worker.log")
 
 
 def _web_server(directory: Path, port: int) -> ManagedProcess:

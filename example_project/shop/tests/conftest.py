@@ -14,6 +14,7 @@ from shop.pictures import draw
 @pytest.fixture(autouse=True)
 def directory(settings: Settings, tmp_path: Path) -> Path:
     """Let the shop write to a directory of the test."""
+    settings.DATA_DIR = tmp_path
     settings.MEDIA_ROOT = tmp_path / "media"
     settings.SHOP_MAIL_DIR = tmp_path / "mails"
     return tmp_path

@@ -11,9 +11,10 @@ from django.core import mail
 from django.core.management import call_command
 from django.utils import timezone
 from pytest_django import Settings
+from pytest_django.live_server_helper import LiveServer
 
 from django_tasks.models import PeriodicTask
-from shop import tasks
+from shop import tasks, webhooks
 from shop.models import Order, Product, Report
 
 pytestmark = pytest.mark.django_db
@@ -80,6 +81,7 @@ def test_the_shop_declares_what_runs_by_a_schedule() -> None:
     assert set(PeriodicTask.objects.values_list("name", flat=True)) >= {
         "Look at the shelves",
         "Throw old reports away",
+        *(["Light the sign"] if tasks.AT_SUNSET else []),
     }
 
 
@@ -93,3 +95,19 @@ def test_an_order_is_not_confirmed_when_the_server_hangs_up(order: Order) -> Non
 
 def test_a_mail_keeps_its_id_when_the_task_runs_twice(order: Order) -> None:
     assert tasks.ask_for_review(order.pk) == tasks.ask_for_review(order.pk)
+
+
+def test_the_partner_is_told(live_server: LiveServer, settings: Settings) -> None:
+    settings.SHOP_URL, settings.SHOP_PARTNER_FAILURE_RATE = live_server.url, 0
+    assert tasks.tell_partner(1) == 204
+
+
+def test_a_partner_who_does_not_take_it_is_an_error_to_retry(live_server: LiveServer, settings: Settings) -> None:
+    settings.SHOP_URL, settings.SHOP_PARTNER_FAILURE_RATE = live_server.url, 1
+    with pytest.raises(webhooks.NotTaken, match=r"answers 500|pause of 2 s"):
+        tasks.tell_partner.run(1)
+
+
+def test_no_till_can_be_counted() -> None:
+    with pytest.raises(tasks.TillIsStuck, match="till 2"):
+        tasks.count_the_till(2)
