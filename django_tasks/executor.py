@@ -7,14 +7,13 @@ import asyncio
 import json
 import logging
 import time
-import traceback as tracebacks
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from types import AsyncGeneratorType, GeneratorType
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from asgiref.sync import async_to_sync
 from django.db import InterfaceError, transaction
@@ -28,6 +27,7 @@ from .client import drops_result, options_of
 from .conf import settings
 from .context import current_request
 from .context_hooks import restored
+from .error_reports import failure, headline, scrubbed, traceback_text
 from .interrupts import softly, softly_awaited
 from .journal import journals
 from .place import Replaced, fields, received
@@ -39,11 +39,6 @@ from .serialization import dumps, exception_from_data, exception_to_data, loads,
 from .time_limits import TimeLimits
 
 logger = logging.getLogger("django_tasks.executor")
-
-#: Characters of a traceback that are kept: its head and, mostly, its end.
-TRACEBACK_LIMIT = 65_536
-#: Files whose frames say nothing about the task.
-_OURS = frozenset({__file__, __file__.replace("executor", "task"), __file__.replace("executor", "interrupts")})
 
 Done = Outcome | Return
 _AS_IT_IS = nullcontext()
@@ -431,7 +426,7 @@ def _retrying(delivery: Delivery, task: Any, request: Context, error: exceptions
         signals.task_retry.emit(task, request=request, reason=error, einfo=einfo)
 
     logger.info(
-        "Task %s[%s] is retried: %s", task.name, request.id, _scrubbed(storable(str(error)), hidden),
+        "Task %s[%s] is retried: %s", task.name, request.id, scrubbed(storable(str(error)), hidden),
         extra={"task_id": request.id, "task_name": task.name, "queue": delivery.queue, "state": states.RETRY},
     )  # fmt: skip
     return Execution(back, _after(task, request, states.RETRY, error, told), value=error, request=request)
@@ -470,79 +465,11 @@ def _failed(delivery: Delivery, task: Any, request: Context, error: BaseExceptio
     with_text = f"\n{text.rstrip()}" if not expected and hidden is not None else ""
     logger.log(
         logging.INFO if expected else logging.ERROR,
-        "Task %s[%s] failed: %s%s", task.name, request.id, _line(error, hidden), with_text,
+        "Task %s[%s] failed: %s%s", task.name, request.id, headline(error, hidden), with_text,
         exc_info=(type(error), error, error.__traceback__) if with_error else None,
         extra={"task_id": request.id, "task_name": task.name, "queue": delivery.queue, "state": states.FAILURE},
     )  # fmt: skip
     return Execution(outcome, _after(task, request, states.FAILURE, error, told), value=error, request=request)
-
-
-class Attempt(Protocol):
-    """What proves who speaks of a task."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def attempt(self) -> int: ...
-
-
-def failure(
-    delivery: Attempt,
-    error: BaseException,
-    *,
-    state: str = states.FAILURE,
-    text: str | None = None,
-    runtime: float | None = None,
-    hidden: Secrets | None = None,
-) -> Outcome:
-    """Return the outcome of an attempt that ended by ``error``, without what is ``hidden``."""
-    told = exception_to_data(error)
-    encoding, data = dumps(told if hidden is None else hidden.scrub_all(told))
-    return Outcome(
-        delivery.id,
-        delivery.attempt,
-        state,
-        result=data,
-        result_encoding=encoding,
-        exception=_line(error, hidden)[:255],
-        traceback=text,
-        runtime=runtime,
-        linked=getattr(delivery, "linked", True),  # who ends it from outside does not know
-    )
-
-
-def traceback_text(error: BaseException, hidden: Secrets | None = None) -> str:
-    """Return the traceback as storable text of bounded length, without what is ``hidden``; frames of this package are
-    left out."""
-    told: Any = tracebacks.TracebackException.from_exception(error)
-    _leave_ours_out(told)
-    text = _scrubbed(storable("".join(told.format())), hidden)
-    if len(text) > TRACEBACK_LIMIT:
-        half = TRACEBACK_LIMIT // 2
-        text = f"{text[:half]}\n… {len(text) - TRACEBACK_LIMIT:,} characters left out …\n{text[-half:]}"
-    return text
-
-
-def _leave_ours_out(told: Any) -> None:
-    rest = [told]
-    while rest:
-        one = rest.pop()
-        own = [frame for frame in one.stack if frame.filename not in _OURS]
-        one.stack = tracebacks.StackSummary.from_list(own or one.stack)
-        rest += [other for other in (one.__cause__, one.__context__) if other is not None]
-        rest += getattr(one, "exceptions", None) or ()
-
-
-def _scrubbed(text: str, hidden: Secrets | None) -> str:
-    return text if hidden is None else hidden.scrub(text)
-
-
-def _line(error: BaseException, hidden: Secrets | None = None) -> str:
-    try:
-        message = _scrubbed(str(error), hidden)
-    except Exception:
-        message = "<no text: its __str__ failed>"
-    return storable(" ".join(f"{type(error).__name__}: {message}".split()))
 
 
 def _history(
@@ -761,7 +688,7 @@ def _unknown(delivery: Delivery) -> Execution:
 
 def _malformed(delivery: Delivery, task: Any, error: Exception) -> Execution:
     """A message that cannot be read ends as FAILURE, where people see it; it never stops the worker."""
-    logger.error("Task %s[%s] cannot be read: %s", delivery.name, delivery.task_id, _line(error))
+    logger.error("Task %s[%s] cannot be read: %s", delivery.name, delivery.task_id, headline(error))
     if not isinstance(error, exceptions.SerializationError):
-        error = exceptions.DecodeError(_line(error))
+        error = exceptions.DecodeError(headline(error))
     return Execution(failure(delivery, error, text=traceback_text(error)))

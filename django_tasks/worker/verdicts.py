@@ -13,8 +13,8 @@ from signal import Signals
 
 from .. import states
 from ..backends.message import Claim, Outcome
+from ..error_reports import failure
 from ..exceptions import TaskRevokedError, TimeLimitExceeded
-from ..executor import failure
 from . import families, processes
 from .aftermath import Ended
 from .processes import Process

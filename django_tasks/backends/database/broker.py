@@ -19,9 +19,7 @@ from ...stamps import Wanted, matching
 from .. import stores
 from ..base import Broker, Queues, ResultWaker, ToStop, Waker
 from ..message import Admission, Delivery, Edge, Holder, Message, Outcome, Return, Stepped, Survey
-from ..outcomes import failure as _failure  # noqa: F401 - Redis's has it from here
-from ..outcomes import revoked as _revoked
-from ..outcomes import unstorable as _unstorable
+from ..outcomes import revoked, unstorable
 from ..rules import Rules
 from . import wakers
 from .arrivals import PERIOD, TAG, Arrivals
@@ -309,7 +307,7 @@ class DatabaseBroker(DatabaseLeases, DatabaseControl, Broker):
         except UNSTORABLE as error:
             if len(outcomes) > 1:
                 return set().union(*(self._finish_linked([one], holder)[0] for one in outcomes)), None
-            failed = [_unstorable(outcomes[0], error)]
+            failed = [unstorable(outcomes[0], error)]
             told, rows = self.engine.transaction(lambda cursor: work(cursor, failed))
         self._forget_tags_of(outcomes, told.refused)
         self._tell(told.awaited)
@@ -367,7 +365,7 @@ class DatabaseBroker(DatabaseLeases, DatabaseControl, Broker):
             try:
                 _, not_mine, told = self._dialect_step([one], holder, plan, 0, ())
             except UNSTORABLE as error:
-                _, not_mine, told = self._dialect_step([_unstorable(one, error)], holder, plan, 0, ())
+                _, not_mine, told = self._dialect_step([unstorable(one, error)], holder, plan, 0, ())
             refused |= not_mine
             awaited += told
         return refused, awaited
@@ -405,10 +403,10 @@ class DatabaseBroker(DatabaseLeases, DatabaseControl, Broker):
                 if not self.engine.execute(f"{sql} AND revoked_at IS NULL", [*params, self._key(one.id), one.attempt]):
                     cancelled.append(one)
             except UNSTORABLE as error:
-                refused |= self._finish_linked([_unstorable(one, error)], holder)[0]
+                refused |= self._finish_linked([unstorable(one, error)], holder)[0]
         for one in cancelled:  # asked to stop while it ran, or not ours any more
             if self.is_revoked(one.id, one.attempt):
-                refused |= self._finish_linked([_revoked(one.id, one.attempt)], holder)[0]
+                refused |= self._finish_linked([revoked(one.id, one.attempt)], holder)[0]
             else:
                 refused.add(one.id)
         return refused
@@ -521,7 +519,7 @@ class DatabaseBroker(DatabaseLeases, DatabaseControl, Broker):
                 cursor.execute(mark, [terminate, key])
                 return int(cursor.rowcount)
             cursor.execute(attempt, [key])
-            told = self._workflows.finish(cursor, [_revoked(task_id, cursor.fetchone()[0])], "")
+            told = self._workflows.finish(cursor, [revoked(task_id, cursor.fetchone()[0])], "")
             if told.awaited:
                 self._tell_on_commit(told.awaited)
             if told.released:
