@@ -19,10 +19,9 @@ from asgiref.sync import async_to_sync
 from django.db import InterfaceError, transaction
 from django.db import OperationalError as DatabaseOperationalError
 
-from . import exceptions, signals, states
+from . import exceptions, listeners, signals, states
 from .backends import get_broker
 from .backends.message import Delivery, Outcome, Return, entries
-from .backends.results import Record
 from .client import drops_result, options_of
 from .conf import settings
 from .context import current_request
@@ -35,7 +34,7 @@ from .redaction import Secrets, redacted, secrets_of
 from .registry import tasks
 from .request import Context
 from .retry import backoff_delay
-from .serialization import dumps, exception_from_data, exception_to_data, loads, loads_error, storable
+from .serialization import dumps, exception_to_data, loads, storable
 from .time_limits import TimeLimits
 
 logger = logging.getLogger("django_tasks.executor")
@@ -70,24 +69,6 @@ class Execution:
     #: In eager mode, the value or exception itself.
     value: Any = None
     request: Context | None = None
-
-
-class ExceptionInfo:
-    """What handlers and signals get as ``einfo``: the exception and its traceback as text."""
-
-    __slots__ = ("exception", "tb", "traceback", "type")
-
-    def __init__(self, exception: BaseException, text: str) -> None:
-        self.type = type(exception)
-        self.exception = exception
-        self.tb = exception.__traceback__
-        self.traceback = text
-
-    def __str__(self) -> str:
-        return self.traceback
-
-    def __repr__(self) -> str:
-        return f"<ExceptionInfo: {self.exception!r}>"
 
 
 class _LeaseLost(Exception):
@@ -197,7 +178,7 @@ def _attempt(delivery: Delivery, task: Any, request: Context, began: float) -> E
             outcome = _success(delivery, task, request, value, began)
     else:
         return _run_atomic(delivery, task, request, began)
-    return Execution(outcome, _after_success(task, request, outcome, value), value=value, request=request)
+    return Execution(outcome, listeners.after_success(task, request, outcome, value), value=value, request=request)
 
 
 async def _arun(
@@ -217,7 +198,7 @@ async def _arun(
         execution = cast(Execution, await aside(_raised, delivery, task, request, error, began))
         execution.failed = True
         return execution
-    return Execution(outcome, _after_success(task, request, outcome, value), value=value, request=request)
+    return Execution(outcome, listeners.after_success(task, request, outcome, value), value=value, request=request)
 
 
 def _before(task: Any, request: Context) -> None:
@@ -249,7 +230,9 @@ def _run_atomic(delivery: Delivery, task: Any, request: Context, began: float) -
             raise
         # Whether the commit took effect is unknown. Giving it back is refused if it did.
         return Execution(Return(delivery.id, delivery.attempt))
-    return Execution(outcome, _after_success(task, request, outcome, value), stored=True, value=value, request=request)
+    return Execution(
+        outcome, listeners.after_success(task, request, outcome, value), stored=True, value=value, request=request
+    )
 
 
 def _call(task: Any, request: Context) -> Any:
@@ -338,7 +321,7 @@ def _raised(delivery: Delivery, task: Any, request: Context, error: BaseExceptio
         ran = time.monotonic() - began
         outcome = Outcome(delivery.id, delivery.attempt, states.IGNORED, runtime=ran, keep=request._feeds)
         outcome.tagged, outcome.linked = _is_tagged(delivery, request), delivery.linked
-        after = _after(task, request, states.IGNORED, error, None)
+        after = listeners.after(task, request, states.IGNORED, error, None)
         if request._told is None:
             return Execution(outcome, after, value=error, request=request)
         outcome.state, outcome.result = request._told  # update_state() said how it ends
@@ -356,7 +339,9 @@ def _raised(delivery: Delivery, task: Any, request: Context, error: BaseExceptio
             text = traceback_text(error, hidden)
             log = None if told else _history(delivery, request, "REQUEUED", error, text, began, hidden)
             back = Return(delivery.id, delivery.attempt, history=log)
-            return Execution(back, _after(task, request, states.REJECTED, error, None), value=error, request=request)
+            return Execution(
+                back, listeners.after(task, request, states.REJECTED, error, None), value=error, request=request
+            )
     if not isinstance(error, exceptions.TaskPredicate) and _wants_autoretry(task, error):
         try:
             _autoretry(task, request, error)
@@ -419,17 +404,17 @@ def _retrying(delivery: Delivery, task: Any, request: Context, error: exceptions
     )
     for name, value in changes.items():
         setattr(back, name, value)
-    einfo = ExceptionInfo(error, text)
+    einfo = listeners.ExceptionInfo(error, text)
 
     def told() -> None:
-        _handle(task.on_retry, error.exc or error, request.id, request.args, request.kwargs, einfo)
+        listeners.handle(task.on_retry, error.exc or error, request.id, request.args, request.kwargs, einfo)
         signals.task_retry.emit(task, request=request, reason=error, einfo=einfo)
 
     logger.info(
         "Task %s[%s] is retried: %s", task.name, request.id, scrubbed(storable(str(error)), hidden),
         extra={"task_id": request.id, "task_name": task.name, "queue": delivery.queue, "state": states.RETRY},
     )  # fmt: skip
-    return Execution(back, _after(task, request, states.RETRY, error, told), value=error, request=request)
+    return Execution(back, listeners.after(task, request, states.RETRY, error, told), value=error, request=request)
 
 
 def _replaced(delivery: Delivery, task: Any, request: Context, error: Replaced, began: float) -> Execution:
@@ -443,7 +428,7 @@ def _replaced(delivery: Delivery, task: Any, request: Context, error: Replaced, 
     }
     log = json.dumps([*entries(delivery.history), entry])
     back = Return(delivery.id, delivery.attempt, history=log, replacement=error.replacement)
-    return Execution(back, _after(task, request, states.IGNORED, error, None), value=error, request=request)
+    return Execution(back, listeners.after(task, request, states.IGNORED, error, None), value=error, request=request)
 
 
 def _failed(delivery: Delivery, task: Any, request: Context, error: BaseException, began: float) -> Execution:
@@ -451,10 +436,10 @@ def _failed(delivery: Delivery, task: Any, request: Context, error: BaseExceptio
     hidden = secrets_of(task, request.args, request.kwargs)
     text = traceback_text(error, hidden)
     outcome = failure(delivery, error, text=text, runtime=time.monotonic() - began, hidden=hidden)
-    einfo = ExceptionInfo(error, text)
+    einfo = listeners.ExceptionInfo(error, text)
 
     def told() -> None:
-        _handle(task.on_failure, error, request.id, request.args, request.kwargs, einfo)
+        listeners.handle(task.on_failure, error, request.id, request.args, request.kwargs, einfo)
         signals.task_failure.emit(
             task, task_id=request.id, exception=error, args=request.args, kwargs=request.kwargs,
             traceback=error.__traceback__, einfo=einfo,
@@ -469,7 +454,7 @@ def _failed(delivery: Delivery, task: Any, request: Context, error: BaseExceptio
         exc_info=(type(error), error, error.__traceback__) if with_error else None,
         extra={"task_id": request.id, "task_name": task.name, "queue": delivery.queue, "state": states.FAILURE},
     )  # fmt: skip
-    return Execution(outcome, _after(task, request, states.FAILURE, error, told), value=error, request=request)
+    return Execution(outcome, listeners.after(task, request, states.FAILURE, error, told), value=error, request=request)
 
 
 def _history(
@@ -492,100 +477,6 @@ def _history(
         "traceback": text,
     }
     return json.dumps([*entries(delivery.history), entry])
-
-
-# Telling ------------------------------------------------------------------------------------------------------------
-
-
-def _after_success(task: Any, request: Context, outcome: Outcome, value: Any) -> Callable[[], None] | None:
-    if not (task.handlers_overridden or signals.task_success.receivers or signals.task_postrun.receivers):
-        return None
-
-    def told() -> None:
-        _handle(task.on_success, value, request.id, request.args, request.kwargs)
-        signals.task_success.emit(task, result=value, runtime=outcome.runtime)
-
-    return _after(task, request, states.SUCCESS, value, told)
-
-
-def tell_ended(record: Record, worker: str, signum: int | None = None) -> None:
-    """Tell handlers and receivers of a task that was ended from outside: by its hard time limit, or by ``terminate``.
-
-    Does nothing for one that ended in another way, or is not registered here.
-    """
-    task = tasks.get(record.name)
-    if task is None or record.result is None:
-        return
-    error = exception_from_data(loads_error(record.result, record.result_encoding, settings.ACCEPT_CONTENT))
-    args, kwargs = loads(record.body, record.encoding, settings.ACCEPT_CONTENT)
-    request = Context(
-        id=record.task_id,
-        task=record.name,
-        args=args,
-        kwargs=kwargs,
-        retries=record.retries,
-        attempt=record.attempt,
-        called_directly=False,
-        hostname=worker,
-        _owner=task,
-        _carried=options_of(record.options).get("context"),
-    )
-    if isinstance(error, exceptions.TimeLimitExceeded) and record.state == states.FAILURE:
-        einfo = ExceptionInfo(error, traceback_text(error))
-
-        def told() -> None:
-            _handle(task.on_failure, error, request.id, args, kwargs, einfo)
-            signals.task_failure.emit(
-                task, task_id=request.id, exception=error, args=args, kwargs=kwargs, traceback=None, einfo=einfo
-            )
-
-        after = _after(task, request, states.FAILURE, error, told)
-        if after is not None:
-            after()
-    elif record.state == states.REVOKED:
-        signals.task_revoked.emit(task, request=request, terminated=True, signum=signum, expired=False)
-
-
-def _after(
-    task: Any, request: Context, state: str, value: Any, told: Callable[[], None] | None
-) -> Callable[[], None] | None:
-    """Return what runs once the outcome is stored, under the task's own request; ``None`` if nobody listens."""
-
-    def tell() -> None:
-        if told is not None:
-            told()
-        if state in (states.SUCCESS, states.FAILURE):
-            hidden = secrets_of(task, request.args, request.kwargs) if state == states.FAILURE else None
-            einfo = ExceptionInfo(value, traceback_text(value, hidden)) if state == states.FAILURE else None
-            _handle(task.after_return, state, value, request.id, request.args, request.kwargs, einfo)
-        signals.task_postrun.emit(
-            task, task_id=request.id, task=task, args=request.args, kwargs=request.kwargs, retval=value, state=state
-        )
-
-    def tell_there() -> None:
-        with restored(request._carried or {}):
-            tell()
-
-    def after() -> None:
-        token = current_request.set(request)
-        try:
-            if request._carried is None:
-                tell()
-            else:
-                _handle(tell_there)
-        finally:
-            current_request.reset(token)
-
-    listens = task.handlers_overridden or signals.task_postrun.receivers or signals.task_success.receivers
-    listens = listens or signals.task_failure.receivers or signals.task_retry.receivers
-    return after if listens else None
-
-
-def _handle(handler: Callable[..., Any], *args: Any) -> None:
-    try:
-        handler(*args)
-    except Exception:
-        logger.exception("Handler %s of a task failed", getattr(handler, "__qualname__", handler))
 
 
 # Before the body ----------------------------------------------------------------------------------------------------

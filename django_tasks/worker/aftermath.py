@@ -15,7 +15,7 @@ from typing import NamedTuple
 from .. import client
 from ..backends.results import Record
 from ..exceptions import OperationalError
-from ..executor import tell_ended
+from ..listeners import tell_ended
 
 logger = logging.getLogger("django_tasks.worker")
 

@@ -12,7 +12,7 @@ from django.db import transaction
 
 from django_tasks import AsyncResult, Task, send_task, shared_task, signals
 from django_tasks.exceptions import Ignore, Reject, Retry
-from django_tasks.executor import ExceptionInfo
+from django_tasks.listeners import ExceptionInfo
 from tests.api.conftest import Runner
 from tests.api.recorder import Recorded, names, recording
 from tests.inprocess import Worker
