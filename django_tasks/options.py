@@ -10,6 +10,7 @@ from typing import Any
 from . import client, routing, time_limits
 from .exceptions import ImproperlyConfigured
 from .flow import Flow
+from .moments import expiry_of
 from .periodic.entries import entries_of_task
 from .retry import validate_backoff, validate_max_retries, validate_seconds
 
@@ -121,7 +122,7 @@ def check_attributes(base: Any, task: Any) -> None:
         if task.store_errors_even_if_ignored is False:
             raise ValueError("store_errors_even_if_ignored must be None or True: failures are always kept here")
         if task.expires is not None:
-            client.expiry_of(task.expires)
+            expiry_of(task.expires)
         entries_of_task(task.name, task.periodic)
         time_limits.validate_limit(task.time_limit, name="time_limit")
         time_limits.validate_limit(task.soft_time_limit, name="soft_time_limit")

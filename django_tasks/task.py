@@ -32,6 +32,7 @@ from .canvas.taking_over import stamps_of, taking_over
 from .conf import settings
 from .context import current_request
 from .eager import run_eagerly
+from .moments import due_of
 from .options import (
     LINKING,
     RETRY_OPTIONS,
@@ -427,7 +428,7 @@ class Task(Generic[P, R]):
                 task_args=new_args,
                 task_kwargs=new_kwargs,
             )
-        delay, moment = client.due_of(self.default_retry_delay if eta is None and countdown is None else countdown, eta)
+        delay, moment = due_of(self.default_retry_delay if eta is None and countdown is None else countdown, eta)
         when = moment or (int(delay) if delay.is_integer() else delay)
         retry = exceptions.Retry(exc=exc, when=when, is_eager=request.is_eager)
         retry.changes = changes  # type: ignore[attr-defined]

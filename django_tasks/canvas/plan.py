@@ -16,6 +16,7 @@ from ..backends.message import AFTER, ANY, CHORD, JOIN, JOIN_TASK, Edge, Message
 from ..conf import settings
 from ..context import current_request
 from ..exceptions import ImproperlyConfigured
+from ..moments import due_of, expiry_of
 from ..options import LINKING, check_call
 from ..place import flat, outcomes_of
 from .batches import BATCH_TASK, batch
@@ -415,13 +416,13 @@ def errback_record(sig: Signature) -> dict[str, Any]:
 def _delays(node: Node) -> dict[str, float]:
     """Return the delays of a node that waits, in seconds: they begin when it has waited long enough."""
     delays = {}
-    countdown = client.due_of(node.options.get("countdown"), None)[0]
+    countdown = due_of(node.options.get("countdown"), None)[0]
     if countdown:
         delays["countdown"] = countdown
     expires = node.options.get("expires")
     if expires is None:
         expires = getattr(node.task, "expires", None)
-    seconds = client.expiry_of(expires)[0] if expires is not None else None
+    seconds = expiry_of(expires)[0] if expires is not None else None
     if seconds is not None:
         delays["expires_in"] = seconds
     return delays

@@ -14,8 +14,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from ..actions import Action
-from ..client import LAST_YEAR
 from ..conf import PRIORITIES
+from ..moments import LAST_YEAR
 from ..routing import validate_queue
 
 
