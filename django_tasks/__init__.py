@@ -29,9 +29,10 @@ if TYPE_CHECKING:
         xstarmap,
     )
     from .context_hooks import register_context
+    from .declaring import shared_task
     from .registry import register_task, tasks
     from .result import AsyncResult, EagerResult, GroupResult, ResultSet
-    from .task import Task, current_task, send_task, shared_task
+    from .task import Task, current_task, send_task
 
 _HOMES = {
     "AsyncResult": "result",
@@ -52,7 +53,7 @@ _HOMES = {
     "register_context": "context_hooks",
     "register_task": "registry",
     "send_task": "task",
-    "shared_task": "task",
+    "shared_task": "declaring",
     "signature": "canvas",
     "subtask": "canvas",
     "tasks": "registry",

@@ -11,7 +11,7 @@ from .canvas.maps import chunks
 from .canvas.plan import SEND_TASK
 from .canvas.signatures import signature
 from .canvas.taking_over import ACCUMULATE
-from .task import shared_task
+from .declaring import shared_task
 
 
 @shared_task(name="django_tasks.map")
