@@ -22,11 +22,15 @@ SLOTS = 16_384
 class EncryptedRedis(Redis):
     """A Redis that speaks TLS alone, and asks for the client's certificate."""
 
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        self._names = names or ("127.0.0.1", "localhost")
+
     def create(self) -> None:
         super().create()
         authority = trustme.CA()
         authority.cert_pem.write_to_path(self.authority)
-        issued = authority.issue_cert("127.0.0.1", "localhost")
+        issued = authority.issue_cert(*self._names)
         issued.private_key_pem.write_to_path(self.key)
         for part in issued.cert_chain_pems:
             part.write_to_path(self.certificate, append=True)
@@ -51,11 +55,15 @@ class EncryptedRedis(Redis):
 
     @property
     def url(self) -> str:
-        files = f"ssl_ca_certs={self.authority}&ssl_keyfile={self.key}&ssl_certfile={self.certificate}"
-        return f"rediss://127.0.0.1:{self.port}/0?{files}"
+        return f"rediss://127.0.0.1:{self.port}/0?ssl_ca_certs={self.authority}&{self.own_files}"
+
+    @property
+    def own_files(self) -> str:
+        """What a URL says of the client's certificate."""
+        return f"ssl_keyfile={self.key}&ssl_certfile={self.certificate}"
 
     def client(self) -> redis.Redis:
-        files = {"ssl_ca_certs": str(self.authority), "ssl_keyfile": str(self.key)}
+        files = {"ssl_ca_certs": str(self.authority), "ssl_keyfile": str(self.key), "ssl_check_hostname": False}
         return redis.Redis(port=self.port, ssl=True, ssl_certfile=str(self.certificate), **files)  # type: ignore[arg-type]
 
 
@@ -197,10 +205,11 @@ def cluster() -> Iterator[Cluster]:
 
 
 @contextmanager
-def encrypted() -> Iterator[EncryptedRedis]:
-    """Give a server that is reached by TLS. Raises ``ServerMissing`` if the program was built without it."""
+def encrypted(*names: str) -> Iterator[EncryptedRedis]:
+    """Give a server that is reached by TLS, with a certificate for these names, else for the one it has. Raises
+    ``ServerMissing`` if the program was built without it."""
     with ExitStack() as stack:
-        yield _started(EncryptedRedis(), stack)
+        yield _started(EncryptedRedis(*names), stack)
 
 
 def _started(server: Any, stack: ExitStack) -> Any:

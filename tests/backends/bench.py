@@ -153,6 +153,9 @@ class RedisBench(DatabaseBench):
             if kind == b"zset" and part != b"p":
                 for member, score in client.zrange(key, 0, -1, withscores=True):
                     client.zadd(key, {member: score - seconds})
+            elif part == b"mark":
+                name, moment = client.get(key).split(b" ")
+                client.set(key, b"%s %r" % (name, float(moment) - seconds))
             elif part == b"m":
                 for task_id, text in client.hgetall(key).items():
                     client.hset(key, task_id, self._older(text, seconds))

@@ -13,12 +13,14 @@ from django.conf import settings
 from django.test import override_settings
 
 from django_tasks import states
+from django_tasks.backends import get_broker
 from django_tasks.backends.base import Broker
 from django_tasks.backends.database import DatabaseBroker
 from django_tasks.backends.message import Holder, Message, Outcome, Replacement, Return, Unique
-from django_tasks.backends.redis import RedisBroker, wire
+from django_tasks.backends.redis import RedisBroker, leases, stepping, wire
 from django_tasks.backends.redis.claims import claim_of
 from django_tasks.backends.redis.sweeper import UNUSED
+from django_tasks.exceptions import OperationalError
 from django_tasks.models import Task
 from tests import redis_servers
 from tests.backends.bench import Bench, RedisBench
@@ -51,6 +53,13 @@ def ids_to_ask_for(bench: RedisBench) -> int:
     """Return how many tasks must not start unless the database agrees."""
     server = bench.redis.server
     return int(server.command("ZCARD", f"{server.queue('default')}:s"))
+
+
+def lose_all_data(bench: RedisBench) -> None:
+    """Let Redis forget what this site keeps there."""
+    client = bench.redis.server.client()
+    for key in client.scan_iter(f"{bench.redis.server.address.prefix}:*"):
+        client.delete(key)
 
 
 def commit_unpublished(broker: RedisBroker, message: Message) -> None:
@@ -122,7 +131,106 @@ class Forgetting:
         finish(broker, holder, success(claim_one(broker, holder)))
 
 
-class TestRedisBroker(BrokerContract, Forgetting):
+class Idling:
+    """What an idle worker is told, and what it need not ask for."""
+
+    def test_an_idle_worker_is_woken_for_what_limits_may_let_through(
+        self, broker: RedisBroker, holder: Holder, bench: Bench
+    ) -> None:
+        bench.limit("queue", "default", concurrency=1)
+        broker.set_idle(holder.worker, True)
+        sender = bench.new_broker()
+        tokens = [f"{broker.server.queue('new')}:k", broker.server.shared("new")]
+        with closing(broker.waker()) as waker:
+            send(sender, a_message(queue="new", limit_key=""))
+            assert eventually(waker.woken)
+            # One is for the queue, one tells that it is new.
+            assert eventually(lambda: [broker.server.command("EXISTS", *tokens), waker.woken()] == [0, False])
+            with bench.transaction():
+                sender.wake()
+                assert not waker.woken()
+            assert eventually(waker.woken)
+
+    def test_a_heartbeat_asks_for_all_that_is_to_be_asked(
+        self, broker: RedisBroker, holder: Holder, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lost = a_worker(bench.new_broker(), name="lost")
+        send(broker, a_message(), a_message(queue="q"))
+        assert len(claim(broker, lost)) == 2
+        bench.let_pass(LEASE / 2)
+        assert broker.renew(holder.worker, processed=0)
+        assert broker.sweeper.sweep() > 0
+        assert broker.rescue(max_losses=3) == 0
+        bench.let_pass(LEASE / 2 + 1)
+        monkeypatch.setattr(leases, "JUST_NOW", LEASE)  # however slow the machine is
+        scripts, run = [], broker.server.run
+
+        def noting(script: str, *args: Any, **options: Any) -> Any:
+            scripts.append(script)
+            return run(script, *args, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(broker.server, "run", noting)
+            assert broker.renew(holder.worker, processed=0)
+            broker.sweep()
+            assert broker.rescue(max_losses=3) == 2
+        assert scripts[0] == "beat"
+        assert not {"turn", "dead", "survey"} & set(scripts)
+        assert len(claim(broker, holder)) == 2
+
+    def test_who_was_idle_asks_for_queues_only_if_there_is_nothing_in_those_it_knows(
+        self, broker: RedisBroker, holder: Holder, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        send(broker)
+        finish(broker, holder, success(claim_one(broker, holder)))
+        for module in (leases, stepping):
+            monkeypatch.setattr(module, "FRESH", 0.0)
+        words, command = [], broker.server.command
+
+        def noting(*given: Any, **options: Any) -> Any:
+            words.append(given[0])
+            return command(*given, **options)
+
+        monkeypatch.setattr(broker.server, "command", noting)
+        [sent] = send(bench.new_broker())
+        assert ids(claim(broker, holder)) == [sent]
+        assert "ZRANGE" not in words
+        [other] = send(bench.new_broker(), a_message(queue="new"))
+        assert ids(claim(broker, holder)) == [other]
+        assert "ZRANGE" in words
+
+    def test_what_a_heartbeat_heard_counts_for_a_moment_only(
+        self, broker: RedisBroker, holder: Holder, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lost = a_worker(bench.new_broker(), name="lost", lease=2 * LEASE)
+        send(broker)
+        assert len(claim(broker, lost)) == 1
+        monkeypatch.setattr(leases, "JUST_NOW", 0.0)
+        assert broker.renew(holder.worker, processed=0)
+        bench.let_pass(LEASE / 2)
+        assert broker.renew(holder.worker, processed=0)  # nobody is dead
+        bench.let_pass(2 * LEASE)
+        assert broker.rescue(max_losses=3) == 1
+
+    def test_whoever_has_the_turn_goes_on_without_asking_until_the_connection_is_another_one(
+        self, broker: RedisBroker, holder: Holder, bench: Bench
+    ) -> None:
+        assert broker.renew(holder.worker, processed=0)
+        first = broker.leases.turn(broker.sweeper.name, "")
+        assert first
+        other = bench.new_broker()
+        assert isinstance(other, RedisBroker)
+        other.server.command("DEL", other.server.shared("sweeper"))
+        assert other.leases.turn(other.sweeper.name, "")
+        assert broker.leases.turn(broker.sweeper.name, "") == first
+        with closing(broker.waker()) as waker:
+            other.server.command("CLIENT", "KILL", "TYPE", "normal")
+            with pytest.raises(OperationalError):
+                eventually(waker.woken)
+        assert broker.leases.turn(broker.sweeper.name, "") is None
+
+
+class TestRedisBroker(BrokerContract, Forgetting, Idling):
     """On Redis."""
 
     def test_what_a_sweeper_publishes_when_it_has_just_ended_does_not_run_again(
@@ -204,6 +312,67 @@ class TestRedisBroker(BrokerContract, Forgetting):
         finish(broker, holder, *map(success, claim(broker, holder)))
         assert not Task.objects.exists()
         assert ids_to_ask_for(bench) == 0
+
+    @pytest.mark.databases("sqlite")
+    def test_a_sweeper_reads_no_bodies_of_what_redis_knows(
+        self, broker: RedisBroker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        known, unknown = send(broker, a_message(), a_message(body='[["back"],{}]'))
+        broker.leases.remove("default", [unknown])
+        read: list[str] = []
+        query = broker.engine.query
+
+        def noting(*args: Any) -> Any:
+            rows = query(*args)
+            read.append(str(rows))
+            return rows
+
+        monkeypatch.setattr(broker.engine, "query", noting)
+        assert broker.sweeper.fill(lambda: None) == 1
+        assert "back" in "".join(read)
+        read.clear()
+        assert broker.sweeper.fill(lambda: None) == 0
+        assert known.replace("-", "") in "".join(read)
+        assert "back" not in "".join(read)
+
+    @pytest.mark.databases("sqlite")
+    @pytest.mark.parametrize("durable", [True, False])
+    def test_what_is_revoked_together_costs_no_more_for_many_queues(
+        self, broker: RedisBroker, holder: Holder, bench: RedisBench, monkeypatch: pytest.MonkeyPatch, durable: bool
+    ) -> None:
+        send(broker, *(a_message(queue=f"q{number}") for number in range(20)))
+        sent = send(broker, *(a_message(durable=durable, queue=f"q{number % 2}") for number in range(50)))
+        scripts = note_scripts(broker, monkeypatch)
+        assert broker.revoke(sent) == 50
+        assert len(scripts) <= 4 + (0 if durable else 20)
+        assert {bench.state(one) for one in sent} == {states.REVOKED}
+        assert len(claim(broker, holder)) == 20
+
+    @pytest.mark.databases("sqlite")
+    def test_what_has_a_row_is_looked_for_in_its_queue_alone(
+        self, broker: RedisBroker, bench: RedisBench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        [task_id] = send(broker, a_message(queue="zz"))
+        send(broker, *(a_message(queue=f"q{number}") for number in range(20)))
+        asked = get_broker(bench.alias)
+        assert isinstance(asked, RedisBroker)
+        assert bench.state(task_id) == states.PENDING
+        scripts = note_scripts(asked, monkeypatch)
+        assert bench.state(task_id) == states.PENDING
+        assert scripts == ["look"]
+
+
+def note_scripts(broker: RedisBroker, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that tells from now on which scripts run."""
+    scripts: list[str] = []
+    run = broker.server.run
+
+    def noting(script: str, *args: Any, **options: Any) -> Any:
+        scripts.append(script)
+        return run(script, *args, **options)
+
+    monkeypatch.setattr(broker.server, "run", noting)
+    return scripts
 
 
 def retry(broker: RedisBroker, holder: Holder, task_id: str) -> None:
@@ -498,6 +667,63 @@ class TestWithoutRows(
         others = bench.new_broker()
         assert others.rescue(max_losses=9) == 1
         assert claim_one(others, a_worker(others)).attempt == 2
+
+    @pytest.mark.parametrize("end", [None, retry, retry_elsewhere, set_aside])
+    @pytest.mark.parametrize("since", ["nothing", "another worker began", "its own lease began again"])
+    @pytest.mark.parametrize("shown", [False, True])
+    def test_what_runs_while_redis_loses_its_data_ends_as_ever(
+        self,
+        broker: RedisBroker,
+        holder: Holder,
+        bench: RedisBench,
+        end: Callable[[RedisBroker, Holder, str], None] | None,
+        since: str,
+        shown: bool,
+    ) -> None:
+        [task_id] = send(broker)
+        delivery = claim_one(broker, holder)
+        others = bench.new_broker()
+        if shown:
+            others.mark_started({(task_id, 1): 3.0})
+        lose_all_data(bench)
+        if since == "another worker began":
+            a_worker(others)
+        elif since == "its own lease began again":
+            assert broker.renew(holder.worker, processed=0)
+        assert not broker.is_revoked(task_id, 1)
+        if end is not None:
+            end(broker, holder, task_id)
+            delivery = claim_one(broker, holder)
+            assert (delivery.attempt, delivery.losses) == (2, 0)
+        assert finish(broker, holder, success(delivery)) == frozenset()
+        assert bench.state(task_id) == states.SUCCESS
+        assert not Task.objects.exists()
+        assert claim(broker, holder) == []
+
+    def test_what_commits_after_redis_has_lost_its_data_is_done(
+        self, broker: RedisBroker, holder: Holder, bench: RedisBench
+    ) -> None:
+        [task_id] = send(broker)
+        delivery = claim_one(broker, holder)
+        lose_all_data(bench)
+        with bench.transaction():
+            assert broker.finish_within(success(delivery, keep=False), "worker@test")
+        assert bench.state(task_id) == states.SUCCESS
+
+    def test_who_was_rescued_from_has_no_say_when_nothing_is_left_of_it(
+        self, broker: RedisBroker, holder: Holder, bench: RedisBench
+    ) -> None:
+        sent = send(broker, a_message(), a_message())
+        stale = claim(broker, holder)
+        bench.let_pass(LEASE + 1)
+        others = bench.new_broker()
+        others.rescue(max_losses=9)
+        again = claim(others, other := a_worker(others))
+        assert finish(others, other, *(success(one, keep=False) for one in again)) == frozenset()
+        refused = finish(broker, holder, success(stale[0]), Return(stale[1].id, 1, states.RETRY, delay=0, retries=1))
+        assert refused == set(sent)
+        assert claim(others, other) == []
+        assert [bench.state(one) for one in sent] == [None, None]
 
     def test_a_row_that_nobody_came_to_delete_starts_nothing(
         self, broker: RedisBroker, holder: Holder, bench: RedisBench

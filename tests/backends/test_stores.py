@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from django.conf import settings
 from django.core.cache import caches
 from django.core.files.storage import storages
+from django.db import transaction
 from django.test import override_settings
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,6 +30,7 @@ from django_tasks.exceptions import OperationalError, UnknownResult
 from django_tasks.ids import new_id
 from django_tasks.models import TaskResult
 from tests.app.tasks import add, echo, fail
+from tests.backends.calls import success
 from tests.databases import TestDatabase
 from tests.eventually import eventually
 from tests.inprocess import Worker
@@ -223,6 +226,35 @@ def test_a_large_result_is_a_file_and_a_small_one_is_not(configure: Any, tmp_pat
     assert "lll" in file.read_text()
     large.forget()
     assert not file.exists()
+
+
+@pytest.mark.parametrize("kind", ["database", "redis"])
+@pytest.mark.parametrize("atomic", [False, True])
+def test_the_value_of_a_refused_outcome_is_not_kept(
+    configure: Any, redis_url: str, tmp_path: Path, kind: str, atomic: bool
+) -> None:
+    """Its lease was lost; what was stored before, and is stored once more, keeps its value."""
+    configure(BROKER_URL="database://" if kind == "database" else redis_url, RESULT_STORAGE_THRESHOLD=1)
+    sent = echo.delay("x" * 10)
+    broker, worker = get_broker(), Worker()
+    outcomes = []
+    for _ in range(2):
+        claimed = worker.claim()
+        assert claimed is not None
+        outcomes.append(success(claimed, result='"xxxxxxxxxx"'))
+        if len(outcomes) == 1:
+            broker.lose(worker.holder, [sent.id], max_losses=3, reason="gone")
+    stale, good = outcomes
+    assert broker.step([good], holder=worker.holder).refused == frozenset()
+    if atomic:
+        with transaction.atomic():
+            assert not broker.finish_within(stale, "worker@test")
+    else:
+        assert broker.step([stale], holder=worker.holder).refused == {sent.id}
+    broker.step([replace(good)], holder=worker.holder)
+    [file] = [path for path in (tmp_path / "results").rglob("*") if path.is_file()]
+    assert file.name == f"{sent.id}.2"
+    assert sent.get(timeout=5) == "xxxxxxxxxx"
 
 
 @pytest.mark.databases("sqlite")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -171,6 +173,23 @@ def test_a_redis_that_loses_everything_loses_no_task(site: RedisSite) -> None:
     assert [worker.stop() for worker in workers] == [0, 0]
 
 
+@pytest.mark.databases("sqlite")
+@pytest.mark.parametrize("shown", [False, True], ids=["at once", "with its row"])
+def test_what_runs_without_a_row_ends_as_ever_when_redis_loses_everything(site: RedisSite, shown: bool) -> None:
+    worker = site.start()
+    sent = wait_at_gate.apply_async((str(site.gates),), durable=False)
+    begun = site.wait_for_start(sent)
+    if shown:
+        site.wait_for(lambda: Task.objects.filter(pk=sent.id, state=states.STARTED).exists())
+    with site.redis.client() as client:
+        client.flushall()
+    site.open_gate(begun)
+    assert sent.get(timeout=30) == 1
+    assert worker.stop() == 0
+    assert [entry.task_id for entry in site.journal("start")] == [sent.id]
+    assert Task.objects.count() == 0
+
+
 @durabilities
 @pytest.mark.timeout(300)
 @pytest.mark.databases("sqlite")
@@ -222,7 +241,8 @@ def test_connections_that_are_cut_or_lead_nowhere_lose_nothing(site: RedisSite) 
             proxy.swallowing = True
             time.sleep(3.0)  # that is the fault
             proxy.swallowing = False
-            site.wait_for_entries(len(site.journal("start")) + 10, "start")
+            before = len(site.journal("start"))
+            eventually(lambda: len(site.journal("start")) >= before + 10, timeout=BACK_AT_WORK)
         account = site.account(load.accepted, unknown=load.unknown)
         assert set(account.fates.values()) == {states.SUCCESS}
         assert account.duplicates <= 4 * 5
@@ -273,6 +293,46 @@ def test_what_is_rolled_back_is_not_published(site: RedisSite) -> None:
         assert "m" in site.parts()
         with site.redis.client() as client:
             client.flushall()
+
+
+@pytest.mark.databases("sqlite", "postgresql")
+def test_what_is_sent_on_commit_is_not_lost_when_redis_is_away_by_then(site: RedisSite) -> None:
+    """Without a row, it is given one; the commit is one, and what else waits for it is done."""
+    told = []
+    site.redis.kill()
+    with transaction.atomic():
+        sent = [work.apply_async(durable=False) for _ in range(2)]
+        transaction.on_commit(lambda: told.append("committed"))
+    assert told == ["committed"]
+    assert Task.objects.count() == 2
+    site.redis.start()
+    site.start()
+    account = site.account(sent)
+    assert (set(account.fates.values()), account.reruns) == ({states.SUCCESS}, 0)
+
+
+@pytest.mark.databases("sqlite")
+def test_each_try_to_send_asks_redis_anew_if_it_says_no_at_once(site: RedisSite) -> None:
+    """``TASK_PUBLISH_RETRY`` bridges a restart that is over in no time, for what has no row, too."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        asked = []
+
+        def hang_up() -> None:
+            with contextlib.suppress(OSError):  # at the end it is closed
+                while True:
+                    connection, _ = listening.accept()
+                    asked.append(connection)
+                    connection.close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        site.configure(BROKER_URL=f"redis://127.0.0.1:{listening.getsockname()[1]}/")
+        policy = {"max_retries": 10, "interval_start": 0.0, "interval_step": 0.05, "interval_max": 0.05}
+        with pytest.raises(OperationalError, match="cannot be reached"):
+            work.apply_async(durable=False, retry_policy=policy)
+        assert len(asked) > 5
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join()
 
 
 def refused(site: RedisSite) -> Iterator[str]:

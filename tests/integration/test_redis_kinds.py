@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import transaction
 
 from django_tasks import chain, checks, chord, doctor, states
 from django_tasks.backends import get_broker
@@ -19,11 +20,11 @@ from django_tasks.backends.redis import fitness
 from django_tasks.backends.redis.broker import RedisBroker
 from django_tasks.backends.redis.server import Server
 from django_tasks.backends.redis.wakers import LOOK
-from django_tasks.exceptions import OperationalError
+from django_tasks.exceptions import ImproperlyConfigured, OperationalError
 from django_tasks.ids import new_id
 from django_tasks.models import Task
 from tests import redis_servers
-from tests.backends.calls import a_worker, claim_one, finish, success
+from tests.backends.calls import a_worker, claim, claim_one, finish, success
 from tests.conftest import do_without
 from tests.databases import TestDatabase
 from tests.eventually import eventually
@@ -31,12 +32,16 @@ from tests.integration.jobs import echo, work
 from tests.integration.load import Load
 from tests.integration.redis_site import RedisSite
 from tests.integration.site import ROOT, SHORT_LEASE
-from tests.servers import ServerMissing
+from tests.servers import ServerMissing, free_port
 
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.timeout(240)]
 
 #: Seconds within which tasks run again once there is a server again.
 BACK_AT_WORK = 10.0
+#: Seconds that a machine with other things to do may add.
+SLACK = 1.5
+#: Seconds for which a cluster is away.
+AWAY = 5.0
 #: A lease outlives what is done to the server, and a task that is hit again and again is no poison.
 MANY_LOSSES = {**SHORT_LEASE, "WORKER_LEASE": 15.0, "TASK_MAX_WORKER_LOSSES": 50}
 #: Sends that nobody asks for; ``TEST_REDIS_SENDS=100000`` for the full measure.
@@ -110,7 +115,7 @@ def test_a_failover_loses_nothing(make_site: Callable[..., RedisSite], watched: 
         site.wait_for_entries(20, "start")
         watched.fail_over()
         before = len(site.journal("start"))
-        eventually(lambda: len(site.journal("start")) > before + 10, timeout=BACK_AT_WORK + 5, message="no task runs")
+        eventually(lambda: len(site.journal("start")) > before + 10, timeout=BACK_AT_WORK, message="no task runs")
     account = site.account(load.accepted, unknown=load.unknown)
     assert set(account.fates.values()) == {states.SUCCESS}
     assert worker.tree() == processes
@@ -134,6 +139,81 @@ def test_a_slot_that_moves_loses_nothing(make_site: Callable[..., RedisSite], cl
     assert worker.stop() == 0
 
 
+def test_workers_outlive_a_cluster_that_is_away(
+    make_site: Callable[..., RedisSite], cluster: redis_servers.Cluster
+) -> None:
+    """R19, K1: all its servers die, with work in the hands of children, and come back without their data."""
+    site = make_site(cluster.url)
+    worker = site.start(**MANY_LOSSES)
+    processes = worker.tree()
+    sent = work.enqueue_many([(0.05,)] * 60)
+    site.wait_for_entries(10, "start")
+    for node in cluster.nodes:
+        node.kill()
+    told = []
+    with transaction.atomic():
+        sent += [work.delay(), work.delay()]
+        transaction.on_commit(lambda: told.append("committed"))
+    assert told == ["committed"]
+    with pytest.raises(OperationalError, match=r"Redis at redis-cluster://\S+ cannot be reached"):
+        work.apply_async(durable=False)
+    began = time.monotonic()
+    eventually(lambda: time.monotonic() - began > AWAY, timeout=60)  # that is the fault
+    for node in cluster.nodes:
+        node.start()
+    before = len(site.journal("start"))
+    eventually(lambda: len(site.journal("start")) > before, timeout=BACK_AT_WORK, message="no task runs")
+    account = site.account(sent)
+    assert set(account.fates.values()) == {states.SUCCESS}
+    assert worker.tree() == processes
+    assert worker.stop() == 0
+    log = "".join(file.read_text(errors="replace") for file in site.directory.glob("*.log"))
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize("connected", [False, True])
+def test_sending_takes_no_longer_than_it_may_when_no_server_of_a_cluster_answers(
+    make_site: Callable[..., RedisSite], cluster: redis_servers.Cluster, connected: bool
+) -> None:
+    """K1"""
+    site = make_site(cluster.url)
+    if connected:
+        work.delay()
+    for node in cluster.nodes:
+        node.pause()
+    try:
+        check_patience(site)
+    finally:
+        for node in cluster.nodes:
+            node.resume()
+
+
+def test_sending_takes_no_longer_than_it_may_when_no_sentinel_answers(
+    make_site: Callable[..., RedisSite], watched: redis_servers.Watched
+) -> None:
+    """K1"""
+    site = make_site(watched.url)
+    for one in watched.sentinels:
+        one.pause()
+    try:
+        check_patience(site)
+    finally:
+        for one in watched.sentinels:
+            one.resume()
+
+
+def check_patience(site: RedisSite) -> None:
+    """Send, while nobody answers within ``BROKER_CONNECTION_TIMEOUT``."""
+    patience = site.broker["BROKER_CONNECTION_TIMEOUT"]
+    began = time.monotonic()
+    for _ in range(20):
+        work.delay()
+    with pytest.raises(OperationalError, match="cannot be reached") as caught:
+        work.apply_async(durable=False, retry=False)
+    assert time.monotonic() - began < patience + SLACK, "one of them waits, and the others know by then"
+    assert len(str(caught.value)) < 600
+
+
 def test_everything_works_on_a_cluster(make_site: Callable[..., RedisSite], cluster: redis_servers.Cluster) -> None:
     site = make_site(cluster.url)
     site.configure(RESULT_BACKEND=cluster.url)
@@ -147,6 +227,29 @@ def test_everything_works_by_tls(make_site: Callable[..., RedisSite], encrypted:
     make_round(site)
     site.configure(BROKER_URL=f"rediss://127.0.0.1:{encrypted.port}/0")  # whose certificate nobody vouches for
     with pytest.raises(OperationalError, match="certificate verify failed"):
+        work.apply_async(durable=False)
+
+
+def test_a_server_of_another_name_is_not_trusted(make_site: Callable[..., RedisSite], database: TestDatabase) -> None:
+    """Whoever has any certificate of the same authority could listen in."""
+    try:
+        with redis_servers.encrypted("redis.example.com") as server:
+            site = make_site(server.url)
+            with pytest.raises(OperationalError, match="certificate verify failed"):
+                work.apply_async(durable=False)
+            site.configure(BROKER_URL=f"{server.url}&ssl_check_hostname=0")
+            make_round(site)
+            site.configure(BROKER_URL=f"rediss://127.0.0.1:{server.port}/0?ssl_cert_reqs=none&{server.own_files}")
+            work.apply_async(durable=False)
+    except ServerMissing as missing:  # not every program was built with TLS, that of the wheel for one
+        pytest.skip(str(missing))
+
+
+def test_a_certificate_that_is_not_there_is_named(make_site: Callable[..., RedisSite], tmp_path: Path) -> None:
+    site = make_site()
+    path = tmp_path / "nowhere.pem"
+    site.configure(BROKER_URL=f"rediss://127.0.0.1:{site.redis.port}/0?ssl_ca_certs={path}")
+    with pytest.raises(ImproperlyConfigured, match=rf"ssl_ca_certs of Redis at .* is {path}, which cannot be read"):
         work.apply_async(durable=False)
 
 
@@ -180,6 +283,14 @@ def test_a_user_of_few_rights_and_a_socket_will_do(make_site: Callable[..., Redi
         work.apply_async(durable=False)
     assert "canary" not in str(caught.value)
     assert "redis://tasks:***@127.0.0.1" in str(caught.value)
+    assert " refused: " in str(caught.value)
+
+
+def test_a_password_of_one_letter_leaves_words_as_they_are(make_site: Callable[..., RedisSite]) -> None:
+    site = make_site()
+    site.configure(BROKER_URL=f"redis://:e@127.0.0.1:{free_port()}/0")
+    with pytest.raises(OperationalError, match=r"redis://:\*\*\*@127.0.0.1:\d+/0 cannot be reached: Error \d+ connect"):
+        work.apply_async(durable=False, retry=False)
 
 
 def test_sites_with_prefixes_of_their_own_share_a_server(make_site: Callable[..., RedisSite]) -> None:
@@ -209,6 +320,19 @@ def test_a_server_that_evicts_is_refused(make_site: Callable[..., RedisSite]) ->
     assert checks.check_broker(None) == []
 
 
+def test_a_server_that_may_forget_what_was_revoked_is_told_of(make_site: Callable[..., RedisSite]) -> None:
+    """No task is in danger, so a worker uses it."""
+    site = make_site(maxmemory="20mb", **{"maxmemory-policy": "volatile-lru"})
+    [problem] = checks.check_broker(None)
+    assert problem.id == "django_tasks.W007"
+    assert "volatile-lru: when its memory is full it forgets what was revoked" in str(problem.msg)
+    [found] = [one for one in doctor.examine() if one.check == "settings" and "W007" in one.problem]
+    assert found.level == "warning"
+    worker = site.start()
+    assert "! Redis at" in worker.log.read_text()
+    assert worker.stop() == 0
+
+
 def test_a_server_that_is_away_is_told_by_the_doctor_alone(make_site: Callable[..., RedisSite]) -> None:
     site = make_site()
     site.redis.kill()
@@ -227,9 +351,26 @@ def test_an_old_server_is_refused(make_site: Callable[..., RedisSite]) -> None:
     broker = get_broker()
     assert isinstance(broker, RedisBroker)
     with closing(Older(broker.server.address, 2.0)) as server:
-        [(text, _)] = fitness.problems(server)
-    assert "is version 5.0; commands of 6.2 are needed" in text
+        [one] = fitness.problems(server)
+    assert one.fatal
+    assert "is version 5.0; commands of 6.2 are needed" in one.problem
     assert site.redis.pid
+
+
+def test_a_server_that_nobody_can_empty_is_told_of(make_site: Callable[..., RedisSite]) -> None:
+    class Older(Server):
+        def version(self) -> tuple[int, ...]:
+            return 6, 2
+
+    site = make_site()
+    broker = get_broker()
+    assert isinstance(broker, RedisBroker)
+    with closing(Older(broker.server.address, 2.0)) as server, site.redis.client() as client:
+        assert fitness.problems(server) == []
+        client.config_set("maxmemory", "20mb")
+        [one] = fitness.problems(server)
+    assert not one.fatal
+    assert "is version 6.2 with a maxmemory: when that is full, workers cannot take or end tasks" in one.problem
 
 
 def test_who_waits_is_woken_and_who_does_not_leaves_nothing(make_site: Callable[..., RedisSite]) -> None:
@@ -275,6 +416,26 @@ def test_a_caller_is_woken_when_its_task_ends(make_site: Callable[..., RedisSite
     assert time.monotonic() - began < LOOK / 2
     caller.close()
     assert "a" not in site.parts()
+
+
+def test_each_of_many_callers_is_woken_when_their_tasks_end_together(make_site: Callable[..., RedisSite]) -> None:
+    """What one of them is told of arrives along with what it is not told of."""
+    make_site()
+    broker = get_broker()
+    assert isinstance(broker, RedisBroker)
+    holder = a_worker(broker)
+    sent = [work.delay() for _ in range(10)]
+    callers = [broker.result_waker(one.id) for one in sent]
+    for caller in callers:
+        caller.wait(60.0)
+    finish(broker, holder, *map(success, claim(broker, holder)))
+    broker.step([], holder=holder)
+    began = time.monotonic()
+    for caller in callers:
+        caller.wait(60.0)
+    assert time.monotonic() - began < LOOK / 2
+    for caller in callers:
+        caller.close()
 
 
 def test_a_caller_of_what_is_not_in_redis_yet_is_woken_too(make_site: Callable[..., RedisSite]) -> None:

@@ -30,6 +30,7 @@ from . import wire
 from .claims import claim_of, seen_of, written_of
 from .holding import Holding
 from .leases import HELD
+from .ledger import Written
 from .sweeper import Sweeper
 from .wakers import RedisCaller, RedisLine, RedisWaker
 
@@ -100,7 +101,8 @@ class RedisBroker(Holding):
             return self.rows.is_revoked(task_id, attempt)
         lease = self.leases.leases(claim.worker, {claim.queue: [task_id]}).get(task_id)
         if lease is None or lease.attempt != attempt:
-            return True
+            _, forgotten = self._forgotten({task_id: claim}, claim.queue, claim.worker)
+            return not forgotten and self.rows.is_revoked(task_id, attempt)
         return lease.durable and self.rows.is_revoked(task_id, attempt)
 
     def revoke(self, task_ids: Sequence[str], *, terminate: str | None = None) -> int:
@@ -109,20 +111,16 @@ class RedisBroker(Holding):
         From here on none of them starts unless the database is asked, so what is committed next counts at once.
         """
         rows = self._rows_seen(task_ids)
-        count = 0
-        for task_id in task_ids:
-            queue = rows.get(task_id)
-            if queue is None:
-                count += self._revoke_without_row(task_id, terminate)
-                continue
-            holder = self.leases.stop(queue, [task_id])[task_id]
-            if isinstance(holder, tuple):
-                worker, lease = holder
-                self.rows.show_running({task_id: (lease.attempt, worker, lease.slot)}, self.alias)
-            count += super().revoke([task_id], terminate=terminate)
-            if not isinstance(holder, tuple):
-                transaction.on_commit(partial(self._remove, queue, task_id), using=self.alias)
-        return count
+        count = self._revoke_without_rows([one for one in dict.fromkeys(task_ids) if one not in rows], terminate)
+        running: dict[str, tuple[int, int, int]] = {}
+        for queue, ids in _by_queue(rows).items():
+            holders = self.leases.stop(queue, ids)
+            held = {one: holder for one, holder in holders.items() if isinstance(holder, tuple)}
+            running.update((one, (lease.attempt, worker, lease.slot)) for one, (worker, lease) in held.items())
+            if free := [one for one in ids if one not in held]:
+                transaction.on_commit(partial(self._remove, queue, free), using=self.alias)
+        self.rows.show_running(running, self.alias)
+        return count + super().revoke(list(rows), terminate=terminate)
 
     def reschedule(
         self,
@@ -167,33 +165,40 @@ class RedisBroker(Holding):
                 found.update((dashed(row[0]), row[1]) for row in cursor.fetchall())
         return found
 
-    def _remove(self, queue: str, task_id: str) -> None:
+    def _remove(self, queue: str, ids: Sequence[str]) -> None:
         try:
-            self.leases.remove(queue, [task_id])
-        except exceptions.OperationalError as error:  # whoever takes it asks the database
-            logger.warning("%s. The revoked task %s stays in its queue for now", error, task_id)
+            self.leases.remove(queue, ids)
+        except exceptions.OperationalError as error:  # whoever takes one asks the database
+            logger.warning("%s. %d revoked tasks stay in queue %s for now: %.200s", error, len(ids), queue, ids)
 
-    def _revoke_without_row(self, task_id: str, terminate: str | None) -> int:
-        place = self.leases.look([task_id]).get(task_id)
-        if place is None or place.durable:
-            return 0
-        holder = self.leases.stop(place.queue, [task_id])[task_id]
-        if isinstance(holder, tuple):
-            running = partial(self._revoke_running, task_id, holder[1].attempt, terminate)
-            transaction.on_commit(running, using=self.alias)
-            return 1
-        outcome = _revoked(task_id, place.entry.attempt + 1)
-        with connections[self.alias].cursor() as cursor:
-            self.ledger.write_within(cursor, [written_of(outcome, claim_of(place), self.leases.now())], "")
-        transaction.on_commit(partial(self._remove, place.queue, task_id), using=self.alias)
-        return 1
+    def _revoke_without_rows(self, task_ids: Sequence[str], terminate: str | None) -> int:
+        found = self.leases.look(task_ids) if task_ids else {}
+        places = {one: place for one, place in found.items() if not place.durable}
+        written: list[Written] = []
+        now = self.leases.now() if places else 0.0
+        for queue, ids in _by_queue({one: place.queue for one, place in places.items()}).items():
+            free = []
+            for task_id, holder in self.leases.stop(queue, ids).items():
+                if isinstance(holder, tuple):
+                    running = partial(self._revoke_running, task_id, holder[1].attempt, terminate)
+                    transaction.on_commit(running, using=self.alias)
+                else:
+                    place = places[task_id]
+                    written.append(written_of(_revoked(task_id, place.entry.attempt + 1), claim_of(place), now))
+                    free.append(task_id)
+            if free:
+                transaction.on_commit(partial(self._remove, queue, free), using=self.alias)
+        if written:
+            with connections[self.alias].cursor() as cursor:
+                self.ledger.write_within(cursor, written, "")
+        return len(places)
 
     def _revoke_running(self, task_id: str, attempt: int, terminate: str | None) -> None:
         # What runs and is to be stopped is worth a row.
         if self._give_row(task_id, attempt) is not None:
             self.revoke([task_id], terminate=terminate)
-        else:
-            self._revoke_without_row(task_id, terminate)  # unless it is over, it waits, or runs for another time
+        else:  # unless it is over, it waits, or runs for another time
+            self._revoke_without_rows([task_id], terminate)
 
     def purge(self, queues: Queues) -> int:
         count = 0
@@ -261,3 +266,10 @@ class RedisBroker(Holding):
     def close(self) -> None:
         super().close()
         self.server.close()
+
+
+def _by_queue(queues: Mapping[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for task_id, queue in queues.items():
+        found.setdefault(queue, []).append(task_id)
+    return found

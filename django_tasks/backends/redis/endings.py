@@ -40,7 +40,7 @@ class Endings(Sending):
                 strange.append(one)
         if strange:
             claims |= self._find(strange)
-        self._learn_of_rows(claims)
+        forgotten = self._learn_of_rows(claims)
         refused: set[str] = set()
         outcomes = [one for one in done if isinstance(one, Outcome)]
         if outcomes:
@@ -51,9 +51,16 @@ class Endings(Sending):
         for one in done:
             if isinstance(one, Return):
                 claim = claims.get(one.id)
+                if claim is not None and not claim.durable and one.id in forgotten:
+                    self._keep_rows({one.id: claim}, states.STARTED)
+                    claim = claim._replace(durable=True)
                 come_back = self._come_back if claim is None or claim.durable else self._come_back_without_row
                 if not come_back(one, claim, holder):
                     refused.add(one.id)
+        if refused and outcomes:
+            self._drop_values([one for one in outcomes if one.id in refused])
+        if back := [one.id for one in done if isinstance(one, Return) and one.id in forgotten]:
+            self.publish_rows(row for row in self.rows.read(back).values() if row.leasable)
         return refused
 
     def _find(self, done: Sequence[Outcome | Return]) -> dict[str, Claim]:
@@ -65,18 +72,36 @@ class Endings(Sending):
             if place.lease is not None and place.lease.attempt == attempts[task_id]
         }
 
-    def _learn_of_rows(self, claims: dict[str, Claim]) -> None:
-        """A task that takes long is given a row by whoever sees that; and who has no row must still have its lease."""
+    def _learn_of_rows(self, claims: dict[str, Claim]) -> set[str]:
+        """A task that takes long is given a row by whoever sees that; and who has no row must still have its lease.
+        Return the ids of those whose lease is gone because Redis has lost its data: nobody else is at them."""
         forgetful: dict[tuple[str, int], dict[str, int]] = {}
         for task_id, claim in claims.items():
             if not claim.durable:
                 forgetful.setdefault((claim.queue, claim.worker), {})[task_id] = claim.attempt
+        forgotten: set[str] = set()
         for (queue, worker), attempts in forgetful.items():
             lost, with_row = self.leases.check(queue, worker, attempts)
-            for task_id in lost:
+            if lost:
+                shown, unknown = self._forgotten({one: claims[one] for one in lost}, queue, worker)
+                with_row |= shown
+                forgotten |= shown | unknown
+            for task_id in lost - forgotten:
                 claims[task_id] = claims[task_id]._replace(attempt=0)
             for task_id in with_row:
                 claims[task_id] = claims[task_id]._replace(durable=True)
+        return forgotten
+
+    def _forgotten(self, lost: Mapping[str, Claim], queue: str, worker: int) -> tuple[set[str], set[str]]:
+        """Of leases that Redis does not know any more, return those whose row says that they run, and those that
+        nobody has taken back, though nothing but their process knows of them."""
+        rows = self.rows.read(lost)
+        shown = {one for one, row in rows.items() if row.leasable and row.ended == lost[one].attempt - 1}
+        moment = self.leases.untouched(worker)  # asked first: what is taken back after that is still there
+        left = {one: claim.published for one, claim in lost.items() if one not in rows and claim.published < moment}
+        known = self.leases.look(list(left), [queue])
+        left = {one: published for one, published in left.items() if one not in known}
+        return shown, left.keys() - self._ended(left)
 
     def _finish(self, outcomes: Sequence[Outcome], claims: Mapping[str, Claim], holder: Holder) -> set[str]:
         """Move rows to the ledger; return the ids of those that were not theirs to move."""
@@ -132,7 +157,7 @@ class Endings(Sending):
         """Write the ledger's lines of tasks without a row; return the ids of those that have lost their lease."""
         refused = {one.id for one in outcomes if claims[one.id].attempt != one.attempt}
         outcomes = [one for one in outcomes if one.id not in refused]
-        now = self.leases.now() if any(one.keep for one in outcomes) else 0.0
+        now = self.leases.clock() if any(one.keep for one in outcomes) else 0.0
         written = [written_of(one, claims[one.id], now) for one in outcomes if one.keep]
         if written:
             try:
@@ -333,6 +358,12 @@ class Endings(Sending):
     def finish_within(self, outcome: Outcome, worker: str) -> bool:
         """Store one outcome in the transaction that is open on the caller's own connection; False if refused."""
         stores.keep([outcome])
+        stored = self._finish_within(outcome, worker)
+        if not stored:
+            self._drop_values([outcome])
+        return stored
+
+    def _finish_within(self, outcome: Outcome, worker: str) -> bool:
         claim = self._claims.get(outcome.id)
         if claim is None or claim.attempt != outcome.attempt:
             return False

@@ -28,7 +28,7 @@ class Holding(Stepping):
 
     def renew(self, worker: int, *, processed: int, draining: bool = False) -> bool:
         lease = self._lease if worker == self._worker else self._lease_of(worker)
-        mark = self.leases.renew(worker, lease, self._mark, secrets.token_hex(8))
+        mark = self.leases.renew(worker, lease, self._mark, secrets.token_hex(8), self.sweeper.name)
         if mark is None:
             return False
         self._mark = mark

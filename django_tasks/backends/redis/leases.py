@@ -23,6 +23,10 @@ MANY = 1_000
 FRESH = 1.0
 #: The same where it may take so long until a new queue is seen.
 KNOWN = 15.0
+#: Seconds for which one worker sweeps for all.
+TURN = 30
+#: Seconds for which what a heartbeat said of the dead is as good as another look.
+JUST_NOW = 0.2
 #: What :meth:`Leases.remove` says of a task that somebody holds.
 HELD = 2
 
@@ -93,6 +97,21 @@ class Move(NamedTuple):
     entry: bytes = b""
 
 
+class _Turn(NamedTuple):
+    """What a heartbeat said of the turn to sweep."""
+
+    at: float
+    #: That of the server, which may have lost its data with the connection.
+    generation: int
+    who: str
+    life: str | None
+
+
+#: When it was asked, by ``time.monotonic()``, who holds something without a lease; and who did.
+_Holders = tuple[float, list[tuple[str, int]]]
+NOT_ASKED: _Holders = (-math.inf, [])
+
+
 class Leases:
     """The scripts, by what they do. Every method raises ``OperationalError`` when the server cannot be reached."""
 
@@ -100,13 +119,20 @@ class Leases:
         self.server = server
         self._names: list[str] = []
         self._read = -math.inf
+        #: What the server's clock said, and when, by ``time.monotonic()``.
+        self._clock = (0.0, -math.inf)
+        self._turn: _Turn | None = None
+        self._holders = NOT_ASKED
+        #: Workers whose leases have run out, until somebody is told.
+        self._lost: list[int] = []
 
     # Queues
 
-    def names(self, *, fresh: bool = False) -> list[str]:
+    def names(self, *, fresh: bool = False, avoid: bool = False) -> list[str]:
         """Return all queues there are, in order of their names."""
         if fresh or self.age > FRESH:
-            self._learn([name.decode() for name in self.server.command("ZRANGE", self.server.shared("queues"), 0, -1)])
+            found = self.server.command("ZRANGE", self.server.shared("queues"), 0, -1, avoid=avoid)
+            self._learn([name.decode() for name in found])
         return self._names
 
     @property
@@ -147,17 +173,26 @@ class Leases:
         for queue, all_of_it in by_queue.items():
             if queue not in self._names:
                 self._names = sorted([*self._names, queue])
-            keys, named = [self.server.queue(queue)], [self.server.shared("queues"), self.server.shared("new")]
-            if self.server.is_cluster:
-                self.server.run("name", named, [queue], avoid=avoid)
-            else:
-                keys += named
+            keys = self._name(queue, avoid=avoid)
             for start in range(0, len(all_of_it), MANY):
                 words: list[Any] = [queue, mode]
                 for message, entry, due in all_of_it[start : start + MANY]:
                     words += (wire.key(message.id), message.priority, due, entry)
                 count += int(self.server.run("publish", keys, words, avoid=avoid))
         return count
+
+    def wake(self, queues: Iterable[str], *, avoid: bool = False) -> None:
+        """Have an idle worker of each of these queues look what there is."""
+        for queue in queues:
+            self.server.run("wake", self._name(queue, avoid=avoid), [queue], avoid=avoid)
+
+    def _name(self, queue: str, *, avoid: bool) -> list[str]:
+        """Return the keys of a script that says that a queue is in use; in a cluster that is said here."""
+        keys, named = [self.server.queue(queue)], [self.server.shared("queues"), self.server.shared("new")]
+        if not self.server.is_cluster:
+            return keys + named
+        self.server.run("name", named, [queue], avoid=avoid)
+        return keys
 
     # The step
 
@@ -214,6 +249,7 @@ class Leases:
             keys += [self.server.shared("queues"), self.server.shared("new")]
         found = self.server.run("step", keys, words)
         now, kept = float(found[0]), int(found[1])
+        self._clock = now, time.monotonic()
         taken = []
         broken: list[tuple[str, bytes, bytes]] = []
         for at in range(2 + kept, len(found), 5):
@@ -260,14 +296,16 @@ class Leases:
 
     # Looking
 
-    def look(self, ids: Sequence[str], queues: Sequence[str] | None = None) -> dict[str, Place]:
+    def look(self, ids: Sequence[str], queues: Sequence[str] | None = None, *, avoid: bool = False) -> dict[str, Place]:
         """Return where tasks are; what Redis does not know is left out. ``queues``: where to look, else in all."""
         found: dict[str, Place] = {}
-        for queue in self.names(fresh=True) if queues is None else dict.fromkeys(queues):
+        for queue in self.names(fresh=True, avoid=avoid) if queues is None else dict.fromkeys(queues):
             missing = [one for one in ids if one not in found]
             for start in range(0, len(missing), MANY):
                 some = missing[start : start + MANY]
-                words = self.server.run("look", [self.server.queue(queue)], [wire.key(one) for one in some])
+                words = self.server.run(
+                    "look", [self.server.queue(queue)], [wire.key(one) for one in some], avoid=avoid
+                )
                 for at, task_id in enumerate(some):
                     place = _place(queue, task_id, words[4 * at : 4 * at + 4])
                     if place is not None:
@@ -276,16 +314,12 @@ class Leases:
 
     def missing(self, ids_by_queue: Mapping[str, Sequence[str]]) -> set[str]:
         """Return which of these tasks are in none of these queues."""
-        pairs = [(queue, one) for queue, ids in ids_by_queue.items() for one in ids]
-        commands = []
-        parts: list[Sequence[str]] = []
+        found: set[str] = set()
         for queue, ids in ids_by_queue.items():
             for start in range(0, len(ids), MANY):
-                parts.append(ids[start : start + MANY])
-                # The length alone: the entries may be large.
-                commands += [("HSTRLEN", f"{self.server.queue(queue)}:m", wire.key(one)) for one in parts[-1]]
-        lengths = self.server.many(commands)
-        return {one for (_, one), length in zip(pairs, lengths, strict=True) if not length}
+                some = [wire.key(one) for one in ids[start : start + MANY]]
+                found |= {wire.name_of(key) for key in self.server.run("missing", [self.server.queue(queue)], some)}
+        return found
 
     def held(self, worker: int, slot: int | None = None) -> list[tuple[str, str, Lease]]:
         """Return what a worker holds: queue, id, lease."""
@@ -385,11 +419,13 @@ class Leases:
 
     def stop(self, queue: str, ids: Sequence[str]) -> dict[str, tuple[int, Lease] | bool]:
         """Let tasks not start unasked; return who holds each, else whether it is there."""
-        words = self.server.run("stop", [self.server.queue(queue)], [wire.key(one) for one in ids])
         found: dict[str, tuple[int, Lease] | bool] = {}
-        for task_id, word in zip(ids, words, strict=True):
-            worker, space, lease = word.partition(b" ")
-            found[task_id] = (int(worker), Lease.read(lease)) if space else word == b"1"
+        for start in range(0, len(ids), MANY):
+            some = ids[start : start + MANY]
+            words = self.server.run("stop", [self.server.queue(queue)], [wire.key(one) for one in some])
+            for task_id, word in zip(some, words, strict=True):
+                worker, space, lease = word.partition(b" ")
+                found[task_id] = (int(worker), Lease.read(lease)) if space else word == b"1"
         return found
 
     def remove(self, queue: str, ids: Sequence[str]) -> dict[str, int]:
@@ -402,6 +438,23 @@ class Leases:
             found.update(zip(some, map(int, words), strict=True))
         return found
 
+    def give(self, queue: str, ids: Sequence[str]) -> set[str]:
+        """Take out what nobody holds, for good; return the ids of that. Until :meth:`forget_given` it is known that
+        they were."""
+        given: set[str] = set()
+        for start in range(0, len(ids), MANY):
+            some = [wire.key(one) for one in ids[start : start + MANY]]
+            given |= {wire.name_of(key) for key in self.server.run("give", [self.server.queue(queue)], some)}
+        return given
+
+    def given(self, queue: str) -> set[str]:
+        """Return the ids of what :meth:`give` took out, and was not forgotten since."""
+        return {wire.name_of(key) for key in self.server.command("SMEMBERS", f"{self.server.queue(queue)}:g")}
+
+    def forget_given(self, queue: str) -> None:
+        """Their rows say where they are."""
+        self.server.command("DEL", f"{self.server.queue(queue)}:g")
+
     def empty(self, queue: str) -> Iterator[tuple[str, str]]:
         """Take out all that waits; yield id and flags of each."""
         while words := self.server.run("empty", [self.server.queue(queue)]):
@@ -411,20 +464,38 @@ class Leases:
 
     def begin(self, worker: int, seconds: float, mark: str) -> str:
         """Begin a worker's lease; return the mark of this life of the data, ``mark`` if it has none."""
-        return str(self._lease(worker, seconds, "begin", "", mark).decode())
-
-    def renew(self, worker: int, seconds: float, known: str, mark: str) -> str | None:
-        """Renew a worker's lease; return the mark, ``None`` if the lease was lost."""
-        found = self._lease(worker, seconds, "renew", known, mark)
-        return found.decode() if found else None
-
-    def _lease(self, worker: int, *words: Any) -> Any:
         keys = [self.server.shared("workers"), self.server.shared("mark")]
-        return self.server.run("lease", keys, [worker, *words])
+        return str(self.server.run("lease", keys, [worker, seconds, mark]).decode())
+
+    def renew(self, worker: int, seconds: float, known: str, mark: str, sweeper: str) -> str | None:
+        """Renew a worker's lease; return the mark, ``None`` if the lease was lost.
+
+        The answer tells of other things, too: for a moment :meth:`dead` need not ask, and for longer :meth:`turn`.
+        """
+        keys = [self.server.shared(one) for one in ("workers", "mark", "sweeper")]
+        words = [worker, seconds, known, mark, sweeper, TURN]
+        if not self.server.is_cluster:
+            keys.append(self.server.shared("queues"))
+            words += self.server.queue("\n").split("\n")
+        found, life, lost, names, holders = self.server.run("beat", keys, words)
+        now = time.monotonic()
+        self._turn = _Turn(now, self.server.generation, sweeper, life.decode() or None)
+        self._lost += map(int, lost)
+        if not self.server.is_cluster:
+            self._learn([name.decode() for name in names])
+            self._holders = now, [(names[at - 1].decode(), int(worker)) for at, worker in _in_pairs(holders)]
+        return found.decode() or None
 
     def workers(self) -> frozenset[int]:
         """Return the workers that have a lease, or had one a moment ago."""
         return frozenset(map(int, self.server.command("ZRANGE", self.server.shared("workers"), 0, -1)))
+
+    def untouched(self, worker: int) -> float:
+        """Return a moment: what a worker holds that was published before then, nobody has taken back. While it has its
+        lease that is everything, else what was published in an earlier life of the data."""
+        keys = self.server.shared("workers"), self.server.shared("mark")
+        lease, mark = self.server.many([("ZSCORE", keys[0], worker), ("GET", keys[1])])
+        return math.inf if lease is not None or mark is None else float(mark.partition(b" ")[2] or 0)
 
     def end(self, worker: int) -> None:
         """End a worker's lease."""
@@ -433,31 +504,47 @@ class Leases:
     def dead(self) -> tuple[list[int], list[tuple[str, int]]]:
         """End the leases that have run out; return whose, and which workers without a lease hold something, and in
         which queue. One that is new since a survey is looked at the next time."""
+        (asked_at, holders), self._holders = self._holders, NOT_ASKED
+        if time.monotonic() - asked_at > JUST_NOW:
+            holders = self._look_for_dead()
+        lost, self._lost = self._lost, []
+        return lost, holders
+
+    def _look_for_dead(self) -> list[tuple[str, int]]:
         names = self._names if self.age < KNOWN else self.names()
         workers = self.server.shared("workers")
         if self.server.is_cluster:
-            lost = [int(worker) for worker in self.server.run("expire", [workers])]
+            self._lost += map(int, self.server.run("expire", [workers]))
             alive = {int(worker) for worker in self.server.command("ZRANGE", workers, 0, -1)}
             held = self.server.many([("SMEMBERS", f"{self.server.queue(name)}:h") for name in names])
             pairs = [(name, int(worker)) for name, answer in zip(names, held, strict=True) for worker in answer]
-            return lost, [each for each in pairs if each[1] not in alive]
-        found = self.server.run("dead", [workers, *map(self.server.queue, names)])
-        middle = found.index(b"")
-        rest = found[middle + 1 :]
-        lost = [int(worker) for worker in found[:middle]]
-        return lost, [(names[rest[at] - 1], int(rest[at + 1])) for at in range(0, len(rest), 2)]
+            return [each for each in pairs if each[1] not in alive]
+        lost, holders = self.server.run("dead", [workers, *map(self.server.queue, names)])
+        self._lost += map(int, lost)
+        return [(names[at - 1], int(worker)) for at, worker in _in_pairs(holders)]
 
-    def turn(self, who: str, seconds: int, mark: str) -> str | None:
+    def turn(self, who: str, mark: str) -> str | None:
         """Take or keep the turn to sweep; return what tells one life of the data from the next, ``None`` if it is
         another one's turn."""
-        found = self.server.run(
-            "turn", [self.server.shared("sweeper"), self.server.shared("mark")], [who, seconds, mark]
-        )
+        known = self._turn
+        if (
+            known is not None
+            and (known.who, known.generation) == (who, self.server.generation)
+            and time.monotonic() - known.at < TURN / 2
+        ):
+            return known.life
+        found = self.server.run("turn", [self.server.shared("sweeper"), self.server.shared("mark")], [who, TURN, mark])
         return found.decode() if found else None
 
     def leave(self, queue: str, worker: int) -> None:
         """Forget a worker that holds nothing in this queue."""
         self.server.run("leave", [self.server.queue(queue)], [worker])
+
+    def clock(self) -> float:
+        """Return the server's clock, without asking if it has told a moment ago."""
+        now, heard_at = self._clock
+        ago = time.monotonic() - heard_at
+        return now + ago if ago < KNOWN else self.now()
 
     def now(self) -> float:
         """Return the server's clock."""
@@ -485,8 +572,12 @@ def _place(queue: str, task_id: str, words: Sequence[bytes]) -> Place | None:
     )
 
 
+def _in_pairs(words: Sequence[Any]) -> Iterable[tuple[Any, Any]]:
+    return zip(words[::2], words[1::2], strict=True)
+
+
 def _pairs(answer: Any) -> Iterable[tuple[bytes, bytes]]:
     """Return what HGETALL says, whichever way redis-py does."""
     if isinstance(answer, Mapping):
         return answer.items()
-    return list(zip(answer[::2], answer[1::2], strict=True))
+    return _in_pairs(answer)

@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
 from ... import states
@@ -30,6 +32,11 @@ from ..database.postgresql import PostgreSQL
 from ..database.walking import marks
 from ..message import Delivery, Outcome
 
+#: Gives a moment, so many seconds from now, as a statement takes it.
+Moments = Callable[[float], str]
+EPOCH = datetime(1970, 1, 1)
+#: Seconds since 1970 by SQLite's clock.
+_NOW = "SELECT (julianday('now') - 2440587.5) * 86400.0"
 #: What Redis hands out.
 LEASABLE = "state IN ('PENDING', 'RETRY', 'STARTED')"
 #: The attempt that is next, or runs.
@@ -76,7 +83,7 @@ class Ledger(ABC):
     def write_within(self, cursor: Any, written: Sequence[Written], worker: str) -> None:
         """Do so in the cursor's transaction."""
         dialect = self.dialect
-        later, id_ = dialect.later, dialect.uuid
+        later, id_ = self.later, dialect.uuid
         later_or_null = f"CASE WHEN %s IS NULL THEN NULL ELSE {later} END"
         values = ", ".join(
             [
@@ -90,22 +97,31 @@ class Ledger(ABC):
             f" body, encoding, options, root_id, parent_id, attempt, {_REST}) VALUES ({values})"
             f" {dialect.unless_there(RESULT, 'id')}"
         )
-        moment = time.monotonic()
-        cursor.executemany(sql, [self._values(one, worker, moment) for one in written])
+        moment, at = time.monotonic(), self._moments(cursor)
+        cursor.executemany(sql, [self._values(one, worker, moment, at) for one in written])
 
-    def _values(self, one: Written, worker: str, moment: float) -> list[Any]:
+    @property
+    def later(self) -> str:
+        """SQL for a moment as :meth:`_moments` gives it."""
+        return self.dialect.later
+
+    def _moments(self, cursor: Any) -> Moments:
+        """Return what gives the moment so many seconds from now, by the database's clock."""
+        return "{:.6f}".format
+
+    def _values(self, one: Written, worker: str, moment: float, at: Moments) -> list[Any]:
         outcome, call, key = one.outcome, one.delivery, self.dialect.key
         ago = moment - outcome.ended
-        began = None if outcome.runtime is None else _seconds(-(ago + outcome.runtime))
-        expires_in = None if one.expires_at is None else _seconds(one.expires_at - one.now)
+        began = None if outcome.runtime is None else at(-(ago + outcome.runtime))
+        expires_in = None if one.expires_at is None else at(one.expires_at - one.now)
         return [
             key(call.id),
             call.custom_id,
             call.name,
             call.queue,
             call.priority,
-            _seconds(one.published - one.now),
-            _seconds(call.due - one.now),
+            at(one.published - one.now),
+            at(call.due - one.now),
             expires_in,
             expires_in,
             call.retries,
@@ -119,7 +135,7 @@ class Ledger(ABC):
             outcome.state,
             began,
             began,
-            _seconds(-ago),
+            at(-ago),
             outcome.runtime,
             worker,
             outcome.result,
@@ -199,34 +215,50 @@ ON CONFLICT (id) DO NOTHING
 
 
 class SQLiteLedger(Ledger):
-    """A line each from the row, then the rows go."""
+    """A line each from the row, then the rows go.
+
+    Moments are made into text here: SQLite's ``strftime`` costs more.
+    """
+
+    later = "%s"
 
     _FIELD = "json_extract(j.value, '$[{}]')".format
     _OWNED = f"""FROM json_each(%s) j CROSS JOIN {TASK} t
     WHERE t.id = {_FIELD(0)} AND t.{LEASABLE} AND t.{_CURRENT} = {_FIELD(1)}"""
-    _AGO = f"strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', {_FIELD('{}')})".format
     _KEEP: ClassVar[str] = f"""
 INSERT OR REPLACE INTO {RESULT} ({_COLUMNS})
-SELECT {", ".join(_OF_ROW)}, {_FIELD(1)}, coalesce({_FIELD(7)}, t.history), {_FIELD(8)}, {_AGO(2)}, {_AGO(3)},
+SELECT {", ".join(_OF_ROW)}, {_FIELD(1)}, coalesce({_FIELD(7)}, t.history), {_FIELD(8)}, {_FIELD(2)}, {_FIELD(3)},
     {_FIELD(4)}, %s, {_FIELD(5)}, {_FIELD(6)}, {_FIELD(9)}, {_FIELD(10)} {_OWNED}
 """
     _DROP: ClassVar[str] = f"DELETE FROM {TASK} WHERE rowid IN (SELECT t.rowid {_OWNED}) RETURNING id"
 
     def move_within(self, cursor: Any, outcomes: Sequence[Outcome], worker: str) -> set[str]:
-        moment, key = time.monotonic(), self.dialect.key
-        kept = [self._row(one, moment) for one in outcomes if one.keep]
-        if kept:
+        key = self.dialect.key
+        if any(one.keep for one in outcomes):
+            moment, at = time.monotonic(), self._moments(cursor)
+            kept = [self._row(one, moment, at) for one in outcomes if one.keep]
             cursor.execute(self._KEEP, [worker, dump(kept)])
         cursor.execute(self._DROP, [dump([[key(one.id), one.attempt] for one in outcomes])])
         gone = {dashed(row[0]) for row in cursor.fetchall()}
         return {one.id for one in outcomes} - gone if len(gone) < len(outcomes) else set()
 
-    def _row(self, one: Outcome, moment: float) -> list[Any]:
+    def _row(self, one: Outcome, moment: float, at: Moments) -> list[Any]:
         age = moment - one.ended
-        began = None if one.runtime is None else f"{-(age + one.runtime):.6f} seconds"
-        call = [self.dialect.key(one.id), one.attempt, began, f"{-age:.6f} seconds", one.runtime]
+        began = None if one.runtime is None else at(-(age + one.runtime))
+        call = [self.dialect.key(one.id), one.attempt, began, at(-age), one.runtime]
         rest = [one.result, one.result_encoding, one.history, one.state, one.exception, one.traceback]
         return call + rest
+
+    def _moments(self, cursor: Any) -> Moments:
+        cursor.execute(_NOW)
+        [now] = cursor.fetchone()
+
+        def at(seconds: float) -> str:
+            # Rounded, as SQLite rounds: nothing may end before it was made.
+            second, thousandths = divmod(round((now + seconds) * 1000), 1000)
+            return f"{_text(second)}.{thousandths:03d}"
+
+        return at
 
 
 class MySQLLedger(Ledger):
@@ -272,8 +304,10 @@ FROM {_DONE} STRAIGHT_JOIN {TASK} t ON t.id = j.i
         super().write_within(cursor, written, worker)
 
 
-def _seconds(value: float) -> str:
-    return f"{value:.6f}"  # SQLite reads no exponent
+@lru_cache(maxsize=64)
+def _text(second: int) -> str:
+    """Return a second since 1970 as SQLite writes it."""
+    return (EPOCH + timedelta(seconds=second)).isoformat(" ")
 
 
 def ledger_of(engine: Engine) -> Ledger:

@@ -3,8 +3,8 @@
 What keeps a task from running twice meanwhile is its row. Workers fed by the database change it when they take a task.
 Those fed by a Redis ask it before each start while others live (:mod:`.others`), and the mover makes itself one of
 those others before anybody new begins: it registers as a worker that takes nothing. A message without a row is given
-one on its way, in an order in which a crash leaves it in one place: a row that nobody takes, the message gone, and only
-then a row like any other.
+one on its way, in an order in which a crash leaves it in one place: a row that nobody takes, the message gone (which
+Redis remembers, as a worker may have taken it instead), and only then a row like any other.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..base import Queues, WorkerInfo
 from ..database.broker import DatabaseBroker
 from . import wire
 from .broker import RedisBroker
-from .leases import MANY, Place
+from .leases import MANY, TURN, Place
 from .others import FRESH
 
 #: Seconds that each worker needs at most to find out that there are others.
@@ -33,8 +33,6 @@ HEARD = 2 * FRESH + 1.0
 QUIET = 5.0
 #: Seconds between two looks.
 PAUSE = 0.5
-#: Seconds for which nobody else sweeps the old Redis, unless that is said again.
-TURN = 30
 
 
 class Progress(NamedTuple):
@@ -177,20 +175,24 @@ class Mover:
             calls.append(one.entry.delivery(one.id, queue, one.due or now, now, one.entry.attempt))
             ages[one.id] = ((one.due or now) - now, None if expires_at is None else expires_at - now)
         source.rows.keep(calls, states.WAITING, ages=ages)
-        removed = source.leases.remove(queue, [one.id for one in places])
-        mine = {one.id for one in places if removed[one.id] == 1}
+        mine = source.leases.give(queue, [one.id for one in places])
         retried = {one.id for one in places if wire.RETRIED in one.entry.flags}
         source.rows.release(mine & retried, states.RETRY)
         source.rows.release(mine - retried, states.PENDING)
+        source.leases.forget_given(queue)
         source.rows.forget_kept({one.id for one in places} - mine)  # somebody has just taken it
         self._taken += len(mine)
 
     def _repair(self, source: RedisBroker) -> None:
-        """Bring to an end what an earlier mover left half done."""
+        """Bring to an end what an earlier mover left half done: release what it took out, and nothing else. What is
+        still there is moved again; what is not was taken by a worker."""
+        queues = source.leases.names(fresh=True)
+        given = {one for queue in queues for one in source.leases.given(queue)}
         for ids in _parts(source.rows.kept()):
-            known = source.leases.look(ids)
-            source.rows.forget_kept(known)
-            source.rows.release([one for one in ids if one not in known], states.PENDING)
+            source.rows.release(given.intersection(ids), states.PENDING)
+            source.rows.forget_kept(set(ids) - given)
+        for queue in queues:
+            source.leases.forget_given(queue)
 
 
 def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:

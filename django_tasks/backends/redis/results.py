@@ -27,7 +27,7 @@ class RedisResults(DatabaseResults):
         record = super().read(task_id)
         if record is not None and record.state not in (states.PENDING, states.RETRY):
             return record
-        place = self._place(task_id)
+        place = self._place(task_id, None if record is None else record.queue)
         if place is None:
             # It may have ended in between.
             return super().read(task_id) if record is None else record
@@ -38,11 +38,13 @@ class RedisResults(DatabaseResults):
             record.result = record.traceback = None
         return record
 
-    def _place(self, task_id: str) -> Place | None:
+    def _place(self, task_id: str, queue: str | None) -> Place | None:
+        """Return where it is, in the queue that its row names; without a row it may be in any."""
         from .. import get_broker
 
+        leases, key = cast("RedisBroker", get_broker(self.alias)).leases, key_of(task_id)
         try:
-            return cast("RedisBroker", get_broker(self.alias)).leases.look([key_of(task_id)]).get(key_of(task_id))
+            return leases.look([key], None if queue is None else [queue], avoid=True).get(key)
         except OperationalError as error:
             logger.warning("%s. What is told of task %s may be out of date", error, task_id)
             return None

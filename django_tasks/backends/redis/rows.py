@@ -120,9 +120,9 @@ class Rows:
             found.update((row.id, row) for row in map(_row, rows))
         return found
 
-    def page(self, after: str, *, limit: int, till: str = "", age: float = 0.0) -> list[Row]:
-        """Return rows for Redis to hand out, in order of id, behind ``after``, before ``till``, sent so many seconds
-        ago or earlier."""
+    def page(self, after: str, *, limit: int, till: str = "", age: float = 0.0) -> list[tuple[str, str]]:
+        """Return id and queue of rows for Redis to hand out, in order of id, behind ``after``, before ``till``, sent so
+        many seconds ago or earlier."""
         where: list[str] = [LEASABLE]
         params: list[Any] = []
         for sign, value in ((">", after), ("<", till)):
@@ -132,8 +132,8 @@ class Rows:
         if age:
             where.append(f"created_at <= {self.dialect.later}")
             params.append(-age)
-        sql = f"SELECT {self._columns} FROM {TASK} WHERE {' AND '.join(where)} ORDER BY id LIMIT {limit:d}"
-        return [_row(row) for row in self.engine.query(sql, params)]
+        sql = f"SELECT id, queue FROM {TASK} WHERE {' AND '.join(where)} ORDER BY id LIMIT {limit:d}"
+        return [(dashed(id_), queue) for id_, queue in self.engine.query(sql, params)]
 
     def without_worker(self, ids: Iterable[str]) -> set[str]:
         """Return which of these tasks say that they run, while their worker is gone."""
@@ -249,7 +249,8 @@ class Rows:
         transaction.
 
         One that says that an earlier attempt runs, or the same, is taken over: whoever wrote it is about to find that
-        attempt ended and deletes the row then, or died before.
+        attempt ended and deletes the row then, or died before. So is what a mover left that died: nobody else writes
+        such a row of a task that can be claimed.
         """
         dialect = self.dialect
         columns = (
@@ -262,6 +263,8 @@ class Rows:
             f" %s, %s, {id_}, {id_}, %s, %s, %s, %s, %s, %s, %s"
         )
 
+        replacing = dialect.unless_beyond(TASK, states.STARTED, states.WAITING)
+
         def work(cursor: Any) -> None:
             for one in calls:
                 due, expires = ages[one.id]
@@ -271,10 +274,7 @@ class Rows:
                 values += [one.root_id and dialect.key(one.root_id), one.parent_id and dialect.key(one.parent_id)]
                 values += [state, one.attempt, one.retries, one.losses, one.history, False]
                 values.append("" if state == states.LIMITED else None)
-                cursor.execute(
-                    f"INSERT INTO {TASK} ({columns}) VALUES ({row}) {dialect.unless_beyond(TASK, states.STARTED)}",
-                    values,
-                )
+                cursor.execute(f"INSERT INTO {TASK} ({columns}) VALUES ({row}) {replacing}", values)
 
         if alias is None:
             self.engine.transaction(work)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from django.db import connections, transaction
 
-from ... import addresses, exceptions
+from ... import addresses, exceptions, states
 from ...conf import settings
 from ..base import Queues
 from ..database.broker import DatabaseBroker
@@ -71,7 +73,7 @@ class Sending(DatabaseBroker):
             else:
                 self._announce(durable)
         if volatile and inside:
-            transaction.on_commit(partial(self._send, volatile), using=self.alias)
+            transaction.on_commit(partial(self._send_or_store, volatile), using=self.alias)
         elif volatile:
             self._send(volatile)
 
@@ -97,11 +99,22 @@ class Sending(DatabaseBroker):
             self._publish(plain, wire.DURABLE)
             if unique := {one.id: one.conflict for one in messages if one.unique is not None}:
                 self._publish_unique(unique)
+            # These are published when limits let them through, which idle workers look after.
+            self.leases.wake({one.queue for one in messages if one.limit_key is not None}, avoid=True)
         except exceptions.OperationalError as error:
             logger.warning("%s. %d tasks are published later", error, len(messages))
 
     def _send(self, messages: Sequence[Message]) -> None:
         self._publish(messages, wire.VOLATILE)
+
+    def _send_or_store(self, messages: Sequence[Message]) -> None:
+        """Send what was part of a transaction that has committed: nobody is there any more to be told of an error, so
+        when Redis is away they are given rows."""
+        try:
+            self._send(messages)
+        except exceptions.OperationalError as error:
+            logger.warning("%s. %d tasks are given rows and published later", error, len(messages))
+            super().publish([replace(one, durable=True) for one in messages])
 
     def _publish(self, messages: Sequence[Message], kind: str) -> None:
         if messages:
@@ -127,8 +140,11 @@ class Sending(DatabaseBroker):
             self._publish_released(self._entries(released))
 
     def _entries(self, released: Sequence[Released]) -> list[Published]:
-        rows = [row for row in self.rows.read([one.id for one in released]).values() if row.leasable]
-        return [(message_of(row), self.sweeper.entry(row, swept=False), f"+{row.due_in:.6f}") for row in rows]
+        rows = self.rows.read([one.id for one in released]).values()
+        if limited := {row.queue for row in rows if row.state == states.LIMITED}:
+            self._wake_queues(limited)
+        ready = [row for row in rows if row.leasable]
+        return [(message_of(row), self.sweeper.entry(row, swept=False), f"+{row.due_in:.6f}") for row in ready]
 
     def _publish_released(self, entries: Sequence[Published]) -> None:
         try:
@@ -140,7 +156,15 @@ class Sending(DatabaseBroker):
         transaction.on_commit(partial(self._release, released), using=self.alias)
 
     def wake(self) -> None:
-        """What is woken for is let through by limits, and published then."""
+        transaction.on_commit(self._wake_queues, using=self.alias)
+
+    def _wake(self) -> None:
+        """What is published tells of itself."""
+
+    def _wake_queues(self, queues: Collection[str] | None = None) -> None:
+        """Have idle workers look at these queues, or all; they do so now and then anyway."""
+        with contextlib.suppress(exceptions.OperationalError):
+            self.leases.wake(self.leases.names() if queues is None else queues, avoid=True)
 
 
 def _refuse_to_forget(one: Message) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import socket
 import threading
 import time
@@ -26,18 +27,29 @@ T = TypeVar("T")
 
 #: The oldest server whose commands the scripts know.
 OLDEST = (6, 2)
+#: The oldest server that can be told which scripts may run when it is full.
+SPARES = (7, 0)
 #: Seconds without traffic after which a connection is tried before it is trusted.
 HEALTH_CHECK = 15
-#: Seconds for which a server that did not answer is not asked again by those who need not wait for it.
-AVOID = 1.0
+#: For as long as it took to find out that a server does not answer, those who need not wait for it do not ask it again:
+#: from so many seconds on, and for at most so many.
+AVOID_FROM, AVOID_MOST = 0.25, 10.0
+#: Least seconds that each server of a cluster, and each Sentinel, has for an answer.
+SHARE_LEAST = 0.5
+#: Most characters of an error of redis-py that are told.
+TOLD = 300
+#: Characters from which a password is found within a word, too.
+SHORT = 6
 #: Scripts that may run when the server is full: they give memory back, or keep alive what does.
 _SPARING = frozenset(
     {
         "step",
         "settle",
         "remove",
+        "give",
         "empty",
         "lease",
+        "beat",
         "dead",
         "expire",
         "leave",
@@ -89,9 +101,7 @@ class Server:
 
         Raises :class:`~django_tasks.exceptions.OperationalError`: whether it took effect is then unknown.
         """
-        if avoid and time.monotonic() < self._avoided_until:
-            raise OperationalError(f"{self.name} could not be reached a moment ago: {self._problem}")
-        client = self.client()
+        client = self.client(avoid=avoid)
         with self._telling():
             text, digest = self._script(script)
             try:
@@ -99,9 +109,9 @@ class Server:
             except _errors().NoScriptError:  # the server has been restarted, or is another one
                 return client.execute_command("EVAL", text, len(keys), *keys, *args)
 
-    def command(self, *words: Any) -> Any:
+    def command(self, *words: Any, avoid: bool = False) -> Any:
         """Run one command. Raises as :meth:`run` does."""
-        client = self.client()
+        client = self.client(avoid=avoid)
         with self._telling():
             return client.execute_command(*words)
 
@@ -116,15 +126,21 @@ class Server:
                 pipeline.execute_command(*words)
             return list(pipeline.execute())
 
-    def client(self) -> Any:
+    def client(self, *, avoid: bool = False) -> Any:
         """Return redis-py's client, made at first use."""
+        self._refuse_if(avoid)
         if self._client is None:
             with self._lock:
                 if self._client is None:
+                    self._refuse_if(avoid)  # who had the lock may have found out
                     with self._telling():
                         self._client = _client(self.address, self.timeout)
                     self.generation += 1
         return self._client
+
+    def _refuse_if(self, avoid: bool) -> None:
+        if avoid and time.monotonic() < self._avoided_until:
+            raise OperationalError(f"{self.name} was asked a moment ago and {self._problem}")
 
     def connection(self) -> Any:
         """Return a connection that is the caller's alone, open; to be disconnected by the caller."""
@@ -179,40 +195,40 @@ class Server:
             yield
 
     def _script(self, name: str) -> tuple[str, str]:
-        return script_text(name, sparing=name in _SPARING and self.version() >= (7, 0))
+        return script_text(name, sparing=name in _SPARING and self.version() >= SPARES)
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
-        errors = _errors()
+        errors, began = _errors(), time.monotonic()
         try:
             yield
-        except errors.RedisError as error:
-            text = self._without_secrets(str(error) or type(error).__name__)
-            if isinstance(error, (errors.ConnectionError, errors.TimeoutError, errors.ReadOnlyError)):
-                self._avoid(text)
-                if isinstance(error, errors.ReadOnlyError):  # it has become a replica: ask again who is not
-                    self.close()
-                reason = "cannot be reached"
-            elif isinstance(error, errors.OutOfMemoryError) or "OOM" in str(error)[:40]:
-                reason = "is full"
-            else:
-                reason = "refused"
-            raise OperationalError(f"{self.name} {reason}: {text}") from error
+        except (errors.RedisError, errors.RedisClusterException) as error:
+            problem = f"{_reason(error)}: {self._readable(str(error) or type(error).__name__)}"
+            if isinstance(error, _away()):
+                self._avoid(problem, began)
+            if isinstance(error, errors.ReadOnlyError):  # it has become a replica: ask again who is not
+                self.close()
+            raise OperationalError(f"{self.name} {problem}") from error
         except OSError as error:
-            self._avoid(str(error))
+            self._avoid(f"cannot be reached: {error}", began)
             raise OperationalError(f"{self.name} cannot be reached: {error}") from error
 
-    def _avoid(self, problem: str) -> None:
+    def _avoid(self, problem: str, began: float) -> None:
         """Nobody knows what took effect; who need not wait for an answer does not ask for a while."""
+        now = time.monotonic()
         self.generation += 1
         self._problem = problem
-        self._avoided_until = time.monotonic() + AVOID
+        if now - began > AVOID_FROM:
+            self._avoided_until = now + min(now - began, AVOID_MOST)
 
-    def _without_secrets(self, text: str) -> str:
+    def _readable(self, text: str) -> str:
+        """Return an error of redis-py without the password, and of a bearable length."""
         for secret in (self.address.password, self.address.sentinels.get("password")):
-            if secret:
+            if secret and len(secret) < SHORT:  # but not each such letter of a word
+                text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)
+            elif secret:
                 text = text.replace(secret, "***")
-        return text
+        return text if len(text) <= TOLD else f"{text[:TOLD]}…"
 
 
 @cache
@@ -233,6 +249,29 @@ def _errors() -> Any:
     return _redis("redis.exceptions")
 
 
+@cache
+def _away() -> tuple[type[Exception], ...]:
+    """Return the errors that say that nobody can be asked for a while."""
+    errors = _errors()
+    return (
+        errors.ConnectionError,
+        errors.TimeoutError,
+        errors.ReadOnlyError,
+        errors.ClusterDownError,
+        errors.RedisClusterException,  # which is no RedisError
+    )
+
+
+def _reason(error: Exception) -> str:
+    errors = _errors()
+    if isinstance(error, errors.OutOfMemoryError) or "OOM" in str(error)[:40]:
+        return "is full"
+    # For redis-py a wrong password is a ConnectionError.
+    if isinstance(error, errors.AuthenticationError) or not isinstance(error, _away()):
+        return "refused"
+    return "cannot be reached"
+
+
 def _redis(module: str) -> Any:
     import importlib
 
@@ -245,23 +284,49 @@ def _redis(module: str) -> Any:
 
 
 def _client(address: Address, timeout: float) -> Any:
+    _read_certificates(address)
     options = _options(address, timeout)
     if address.kind == "sentinel":
         mine = {key: value for key, value in options.items() if key not in ("db", "username", "password")}
         sentinel = _redis("redis.sentinel").Sentinel(
-            list(address.hosts), sentinel_kwargs={**mine, **address.sentinels}, **options
+            list(address.hosts),
+            sentinel_kwargs={**mine, **_timeouts(timeout, len(address.hosts)), **address.sentinels},
+            **options,
         )
         return sentinel.master_for(address.service)
     if address.kind == "cluster":
         cluster = _redis("redis.cluster")
         nodes = [cluster.ClusterNode(host, port) for host, port in address.hosts]
-        options = {key: value for key, value in options.items() if key not in ("db", "retry")}
+        # When one does not answer, each is asked where what is now.
+        options = {**options, **_timeouts(timeout, len(nodes) + 1)}
+        del options["db"]
+        if int(_redis("redis").__version__.partition(".")[0]) < 6:
+            options["cluster_error_retry_attempts"] = 0  # which "retry" says since
         return cluster.RedisCluster(startup_nodes=nodes, **options)
     if address.socket:
         options = {key: value for key, value in options.items() if not key.startswith("socket_keepalive")}
         return _redis("redis").Redis(unix_socket_path=address.socket, **options)
     [(host, port)] = address.hosts
     return _redis("redis").Redis(host=host, port=port, **options)
+
+
+def _read_certificates(address: Address) -> None:
+    """Raise ``ImproperlyConfigured`` for a file that cannot be read: the connection's error would not name it."""
+    for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
+        path = address.certificates.get(name)
+        try:
+            if path:
+                Path(str(path)).open("rb").close()
+        except OSError as error:
+            raise ImproperlyConfigured(
+                f"{name} of Redis at {address} is {path}, which cannot be read: {error.strerror}"
+            ) from error
+
+
+def _timeouts(timeout: float, count: int) -> dict[str, float]:
+    """Let so many be asked one after the other in the time that one may take."""
+    each = max(timeout / count, min(timeout, SHARE_LEAST))
+    return {"socket_timeout": each, "socket_connect_timeout": each}
 
 
 def _options(address: Address, timeout: float) -> dict[str, Any]:
@@ -279,7 +344,8 @@ def _options(address: Address, timeout: float) -> dict[str, Any]:
         "retry": never(_redis("redis.backoff").NoBackoff(), 0),
     }
     if address.encrypted:
-        options |= {"ssl": True, **address.certificates}
+        checked = address.certificates.get("ssl_cert_reqs") != "none"
+        options |= {"ssl": True, "ssl_check_hostname": checked, **address.certificates}
     return options
 
 

@@ -13,7 +13,7 @@ from ..message import Delivery, Holder, Outcome, Return, Stepped
 from . import wire
 from .claims import Claim, by_queue
 from .endings import Endings
-from .leases import FRESH, Move, Published, Taken
+from .leases import FRESH, KNOWN, Move, Published, Taken
 
 #: The row is asked before these start. What a sweeper published may have ended between its look and that.
 _ASKED = frozenset((wire.TRACKED, wire.SWEPT))
@@ -37,7 +37,7 @@ class Stepping(Endings):
         if not limit:
             self._exchange([], holder, 0, ())
             return Stepped([], frozenset(refused))
-        claimed = self._claim(queues, holder, limit, unknown)
+        claimed = self._claim(queues, holder, limit, unknown, after_idle=not done)
         if claimed and self._rules.age > SURVEY_EVERY:  # they may have been changed since
             self._rules = rules_of(self.engine.query(self.dialect.rules_sql()))
         if self._rules and claimed:
@@ -45,10 +45,16 @@ class Stepping(Endings):
         hand_on([one for one in done if isinstance(one, Outcome)], refused, claimed)
         return Stepped(claimed, frozenset(refused))
 
-    def _claim(self, queues: Queues, holder: Holder, limit: int, unknown: Sequence[str]) -> list[Delivery]:
-        names = self._in_turn(self.leases.of(queues))
+    def _claim(
+        self, queues: Queues, holder: Holder, limit: int, unknown: Sequence[str], *, after_idle: bool = False
+    ) -> list[Delivery]:
+        """Take what is due. ``after_idle``: the queues that were there a while ago will do, if there is something."""
+        if self._rules.age > SURVEY_EVERY and self._rules.paused_queues():  # one may have been resumed since
+            self._rules = rules_of(self.engine.query(self.dialect.rules_sql()))
+        names = self._in_turn(self.leases.of(queues, known=after_idle and self.leases.age < KNOWN))
         claimed = self._exchange(names, holder, limit, unknown)
-        if len(claimed) < limit and not queues.names and self.leases.age > FRESH:
+        enough = 1 if after_idle else limit
+        if len(claimed) < enough and not queues.names and self.leases.age > FRESH:
             new = [name for name in self.leases.of(queues, fresh=True) if name not in names]
             if new := [name for name in new if name not in self._rules.paused_queues()]:
                 claimed += self._exchange(new, holder, limit - len(claimed), unknown)

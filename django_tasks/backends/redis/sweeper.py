@@ -26,7 +26,7 @@ from typing import Any
 
 from ... import states
 from . import wire
-from .leases import Leases
+from .leases import TURN, Leases
 from .rows import Row, Rows, message_of
 
 logger = logging.getLogger(__name__)
@@ -39,8 +39,6 @@ GRACE = 2.0
 EVERY, ROUND = 5.0, 1.0
 #: Seconds that a refill may take at a time: the worker has other things to do, such as keeping its lease.
 AT_A_TIME = 0.5
-#: Seconds for which one worker sweeps for all.
-TURN = 30
 #: Seconds after which a queue that nobody sends to is forgotten, and between looks for such queues.
 UNUSED, FORGET_EVERY = 3_600.0, 600.0
 
@@ -53,7 +51,8 @@ class Sweeper:
         self._rows = rows
         #: What is done with rows that say that they run, and whose worker is gone.
         self._take_back = take_back
-        self._me = f"{os.getpid()}-{secrets.token_hex(4)}"
+        #: Its name in Redis.
+        self.name = f"{os.getpid()}-{secrets.token_hex(4)}"
         #: The life of Redis in which everything has been looked at; what its server called itself then.
         self._life = ""
         self._refill_from: str | None = None
@@ -65,7 +64,7 @@ class Sweeper:
 
     def sweep(self) -> float:
         """Do a little; return in how many seconds to go on. Raises ``OperationalError``."""
-        life = self._leases.turn(self._me, TURN, secrets.token_hex(8))
+        life = self._leases.turn(self.name, secrets.token_hex(8))
         if life is None:
             self._life = ""  # whoever sweeps meanwhile knows what it has seen; this one does not
             return TURN / 3
@@ -125,11 +124,11 @@ class Sweeper:
         while self._tail_from < till and time.monotonic() < end:
             self._tail_from = self._compare(self._rows.page(self._tail_from, limit=MANY, till=till)) or till
 
-    def _compare(self, rows: Sequence[Row]) -> str:
+    def _compare(self, page: Sequence[tuple[str, str]]) -> str:
         """Publish those that Redis does not know; return the last id, empty if these were the last."""
         ids: dict[str, list[str]] = {}
-        for row in rows:
-            ids.setdefault(row.queue, []).append(row.id)
+        for task_id, queue in page:
+            ids.setdefault(queue, []).append(task_id)
         missing = self._leases.missing(ids) if ids else set()
         if missing:
             still = [row for row in self._rows.read(missing).values() if row.leasable]
@@ -141,7 +140,7 @@ class Sweeper:
                 logger.info("%d tasks were published that Redis did not know", count)
             if lost := self._rows.without_worker(row.id for row in running):
                 self._take_back([row for row in running if row.id in lost])
-        return rows[-1].id if len(rows) >= MANY else ""
+        return page[-1][0] if len(page) >= MANY else ""
 
 
 def _id_at(moment: float) -> str:

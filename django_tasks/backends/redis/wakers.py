@@ -14,8 +14,9 @@ from ..control import Answer, Line, Node
 from . import wire
 from .leases import Leases
 
-#: Seconds for which one wait for a token lasts: an idle worker sends a handful of commands a minute.
-PATIENCE = 30
+#: Seconds for which one wait for a token lasts, and between looks without one: an idle worker sends a handful of
+#: commands a minute.
+PATIENCE, NET = 60, 20.0
 #: Seconds for which a command's token is kept for a worker that does not listen.
 KEPT = 60
 #: Seconds after which a caller asks again, whatever it has heard.
@@ -34,6 +35,7 @@ class RedisWaker(Waker):
     """
 
     tells_commands: ClassVar[bool] = True
+    net: ClassVar[float] = NET
 
     def __init__(self, leases: Leases, worker: int, queues: Queues) -> None:
         self._leases = leases
@@ -43,6 +45,7 @@ class RedisWaker(Waker):
         self._own = self._server.shared(f"command:{worker}")
         self._idle = True
         self._commanded = False
+        self._asks = False
         self._keys: list[str] = []
         self._connection = self._server.connection()
         with self._server.telling():
@@ -66,7 +69,7 @@ class RedisWaker(Waker):
 
     def woken(self) -> bool:
         """Raises :class:`~django_tasks.exceptions.OperationalError` when the connection is gone: make a new waker."""
-        woken = False
+        self.resume()
         while select.select([self._connection._sock], [], [], 0)[0]:
             with self._server.telling():
                 answer = self._connection.read_response(disable_decoding=True)
@@ -80,12 +83,17 @@ class RedisWaker(Waker):
             if queue is not None and not self._idle:
                 self._server.many([("RPUSH", queue, b"1"), ("LTRIM", queue, 0, 0)])  # for somebody who is
             elif queue is not None:
-                woken = True
+                self._asks = False
+                return True
             self._ask()
         if self._idle and self._wanted_keys() != self._keys:  # there is a new queue
             with contextlib.suppress(OperationalError):
                 self._server.command("CLIENT", "UNBLOCK", self._number)
-        return woken
+        return False
+
+    def resume(self) -> None:
+        if not self._asks:
+            self._ask()
 
     def commanded(self) -> bool:
         commanded, self._commanded = self._commanded, False
@@ -104,6 +112,7 @@ class RedisWaker(Waker):
         self._keys = self._wanted_keys()
         with self._server.telling():
             self._connection.send_command("BLPOP", *self._keys, PATIENCE)
+        self._asks = True
 
 
 class RedisCaller(ResultWaker):
@@ -134,9 +143,9 @@ class RedisCaller(ResultWaker):
             return
         end = time.monotonic() + min(timeout, LOOK)
         while (left := end - time.monotonic()) > 0:
-            if not select.select([self._connection._sock], [], [], left)[0]:
-                return
             with self._server.telling():
+                if not self._connection.can_read(left):  # which knows of messages that were read along, too
+                    return
                 answer = self._connection.read_response(disable_decoding=True)
             if answer[0] == b"message" and answer[2] == self._key:
                 return

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -124,7 +123,8 @@ class Entry(NamedTuple):
         published, flags, attempt, priority, length, rest = text.split(b" ", 5)
         size = int(length)
         values = loads(rest[size:])
-        values += _PLAIN[len(values) :]
+        if len(values) < len(_PLAIN):
+            values += _PLAIN[len(values) :]
         return cls(float(published), flags.decode(), int(attempt), int(priority), rest[:size].decode(), values)
 
     @property
@@ -136,27 +136,14 @@ class Entry(NamedTuple):
     def delivery(self, task_id: str, queue: str, due: float, now: float, attempt: int) -> Delivery:
         """Return it as a delivery; ``now`` by the server's clock."""
         body, encoding, custom_id, options, at_most_once, root_id, parent_id, retries, losses, history = self.rest[:10]
-        expires_at = self.expires_at
-        return Delivery(
-            id=task_id,
-            attempt=attempt,
-            name=self.name,
-            queue=queue,
-            priority=self.priority,
-            body=body,
-            encoding=encoding,
-            custom_id=custom_id,
-            options=options,
-            retries=retries,
-            losses=losses,
-            history=history,
-            at_most_once=at_most_once,
-            root_id=root_id,
-            parent_id=parent_id,
-            due=due,
-            expires_in=None if expires_at is None else expires_at - now,
-            claimed=time.monotonic(),
-        )
+        found = Delivery(task_id, attempt, self.name, queue, self.priority, body, encoding, custom_id, options)
+        found.due = due
+        if retries or losses or history or at_most_once or root_id or parent_id:
+            found.retries, found.losses, found.history = retries, losses, history
+            found.at_most_once, found.root_id, found.parent_id = at_most_once, root_id, parent_id
+        if (expires_at := self.expires_at) is not None:
+            found.expires_in = expires_at - now
+        return found
 
 
 def _epoch(moment: datetime | None) -> float | None:

@@ -457,6 +457,18 @@ class Changing:
         assert sorted(ids(claim(refreshed(broker), holder))) == sorted(sent)
         assert let_through(broker) == 0
 
+    def test_who_does_nothing_but_claim_learns_that_a_queue_is_resumed(self, broker: Broker, bench: Bench) -> None:
+        """A child of a worker, say: its steward asks what is due."""
+        bench.limit("queue", "a", paused_at=broker.now())
+        child = bench.new_broker()
+        mine = a_worker(child)
+        send(broker, a_message(queue="b"))
+        assert len(claim(child, mine)) == 1
+        [task_id] = send(broker, a_message(queue="a"))
+        assert claim(child, mine) == []
+        bench.limit("queue", "a")
+        assert eventually(lambda: ids(claim(child, mine))) == [task_id]
+
     def test_a_paused_queue_gives_nothing_and_does_not_look_due(
         self, broker: Broker, holder: Holder, bench: Bench
     ) -> None:

@@ -9,6 +9,7 @@
 --   <queue>:k       LIST  a wake token, at most one
 --   <queue>:s       ZSET  ids that must not start unless the database agrees, by the moment until which that is so
 --   <queue>:a       SET   ids whose end somebody waits for
+--   <queue>:g       SET   ids that were taken out for good, while their rows are about to be released
 --
 -- An id is the 16 bytes of its UUID, a moment is seconds since 1970 by the server's clock.
 -- An entry is "<published> <flags> <attempt> <priority> <length of name> <name><the rest>", a lease is
@@ -91,6 +92,48 @@ local function name(names, new, queue)
   local used = redis.call('ZSCORE', names, queue)
   if not used or now - used > 60 then redis.call('ZADD', names, exact(now), queue) end
   if not used and redis.call('LLEN', new) == 0 then redis.call('RPUSH', new, '1') end
+end
+
+-- What tells one life of this data from the next; a new mark is set if there is none, with the moment.
+local function life(key, new)
+  local mark = redis.call('GET', key)
+  if not mark then
+    mark = new .. ' ' .. exact(now)
+    redis.call('SET', key, mark)
+  end
+  return string.match(mark, '^%S*')
+end
+
+-- Take or keep the turn to sweep, for so many seconds; tell whether it was not another one's.
+local function turn(key, who, seconds)
+  local whose = redis.call('GET', key)
+  if whose and whose ~= who then return false end
+  redis.call('SET', key, who, 'EX', seconds)
+  return true
+end
+
+-- What tells one start of the server from the next.
+local function start() return string.match(redis.call('INFO', 'server'), 'run_id:%w+') or '' end
+
+-- End the leases of workers that have run out, so that from here on their renewal fails; their workers.
+local function expire(workers)
+  local lost = redis.call('ZRANGE', workers, '-inf', exact(now), 'BYSCORE')
+  for _, worker in ipairs(lost) do redis.call('ZREM', workers, worker) end
+  return lost
+end
+
+-- Pairs of queue (its number) and worker that holds something there without a lease.
+local function orphans(workers, queues)
+  local found = {}
+  for number, queue in ipairs(queues) do
+    for _, worker in ipairs(redis.call('SMEMBERS', queue .. ':h')) do
+      if not redis.call('ZSCORE', workers, worker) then
+        found[#found + 1] = number
+        found[#found + 1] = worker
+      end
+    end
+  end
+  return found
 end
 
 -- Take an id out that nobody holds; false if somebody does, nil if it is not there.

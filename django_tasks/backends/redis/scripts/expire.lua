@@ -1,6 +1,4 @@
--- End the leases that have run out; from here on their renewal fails.
+-- End the leases that have run out.
 --
 -- KEYS: the leases. Returns the workers.
-local lost = redis.call('ZRANGE', KEYS[1], '-inf', exact(now), 'BYSCORE')
-for _, worker in ipairs(lost) do redis.call('ZREM', KEYS[1], worker) end
-return lost
+return expire(KEYS[1])

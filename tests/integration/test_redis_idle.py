@@ -1,0 +1,77 @@
+"""What a worker without work asks of Redis, and what wakes it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from django_tasks.backends.redis.server import script_text
+from django_tasks.backends.redis.wakers import NET
+from tests.conftest import do_without
+from tests.databases import TestDatabase
+from tests.integration.jobs import work
+from tests.integration.limited_jobs import two_at_a_time
+from tests.integration.redis_site import RedisSite
+from tests.servers import ServerMissing
+
+#: Heartbeats to watch; while nothing runs there is one in two seconds.
+BEATS = 5
+FAST_BEATS: dict[str, Any] = {"WORKER_HEARTBEAT_INTERVAL": 1.0, "WORKER_LEASE": 4.0, "WORKER_RESCUE_INTERVAL": 2.0}
+#: Seconds within which a hint is seen, on a busy machine; without one it takes longer by far.
+SOON = NET / 2
+
+
+@pytest.fixture
+def site(database: TestDatabase, tmp_path: Path) -> Iterator[RedisSite]:
+    """Give a site without workers, and a Redis of its own."""
+    try:
+        site = RedisSite(database, tmp_path)
+    except ServerMissing as missing:
+        do_without("redis", missing)
+    yield site
+    site.close()
+
+
+def commands(site: RedisSite, beats: int) -> Counter[str]:
+    """Return the commands that arrive from one heartbeat to another one, that many later; a script counts as one."""
+    beat = {script_text("beat", sparing=sparing)[1] for sparing in (True, False)}
+    found: Counter[str] = Counter()
+    with site.redis.client() as client, client.monitor() as monitor:
+        for entry in monitor.listen():
+            if entry["client_type"] == "lua":
+                continue
+            name, *words = entry["command"].split()
+            is_beat = bool(beat.intersection(words))
+            if is_beat or found["beat"]:
+                found["beat" if is_beat else name] += 1
+            if found["beat"] > beats:
+                return found
+    raise AssertionError("the monitor ended")
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.databases("sqlite")
+def test_an_idle_worker_sends_little_but_its_heartbeat(site: RedisSite) -> None:
+    """What else has to be looked at goes along with it, also while tasks wait for their time."""
+    site.start(**FAST_BEATS)
+    later = work.enqueue_many([()] * 50, countdown=600)
+    assert work.delay().get(timeout=60) == 1
+    commands(site, 1)  # until it has come to rest
+    found = commands(site, BEATS)
+    # Rows that wait are compared with Redis now and then, by one script, and nothing else comes as often as that.
+    assert found.total() - found["beat"] <= BEATS, found
+    assert not any(result.ready() for result in later)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.databases("sqlite")
+def test_an_idle_worker_hears_of_what_limits_let_through(site: RedisSite) -> None:
+    """Such a task is in no queue of Redis before that."""
+    site.start(IMPORTS=["tests.integration.limited_jobs", "tests.integration.jobs"])
+    for _ in range(2):
+        assert work.delay().get(timeout=60) == 1
+        assert two_at_a_time.delay(0.0).get(timeout=SOON) == 1
