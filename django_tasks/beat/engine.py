@@ -79,9 +79,9 @@ class Engine:
         self.sent = 0
         #: Seconds by which the latest of those it sent last was late.
         self.late = 0.0
-        #: What the clock said when it was looked for what is due, and ``time.monotonic()`` then.
+        #: What the clock said last, and ``time.monotonic()`` then.
         self._asked = (datetime.fromtimestamp(0, UTC), 0.0)
-        #: Whether rows may have changed at all.
+        #: Which rows may have changed.
         self.footprints = Footprints()
         #: When it was looked for runs in the future, by ``time.monotonic()``, and how far ahead of that the clock was
         #: at most since.
@@ -91,13 +91,17 @@ class Engine:
         """Reckon the next runs of rows that changed, whoever changed them; return how many that were."""
         if self._may_have_gone_back():
             self._forget_the_future()
-        with self.footprints.followed() as are_new:
-            return PeriodicTask.objects.all().plan(self.now) if are_new else 0
+        with self.footprints.followed() as look:
+            count = 0
+            if look.rows is not None:
+                count, held = look.rows.plan_changed(self.now)
+                look.done = not held
+            return count
 
     def _may_have_gone_back(self) -> bool:
         """May the clock have been set back since the last look? To find what that did takes a look at every row."""
-        own = time.monotonic()
-        ahead = self.now().timestamp() - own
+        now, own = self._read_clock()
+        ahead = now.timestamp() - own
         if own - self._looked < FUTURE_EVERY and ahead > self._ahead - WENT_BACK:
             self._ahead = max(self._ahead, ahead)
             return False
@@ -122,7 +126,7 @@ class Engine:
         return found
 
     def seconds_until(self, moment: datetime) -> float:
-        """Return how far ahead a moment is, by the clock as :meth:`fire` has read it."""
+        """Return how far ahead a moment is, by the clock as it was read last, and the time since."""
         now, own = self._asked
         return (moment - now).total_seconds() - (time.monotonic() - own)
 
@@ -131,8 +135,7 @@ class Engine:
 
         Raises what the database raises when it is away; what was not sent then is still due.
         """
-        now, count = self.now(), 0
-        self._asked = now, time.monotonic()
+        now, count = self._read_clock()[0], 0
         rows = PeriodicTask.objects.due(now).order_by("next_run_at", "pk")
         due = sorted(rows.values_list("pk", flat=True)[:ROUND])
         batches = [due[start : start + BATCH] for start in range(0, len(due), BATCH)]
@@ -141,6 +144,10 @@ class Engine:
             count += self._fire_batch(batch, now)
         self.sent += count
         return count
+
+    def _read_clock(self) -> tuple[datetime, float]:
+        self._asked = self.now(), time.monotonic()
+        return self._asked
 
     def _fire_batch(self, keys: Sequence[int], now: datetime) -> int:
         try:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from ..backends import get_broker
 from ..conf import settings
 from ..dashboard import database_now
 from ..models import Beat, PeriodicRun
+from ..querysets import DatabaseNow
+
+logger = logging.getLogger("django_tasks.beat")
 
 #: Seconds between two signs of life, and two rounds of tidying.
 SEEN_EVERY = 5.0
@@ -28,17 +32,19 @@ class Presence:
     def __init__(self, name: str, hostname: str, pid: int, version: str) -> None:
         self._about = {"name": name, "hostname": hostname, "pid": pid, "version": version}
         self._key: int | None = None
+        #: Another beat of this name was told of.
+        self._has_namesake = False
         self._seen = self._tidied = self._answered = float("-inf")
 
     def tell(self, *, sent: int, late: float) -> None:
         """Give a sign of life, if it is time for one; ``late`` in seconds."""
         if time.monotonic() - self._seen < SEEN_EVERY:
             return
-        now = database_now()
-        changes = {"seen_at": now, "sent": sent, "late": late}
+        numbers = {"sent": sent, "late": late}
         rows = Beat.objects.filter(pk=self._key)
-        if self._key is None or not rows.update(**changes):
-            self._key = Beat.objects.create(**self._about, started_at=now, **changes).pk
+        if self._key is None or not rows.update(seen_at=DatabaseNow(), **numbers):
+            now = database_now()
+            self._key = Beat.objects.create(**self._about, started_at=now, seen_at=now, **numbers).pk
         self._seen = time.monotonic()
 
     def answer(self) -> None:
@@ -53,6 +59,8 @@ class Presence:
         if time.monotonic() - self._tidied < TIDY_EVERY:
             return
         now, end = database_now(), time.monotonic() + TIDY_FOR
+        if self._tidied > float("-inf"):  # before that, one that was killed and started anew would meet itself
+            self._look_for_a_namesake(now)
         Beat.objects.filter(seen_at__lt=now - FORGET_AFTER).delete()
         get_broker().prune_commands()
         lifetime = settings.BEAT_RUNS_EXPIRE
@@ -63,6 +71,17 @@ class Presence:
             if len(keys) < BATCH:
                 break
         self._tidied = time.monotonic()
+
+    def _look_for_a_namesake(self, now: datetime) -> None:
+        others = Beat.objects.filter(name=self._about["name"], stopped_at=None).exclude(pk=self._key)
+        other = next((beat for beat in others if beat.status(now) == "online"), None)
+        if other is not None and not self._has_namesake:
+            logger.warning(
+                "Another beat is called %s: process %d on %s. Who asks for it by its name cannot tell them apart: give "
+                "each one of its own, as runbeat -n beat.%%p@%%h does.",
+                *(other.name, other.pid, other.hostname),
+            )
+        self._has_namesake = other is not None
 
     def leave(self) -> None:
         """It stops, in order."""

@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
@@ -238,10 +238,10 @@ class DatabaseScheduler(Scheduler):
         if time.monotonic() - self._looked >= min(LOOK_EVERY, self.max_interval):
             self.engine.plan()
             self._looked = time.monotonic()
-        if self.engine.fire():
+        due = self.engine.next_due()
+        if due is not None and self.engine.seconds_until(due) <= 0 and self.engine.fire():
             return 0
         look = self._looked + min(LOOK_EVERY, self.max_interval) - time.monotonic()
-        due = self.engine.next_due()
         ahead = look if due is None else self.engine.seconds_until(due)
         if ahead <= 0:
             ahead = HELD_PAUSE
@@ -267,6 +267,8 @@ class Service:
         self._scheduler: Scheduler | None = None
         self._stopped = threading.Event()
         self.presence = Presence(beat_nodename(name), socket.gethostname(), os.getpid(), __version__)
+        #: How many tasks a scheduler has sent that does not count them itself.
+        self._sent = 0
         #: When the loop turned last, by ``time.monotonic()``.
         self.turned = time.monotonic()
         #: Why the database cannot be worked with; empty if it can.
@@ -313,12 +315,27 @@ class Service:
 
     def turn(self) -> float:
         """Do once what there is to do; return seconds to sleep."""
-        wait = self.scheduler.tick()
-        engine = getattr(self.scheduler, "engine", None)  # a scheduler of the site's own counts nothing
+        engine: Engine | None = getattr(self.scheduler, "engine", None)
+        with nullcontext() if engine else self._counted():
+            wait = self.scheduler.tick()
         with engine.footprints.of_no_account() if engine else nullcontext():
-            self.presence.tell(sent=engine.sent if engine else 0, late=engine.late if engine else 0.0)
+            self.presence.tell(sent=engine.sent if engine else self._sent, late=engine.late if engine else 0.0)
             self.presence.tidy()
         return wait
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count what this thread sends within, by whatever way."""
+        own = threading.get_ident()
+
+        def count(**about: Any) -> None:
+            self._sent += threading.get_ident() == own
+
+        signals.after_task_publish.connect(count)
+        try:
+            yield
+        finally:
+            signals.after_task_publish.disconnect(count)
 
     def answer(self) -> None:
         """Answer who asks whether this loop turns: ``manage.py tasks ping``."""

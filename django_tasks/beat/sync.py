@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from django.core.exceptions import ValidationError
 from django.db import IntegrityError
 
 from .. import schedules
@@ -23,6 +24,7 @@ from ..periodic.entries import Entry, declared_entries, entries_of_setting, sche
 logger = logging.getLogger("django_tasks.beat")
 
 CREATED, UPDATED, GONE, BACK, DRIFTED, TAKEN = "created", "updated", "gone", "back", "drifted", "taken"
+BROKEN = "broken"
 _TIMES = ("start_time", "end_time", "expires")
 
 
@@ -31,9 +33,10 @@ class Change(NamedTuple):
 
     name: str
     #: ``created``, ``updated``, ``gone`` (switched off), ``back`` (switched on again), ``drifted`` (people decided
-    #: otherwise; nothing is done) or ``taken`` (people made a row of this name; nothing is done).
+    #: otherwise; nothing is done), ``taken`` (people made a row of this name; nothing is done) or ``broken`` (what
+    #: people made of it cannot be stored again; nothing is done).
     kind: str
-    #: Which columns.
+    #: Which columns; of a broken one, why.
     columns: tuple[str, ...] = ()
 
 
@@ -47,8 +50,10 @@ def sync(*, dry_run: bool = False) -> list[Change]:
     found: list[Change] = []
     for name, entry in entries.items():
         row = rows.get(name)
-        changes = _create(entry, dry_run) if row is None else _update(row, entry, dry_run)
-        found += changes
+        try:
+            found += _create(entry, dry_run) if row is None else _update(row, entry, dry_run)
+        except ValidationError as error:  # the other rows, and what is due, must not wait for somebody to mend it
+            found.append(Change(name, BROKEN, tuple(error.messages)))
     for name, row in rows.items():
         if row.origin == PeriodicTask.CODE and name not in entries and row.gone_at is None:
             found.append(Change(name, GONE))
@@ -56,7 +61,7 @@ def sync(*, dry_run: bool = False) -> list[Change]:
                 PeriodicTask.objects.filter(pk=row.pk).update(enabled=False, gone_at=database_now())
     if not dry_run:
         for change in found:
-            level = logging.WARNING if change.kind in (GONE, TAKEN) else logging.INFO
+            level = logging.WARNING if change.kind in (GONE, TAKEN, BROKEN) else logging.INFO
             logger.log(level, "Periodic task %s: %s %s", change.name, change.kind, ", ".join(change.columns))
     return found
 

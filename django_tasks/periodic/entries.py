@@ -74,7 +74,7 @@ def problems() -> list[str]:
     try:
         found = declared_entries()
     except (TypeError, ValueError) as error:
-        return [f"{error}."]
+        return [str(error) if str(error).endswith("?") else f"{error}."]
     wrong = []
     for entry in found:
         task = tasks.get(entry.fields["task"])

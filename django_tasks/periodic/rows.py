@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self, cast
 
@@ -18,6 +18,7 @@ from .. import schedules
 from ..conf import PRIORITIES, settings
 from ..fields import NameField, UTCDateTimeField
 from ..querysets import DatabaseNow
+from ..routing import validate_queue
 from . import planning
 from .batches import MOMENT, TEXT, TOLD, BatchUpdate, line_of
 from .keys import KeyOf
@@ -111,16 +112,21 @@ class PeriodicTaskQuerySet(models.QuerySet["PeriodicTask"]):
         ``now`` tells the time, asked after rows were read; unless given, it is the database that tells. Any number of
         callers is safe, and so are changes meanwhile.
         """
-        count, passed = 0, 0
+        return self.plan_changed(now)[0]
+
+    def plan_changed(self, now: Callable[[], datetime] | None = None) -> tuple[int, int]:
+        """As :meth:`plan`; return also how many were left as they are, because somebody holds or changed them."""
+        count, left, passed = 0, 0, 0
         rows = self.changed().select_related(*TIMETABLES).order_by("pk")
         if now is None:
             rows = rows.annotate(read_at=ExpressionWrapper(DatabaseNow(), UTCDateTimeField()))
         while batch := list(rows.filter(pk__gt=passed)[:BATCH]):
             moment = now() if now is not None else None
             planned = {row.pk: row._planned(moment or cast(Any, row).read_at) for row in batch}
-            count += len(_PLAN.apply(self.db, planned))
+            done = len(_PLAN.apply(self.db, planned))
+            count, left = count + done, left + len(batch) - done
             passed = batch[-1].pk
-        return count
+        return count, left
 
     def update(self, **changes: Any) -> int:
         """As Django's. Rows that this switches on or off are planned anew, whoever looks when."""
@@ -277,6 +283,8 @@ class PeriodicTask(models.Model):
             self.routing_key or None,
         )
         self.headers = self.headers or None
+        if self.enabled:
+            self._clean_call(options.get("update_fields"))
         self.clean()
         self.validate_unique()
         using = options["using"] = options.get("using") or self._state.db or settings.DATABASE
@@ -392,6 +400,24 @@ class PeriodicTask(models.Model):
                 self.schedule  # noqa: B018 - to make it is the test
             except (TypeError, ValueError, ImproperlyConfigured) as error:
                 raise ValidationError(str(error), code="invalid") from error
+
+    def _clean_call(self, names: Iterable[str] | None) -> None:
+        """Raises ``ValidationError`` for what could never be sent, among these columns or all."""
+        looked_at = set(self.__dict__) if names is None else set(names)
+        skipped = {f.name for f in self._meta.concrete_fields if f.is_relation or f.name not in looked_at}
+        self.clean_fields(exclude=skipped)
+        for name, kind in (("args", list), ("kwargs", dict), ("headers", dict)):
+            if name in looked_at:
+                try:
+                    json_of(name, getattr(self, name), kind)
+                except ValueError as error:
+                    raise ValidationError({name: [str(error)]}) from error
+        for name in ("queue", "exchange", "routing_key"):
+            value = getattr(self, name) if name in looked_at else None
+            try:
+                validate_queue(value or "default")
+            except ValueError as error:
+                raise ValidationError({name: [str(error)]}) from error
 
     # What it tells
 

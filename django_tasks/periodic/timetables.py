@@ -94,6 +94,13 @@ class Timetable(models.Model):
 
     def save(self, **options: Any) -> None:
         """Store it. Raises ``ValidationError``, and stores nothing, for a schedule that cannot be kept."""
+        for field in self._meta.concrete_fields:
+            value = getattr(self, field.attname)
+            if isinstance(value, str) and not isinstance(field, models.CharField):  # a number, say: Django takes it
+                try:
+                    setattr(self, field.attname, field.to_python(value))
+                except ValidationError as error:
+                    raise ValidationError({field.name: error.messages}) from error
         self.clean()
         super().save(**{**options, "using": options.get("using") or self._state.db or settings.DATABASE})
 

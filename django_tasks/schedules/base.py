@@ -45,7 +45,8 @@ class BaseSchedule(ABC):
     ``nowfun`` returns the present time for the methods that Celery has; ``tz`` is the zone by whose clocks it runs: an
     IANA name, a ``tzinfo``, or ``None`` for Django's current time zone, looked up anew each time. That one is
     ``TIME_ZONE`` unless ``django.utils.timezone.activate()`` chose another, as sites do for each user: give a zone to
-    what must not depend on who looks.
+    what must not depend on who looks. Those that Celery has take its ``app``, too, so that a call may stay as it is:
+    clock and zone come from there in Celery, and from ``nowfun`` and ``tz`` here.
 
     Raises ``TypeError`` or ``ValueError`` when either is neither.
     """

@@ -51,6 +51,8 @@ class crontab(CalendarSchedule):
         month_of_year: Cronspec = "*",
         nowfun: Callable[[], datetime] | None = None,
         tz: str | tzinfo | None = None,
+        *,
+        app: Any = None,
     ) -> None:
         super().__init__(nowfun, tz)
         self._orig_minute, self.minute = _expanded("minute", minute)

@@ -36,6 +36,8 @@ class schedule(BaseSchedule):
         relative: bool = False,
         nowfun: Callable[[], datetime] | None = None,
         tz: str | tzinfo | None = None,
+        *,
+        app: Any = None,
     ) -> None:
         self.run_every = _validate_interval(run_every)
         if not isinstance(relative, bool):

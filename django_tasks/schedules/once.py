@@ -26,6 +26,8 @@ class clocked(BaseSchedule):
         clocked_time: datetime,
         nowfun: Callable[[], datetime] | None = None,
         tz: str | tzinfo | None = None,
+        *,
+        app: Any = None,
     ) -> None:
         super().__init__(nowfun, tz)
         if not isinstance(clocked_time, datetime):

@@ -67,6 +67,8 @@ class solar(BaseSchedule):
         lon: float | Decimal,
         nowfun: Callable[[], datetime] | None = None,
         tz: str | tzinfo | None = None,
+        *,
+        app: Any = None,
     ) -> None:
         super().__init__(nowfun, tz)
         _ephem()

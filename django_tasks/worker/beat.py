@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +20,19 @@ from ..beat import Scheduler, Service
 from ..conf import settings
 from . import start
 
+logger = logging.getLogger("django_tasks.beat")
+
 #: Seconds between two wake-ups that the command line may ask for, at least.
 SHORTEST_INTERVAL = 0.1
+#: Seconds that the beat may go on with what it is at once it was told to stop; told again, it may not.
+GRACE = 10.0
+#: Seconds between two looks whether it was told to stop, at most.
+LOOK = 1.0
+#: The exit code of a beat that did not end by itself.
+STUCK = 70
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class BeatCommand:
     """A ``runbeat`` command line, checked."""
 
@@ -31,6 +43,7 @@ class BeatCommand:
     health_file: str | None
     probe: tuple[str, int] | None
     service: Service
+    grace: float = GRACE
 
     @classmethod
     def from_options(cls, given: dict[str, Any]) -> BeatCommand:
@@ -49,8 +62,14 @@ class BeatCommand:
             service=Service(max_interval=interval, scheduler_cls=_scheduler(given["scheduler"]), name=name),
         )
 
+    def stop(self) -> None:
+        """End the beat after what it is at; the second time, at once. Safe in a signal handler."""
+        if self.service.draining:
+            self.grace = 0.0
+        self.service.stop()
+
     def run(self, say: Callable[[str], Any]) -> None:
-        """Run the beat until its service is stopped."""
+        """Run the beat until it is stopped. One that is stuck ends the process."""
         start.configure_logs(self.loglevel, self.logfile, self.name)
         connection = connections[settings.DATABASE]
         where = f"{connection.vendor} {settings.DATABASE!r}"
@@ -62,13 +81,28 @@ class BeatCommand:
             thread = threading.Thread(target=self.service.start, name="beat", daemon=True)
             thread.start()
             health.started()
+            told = None
             while thread.is_alive():
                 health.main_turned()
                 health.tell()
-                thread.join(health.every)
                 if self.service.draining:
-                    health.ending()
+                    if told is None:
+                        told = time.monotonic()
+                        logger.info("beat: Stopping...")
+                        health.ending()
+                    if time.monotonic() - told >= self.grace:
+                        break
+                thread.join(min(health.every, LOOK))
             health.close()
+        if thread.is_alive():
+            self._give_up()
+
+    def _give_up(self) -> None:
+        why = f"within {GRACE:g} s" if self.grace else "before it was told so again"
+        logger.error("beat: Did not stop %s. What it has not committed is undone, and sent by the next one.", why)
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(STUCK)  # whatever it waits for, a thread pool, say, the interpreter would wait for as well
 
 
 def _scheduler(path: str | None) -> type[Scheduler] | None:

@@ -11,6 +11,7 @@ import pytest
 from django_tasks import beat as package
 from django_tasks import signals
 from django_tasks.beat import DatabaseScheduler, ModelEntry, ScheduleEntry, Scheduler, Service, beat_nodename, history
+from django_tasks.beat.presence import TIDY_EVERY, Presence
 from django_tasks.dashboard import database_now
 from django_tasks.models import Beat, PeriodicRun, PeriodicTask, Task
 from django_tasks.schedules import schedule
@@ -121,6 +122,31 @@ def test_a_service_turns_until_it_is_stopped_and_tells_the_signals(database: Tes
     thread.join(10)
     assert not thread.is_alive()
     assert told == [("init", service), ("embedded", service)]
+
+
+def test_a_beat_tells_once_of_another_of_its_name(database: TestDatabase, caplog: pytest.LogCaptureFixture) -> None:
+    def round_(beat: Presence) -> str:
+        caplog.clear()
+        beat._seen, beat._tidied = float("-inf"), max(beat._tidied, 0) - TIDY_EVERY
+        beat.tell(sent=0, late=0.0)
+        beat.tidy()
+        return caplog.text
+
+    first, second = (Presence("beat@t", "t", pid, "1") for pid in (1, 2))
+    for beat in (first, second):
+        beat.tell(sent=0, late=0.0)
+        beat.tidy()
+    assert caplog.text == ""  # it may have been killed, and be this one
+    assert "Another beat is called beat@t: process 2 on t." in round_(first)
+    assert "-n beat.%p@%h" in round_(second)
+    assert round_(first) == ""
+    second.leave()
+    assert round_(first) == ""
+    round_(third := Presence("beat@t", "t", 3, "1"))
+    assert "process 3" in round_(first)
+    round_(Presence("beat@u", "t", 4, "1"))
+    third.leave()
+    assert round_(first) == ""
 
 
 def test_old_runs_and_beats_are_forgotten(beat: OneBeat) -> None:

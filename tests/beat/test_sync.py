@@ -15,6 +15,7 @@ from django.core.management import CommandError, call_command
 from django.test import override_settings
 
 from django_tasks import shared_task
+from django_tasks.beat import DatabaseScheduler
 from django_tasks.beat.sync import drift, sync
 from django_tasks.checks import check_periodic
 from django_tasks.models import PeriodicTask
@@ -195,6 +196,7 @@ def test_a_bad_entry_is_told_by_the_checks_and_changes_nothing(
         [problem] = check_periodic(None)
         assert words in str(problem.msg)
         assert "sweep" in str(problem.msg)
+        assert not str(problem.msg).endswith("?.")
         assert problem.id == "django_tasks.E004"
         with pytest.raises(CommandError, match="sweep"):
             call_command("tasks", "sync-schedules")
@@ -242,3 +244,14 @@ def test_a_zone_without_a_name_is_refused(database: TestDatabase) -> None:
         pytest.raises(ValueError, match=r"has no name to store; allowed: a zone such as 'Europe/Berlin'"),
     ):
         sync()
+
+
+def test_a_row_that_was_broken_by_hand_does_not_keep_the_others_from_the_code(database: TestDatabase) -> None:
+    with declared(a={"schedule": 60}, b={"schedule": 60}):
+        assert kinds() == {"a": "created", "b": "created"}
+    PeriodicTask.objects.filter(name="a").update(interval=None)
+    with declared(a={"schedule": 60, "description": "new"}, b={"schedule": 60, "description": "new"}):
+        assert kinds() == {"a": "broken", "b": "updated"}
+        scheduler = DatabaseScheduler()
+        scheduler.tick()
+    assert list(PeriodicTask.objects.order_by("name").values_list("description", flat=True)) == ["", "new"]

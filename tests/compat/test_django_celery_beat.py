@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import zoneinfo
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -201,6 +202,63 @@ def test_a_schedule_that_cannot_be_kept_is_refused_in_one_sentence(
         model.objects.create(**columns)
     assert words in str(caught.value)
     assert not model.objects.exists()
+
+
+@SQLITE
+@pytest.mark.parametrize(
+    ("model", "columns", "words"),
+    [
+        (IntervalSchedule, {"every": "ten", "period": "days"}, "must be an integer"),
+        (SolarSchedule, {"event": "sunset", "latitude": "north", "longitude": "1"}, "must be a decimal number"),
+        (ClockedSchedule, {"clocked_time": "noon"}, "invalid format"),
+    ],
+)
+def test_text_where_a_number_or_a_moment_belongs_is_read_as_django_does(
+    database: TestDatabase, model: Any, columns: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValidationError, match=words):
+        model.objects.create(**columns)
+    assert not model.objects.exists()
+    assert IntervalSchedule.objects.create(every="10", period="days").schedule.seconds == 864_000
+    berlin = SolarSchedule.objects.create(event="sunset", latitude="52.5", longitude="13.4")
+    assert berlin.schedule.lat == Decimal("52.5")
+    moment = ClockedSchedule.objects.create(clocked_time="2030-01-01T00:00:00Z").clocked_time
+    assert moment == datetime(2030, 1, 1, tzinfo=UTC)
+
+
+@SQLITE
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"args": "[1,"}, "args is no JSON, line 1, column 4"),
+        ({"args": "{}"}, "args is {}; allowed: a JSON list"),
+        ({"kwargs": "[]"}, "kwargs is []; allowed: a JSON object"),
+        ({"headers": "x"}, "headers is no JSON"),
+        ({"queue": "two words"}, "queue is 'two words'; allowed: 1 to 64"),
+        ({"priority": 255}, "less than or equal to 100"),
+        ({"overlap": "perhaps"}, "not a valid choice"),
+        ({"task": ""}, "cannot be blank"),
+    ],
+)
+def test_a_row_that_could_never_be_sent_is_refused_unless_it_is_switched_off(
+    database: TestDatabase, columns: dict[str, Any], words: str
+) -> None:
+    interval = IntervalSchedule.objects.create(every=1, period="days")
+    fields: dict[str, Any] = {"name": "x", "task": "proj.x", "interval": interval}
+    with pytest.raises(ValidationError) as caught:
+        PeriodicTask.objects.create(**{**fields, **columns})
+    assert list(caught.value.message_dict) == list(columns)
+    assert words in str(caught.value)
+    assert not PeriodicTask.objects.exists()
+    row = PeriodicTask.objects.create(**fields)
+    PeriodicTask.objects.update(**columns)  # by a path on which nobody asks
+    row.refresh_from_db()
+    with pytest.raises(ValidationError):
+        row.save()
+    row.save(update_fields=["description"])
+    row.enabled = False
+    row.save()
+    assert not PeriodicTask.objects.get().enabled
 
 
 def test_rows_are_written_to_fixtures_and_read_back(database: TestDatabase) -> None:

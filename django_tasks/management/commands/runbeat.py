@@ -35,5 +35,5 @@ class Command(BaseCommand):
         if problem := prepare(needs_tasks=False):
             raise CommandError(problem, returncode=2)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda number, frame: command.service.stop())
+            signal.signal(number, lambda number, frame: command.stop())
         command.run(self.stdout.write)

@@ -290,3 +290,19 @@ def test_schedules_can_be_hashed_and_celerys_can_not() -> None:
         hash(celerys.crontab())
     assert len({crontab("*/30"), crontab([0, 30]), crontab({30, 0}, tz="UTC")}) == 2
     assert {schedule(10): "ten"}[timedelta(seconds=10)] == "ten"  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("kind", "args"),
+    [
+        ("crontab", (0, 2)),
+        ("schedule", (30.0,)),
+        ("solar", ("sunset", 52.5, 13.4)),
+        ("clocked", (datetime(2030, 1, 1, tzinfo=UTC),)),
+    ],
+)
+def test_an_app_may_stay_in_the_call(kind: str, args: tuple[Any, ...]) -> None:
+    make = getattr(schedules, kind)
+    with_app = make(*args, app=APP)
+    assert with_app == make(*args)
+    assert pickle.loads(pickle.dumps(with_app)) == with_app  # noqa: S301 - of our own
