@@ -1,9 +1,9 @@
 """What the admin's pages cost on full tables: ``python -m benchmarks.cockpit --rows 10000000``.
 
 A private PostgreSQL makes the rows itself, so ten million of them take minutes: a week of results of 200 tasks in five
-queues, a hundredth of it failed, a tenth of it in workflows of 20; a twentieth as many tasks that wait; one workflow of
-100,000; and the rollups and workers of a busy hour. Each page is opened as a superuser, and the best of
-five times is printed.
+queues, a hundredth of it failed, a tenth of it in workflows of 20; tasks that wait; one workflow of 100,000; and the
+rollups and workers of a busy hour. Each page is opened as a superuser, and the best of five times is printed; then how
+long commands take, and how fast much is run again or deleted.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Sequence
-from html import unescape
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -29,8 +30,11 @@ LARGE: Final = 100_000
 #: Times that each page is opened; the best one counts.
 TIMES: Final = 5
 #: The session, who it is, and the time limit of lists: not what the budgets are about.
-BESIDE: Final = re.compile(r"django_session|auth_user|statement_timeout|^(SAVEPOINT|RELEASE|BEGIN|COMMIT)")
+BESIDE: Final = re.compile(r"django_session|auth_user|statement_timeout|^(SAVEPOINT|RELEASE|BEGIN|COMMIT|ROLLBACK)")
 ROOT: Final = "00000000-0000-7000-8001-000000000001"
+#: The tabs of the two lists.
+TASK_STATES: Final = ("PENDING", "STARTED", "RETRY", "LIMITED", "WAITING", "UNROUTABLE")
+RESULT_STATES: Final = ("SUCCESS", "FAILURE", "REVOKED", "REJECTED", "IGNORED")
 
 _ID = "('00000000-0000-7000-8000-' || lpad(to_hex({n}), 12, '0'))::uuid"
 # Columns that are changed in copies of a row; %(rows)s is how many there will be, n counts them.
@@ -51,6 +55,8 @@ _WAITING = {
     "id": _ID.format(n="n"),
     "name": "'shop.tasks.number_' || n %% 200",
     "queue": "'queue_' || n %% 5",
+    "state": "CASE n %% 1000 WHEN 1 THEN 'RETRY' WHEN 2 THEN 'WAITING' WHEN 3 THEN 'LIMITED' ELSE 'PENDING' END",
+    "limit_key": "CASE n %% 1000 WHEN 3 THEN '' END",
     "due_at": "now() - n * interval '0.1 seconds'",
     "created_at": "now() - n * interval '0.1 seconds'",
 }
@@ -58,7 +64,13 @@ _LARGE = {
     "id": "('00000000-0000-7000-8001-' || lpad(to_hex(n), 12, '0'))::uuid",
     "name": "'shop.tasks.transform'",
     "root_id": f"'{ROOT}'::uuid",
+    "finished_at": "now() - n * interval '20 milliseconds'",
 }
+# Of a table, but for those that stand behind a constraint.
+_INDEXES = """
+    SELECT i.indexname, i.indexdef FROM pg_indexes i
+    WHERE i.tablename = %s AND NOT EXISTS (SELECT 1 FROM pg_constraint c WHERE c.conname = i.indexname)
+"""
 
 
 class Page(NamedTuple):
@@ -69,14 +81,19 @@ class Page(NamedTuple):
     #: Milliseconds.
     limit: float | None = None
     queries: int | None = None
+    #: What is sent, to a page that answers who asks for something.
+    data: Mapping[str, str] | None = None
+    #: No index serves it: it is looked for until it would take too long.
+    searched: bool = False
 
 
 class Cost(NamedTuple):
     """What a page costs at best."""
 
     milliseconds: float
-    #: What this process worked for it, which a busy machine does not make more.
+    #: What this process and the server's worked for it: a busy machine makes it a little more, but no multiple.
     cpu: float
+    server: float
     queries: int
     characters: int
 
@@ -98,8 +115,24 @@ def copied(table: str, columns: Sequence[str], key: Any, changed: dict[str, str]
     print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
 
 
-def fill(rows: int) -> None:
-    """Make a site that has been busy for a week."""
+@contextmanager
+def without_indexes(table: str) -> Iterator[None]:
+    """Take the indexes off while rows are made: afterwards all of one are made in a fraction of the time."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute(_INDEXES, [table])
+        indexes = cursor.fetchall()
+        for name, _definition in indexes:
+            cursor.execute(f"DROP INDEX {name}")
+    yield
+    with connection.cursor() as cursor:
+        for _name, definition in indexes:
+            cursor.execute(definition)
+
+
+def fill(rows: int, waiting_rows: int, large: int = LARGE) -> None:
+    """Make a site that has been busy for a week, with so many results, tasks that wait, and members of a workflow."""
     from benchmarks.rows import settle
     from django_tasks.models import Task, TaskResult
     from tests.cockpit import site_rows
@@ -109,37 +142,74 @@ def fill(rows: int) -> None:
     [result], [task] = saved([finished()]), saved([waiting()])
     columns = {model: [str(field.column) for field in model._meta.concrete_fields] for model in (Task, TaskResult)}
     ledger, to_do = TaskResult._meta.db_table, Task._meta.db_table
-    copied(ledger, columns[TaskResult], result.pk, _RESULTS, rows, rows)
-    copied(ledger, columns[TaskResult], result.pk, _LARGE, LARGE, LARGE)
-    copied(to_do, columns[Task], task.pk, _WAITING, max(1, rows // 20), rows)
+    with without_indexes(ledger):
+        copied(ledger, columns[TaskResult], result.pk, _RESULTS, rows, rows)
+        copied(ledger, columns[TaskResult], result.pk, _LARGE, large, large)
+    with without_indexes(to_do):
+        copied(to_do, columns[Task], task.pk, _WAITING, waiting_rows, rows)
     settle()
 
 
-def pages(rows: int) -> list[Page]:
+def pages(rows: int, waiting_rows: int, large: int = LARGE) -> list[Page]:
     """Return the pages that are opened, with the budgets of the design."""
     admin = "/admin/django_tasks"
-    middle = f"00000000-0000-7000-8000-{rows // 2:012x}"
+    task, result = f"{admin}/task/", f"{admin}/taskresult/"
+    half, middle = f"{_key(waiting_rows // 2)}", f"{_key(rows // 2)}"
+    of_all = {"select_across": "1", "index": "0"}
     return [
         Page("overview", f"{admin}/overview/", 150, 14),
         Page("overview, 30 days", f"{admin}/overview/?span=30d", 150, 14),
         Page("overview.json", f"{admin}/overview/overview.json", 150, 14),
-        Page("tasks", f"{admin}/task/", 100, 6),
-        Page("tasks, one state", f"{admin}/task/?state=PENDING", 100, 6),
-        Page("tasks, far behind", f"{admin}/task/?older=00000000-0000-7000-8000-{rows // 40:012x}", 100, 6),
-        Page("results", f"{admin}/taskresult/", 100, 6),
-        Page("results, one state", f"{admin}/taskresult/?state=FAILURE", 100, 6),
-        Page("results, one task", f"{admin}/taskresult/?name=shop.tasks.number_7", 100, 6),
-        Page("results, far behind", f"{admin}/taskresult/?older={{middle}}", 100, 6),
-        Page("a result", f"{admin}/taskresult/{middle}/change/", None, 10),
-        Page("failures", f"{admin}/taskresult/failures/"),
+        Page("tasks", task, 100, 6),
+        *(Page(f"tasks, {state}", f"{task}?state={state}", 100, 6) for state in TASK_STATES),
+        Page("tasks, far behind", f"{task}?older={half}", 100, 6),
+        Page("tasks, far behind, back", f"{task}?newer={half}", 100, 6),
+        Page("tasks, large queue", f"{task}?queue=queue_1", 100, 6),
+        Page("tasks, small queue", f"{task}?queue=images", 100, 6),
+        Page("tasks, one name", f"{task}?name=shop.tasks.number_7", 100, 6, searched=True),
+        Page("tasks, rare name", f"{task}?name=shop.tasks.shrink", 100, 6, searched=True),
+        Page("tasks of a worker", f"{task}?q=worker:w1@web1", 100, 6),
+        Page("tasks, searched: try", f"{task}?q=try:%3E3", 100, 6, searched=True),
+        Page("tasks, all to be cancelled?", task, 1_000, None, {"action": "cancel", **of_all}, searched=True),
+        Page("a task", f"{task}{half}/change/", 100, 10),
+        Page("results", result, 100, 6),
+        *(Page(f"results, {state}", f"{result}?state={state}", 100, 6) for state in RESULT_STATES),
+        Page("results, a week", f"{result}?finished=week", 100, 6),
+        Page("results, one name", f"{result}?name=shop.tasks.number_7", 100, 6),
+        Page("results, far behind", f"{result}?older={{middle}}", 100, 6),
+        Page("results, far behind, back", f"{result}?newer={{middle}}", 100, 6),
+        Page("results, one queue", f"{result}?queue=queue_1", 100, 6, searched=True),
+        Page("results, no such queue", f"{result}?queue=none", 100, 6, searched=True),
+        Page("results, searched: exc", f"{result}?q=exc:KeyError", 100, 6, searched=True),
+        Page("results, searched: worker", f"{result}?q=worker:gone", 100, 6, searched=True),
+        Page("results, searched: run", f"{result}?q=run:%3E100s", 100, 6, searched=True),
+        Page("results, searched: args", f"{result}?q=args:nothing", 100, 6, searched=True),
+        Page("results, all of that, exc", f"{result}?q=exc:KeyError&further=1", None, 6, searched=True),
+        Page(
+            "failures, all to run again?",
+            f"{result}?state=FAILURE",
+            1_000,
+            None,
+            {"action": "retry", **of_all},
+            searched=True,
+        ),
+        Page("a result", f"{result}{middle}/change/", 100, 10),
+        Page("failures", f"{result}failures/"),
+        Page("failures, 7 days", f"{result}failures/?since=7d"),
         Page("queues", f"{admin}/queue/"),
         Page("a queue", f"{admin}/queue/queue_1/change/"),
         Page("task types", f"{admin}/tasktype/"),
         Page("a task type", f"{admin}/tasktype/shop.tasks.number_7/change/"),
         Page("workers", f"{admin}/worker/"),
         Page("workflows", f"{admin}/workflow/", 150),
-        Page(f"a workflow of {LARGE:,}", f"{admin}/workflow/{ROOT}/change/", 150),
+        Page(f"a workflow of {large:,}", f"{admin}/workflow/{ROOT}/change/", 150),
+        Page("bulk operations", f"{admin}/bulkoperation/"),
+        Page("health", f"{admin}/health/", searched=True),
     ]
+
+
+def _key(number: int) -> str:
+    return f"00000000-0000-7000-8000-{number:012x}"
 
 
 def measure(client: Any, page: Page, *, unchanged: bool = False) -> Cost:
@@ -156,20 +226,33 @@ def measure(client: Any, page: Page, *, unchanged: bool = False) -> Cost:
         if not unchanged:
             overview.forget()
         with CaptureQueriesContext(connection) as queries:
-            began, worked = time.perf_counter(), time.process_time()
-            answer = client.get(page.url, headers=headers)
+            began, worked, served = time.perf_counter(), time.process_time(), server_cpu()
+            if page.data is not None:
+                answer = client.post(page.url, page.data)
+            else:
+                answer = client.get(page.url, headers=headers)
             took, cpu = 1000 * (time.perf_counter() - began), 1000 * (time.process_time() - worked)
+            server = server_cpu() - served
         if answer.status_code not in (200, 304):
             raise SystemExit(f"{page.url} answered {answer.status_code}")
         counted = sum(not BESIDE.search(query["sql"]) for query in queries)
         if not unchanged or answer.status_code == 304:  # on a slow machine it is gathered anew after its second
-            costs.append(Cost(took, cpu, counted, len(answer.content)))
+            costs.append(Cost(took, cpu, server, counted, len(answer.content)))
     if not costs:
         raise SystemExit(f"{page.url} was different each time")
-    return min(costs)
+    return Cost(*map(min, zip(*costs, strict=True)))
 
 
-def opened(rows: int) -> dict[str, tuple[Page, Cost]]:
+def server_cpu() -> float:
+    """Return for how many milliseconds the server's process of our connection has worked."""
+    from django.db import connection
+
+    connection.ensure_connection()
+    raw: Any = connection.connection
+    return int(Path(f"/proc/{raw.info.backend_pid}/schedstat").read_text().split()[0]) / 1_000_000
+
+
+def opened(rows: int, waiting_rows: int) -> dict[str, tuple[Page, Cost]]:
     """Open all pages."""
     from django.contrib.auth.models import User
     from django.test import Client
@@ -177,35 +260,71 @@ def opened(rows: int) -> dict[str, tuple[Page, Cost]]:
     client = Client()
     client.force_login(User.objects.create_superuser("anna"))
     found = {}
-    for page in pages(rows):
+    for page in pages(rows, waiting_rows):
         if "{middle}" in page.url:
-            page = page._replace(url=page.url.format(middle=_bookmark(client, rows)))
+            page = page._replace(url=page.url.format(middle=bookmark(rows)))
         found[page.name] = (page, measure(client, page))
     look = Page("overview, unchanged", "/admin/django_tasks/overview/?span=1h&fragment=1", 5, 2)
     found[look.name] = (look, measure(client, look, unchanged=True))
     return found
 
 
-def _bookmark(client: Any, rows: int) -> str:
+def bookmark(rows: int) -> str:
     """Return where the page in the middle of the ledger begins, as a link would have it."""
     from urllib.parse import quote
 
     from django_tasks.models import TaskResult
 
-    row = TaskResult.objects.get(pk=f"00000000-0000-7000-8000-{rows // 2:012x}")
-    page = unescape(client.get("/admin/django_tasks/taskresult/").content.decode())
-    assert "older=" in page
+    row = TaskResult.objects.get(pk=_key(rows // 2))
     return quote(f"{row.finished_at.isoformat()}~{row.pk}")
+
+
+def paces(seconds: float = 5.0) -> dict[str, tuple[float, str]]:
+    """Return how long commands take, and how fast much is deleted, or run again in the background."""
+    from io import StringIO
+
+    from django.contrib.auth.models import User
+    from django.core.management import call_command
+    from django.http import HttpRequest
+
+    from django_tasks import actions, bulk, operations
+    from django_tasks.cockpit.prometheus import TasksCollector
+
+    found = {}
+    for words in ("stats", "doctor", "list", "list --state FAILURE"):
+        began = time.perf_counter()
+        with suppress(SystemExit):
+            call_command("tasks", *words.split(), stdout=StringIO(), stderr=StringIO())
+        found[f"manage.py tasks {words}"] = (1000 * (time.perf_counter() - began), "ms")
+    began = time.perf_counter()
+    list(TasksCollector().collect())
+    found["/metrics"] = (1000 * (time.perf_counter() - began), "ms")
+    request = HttpRequest()
+    request.user = User.objects.get(username="anna")
+    began = time.perf_counter()
+    action = actions.BY_NAME["retry"]
+    operation = bulk.begin(action, {}, search="", filters={"state": "FAILURE"}, request=request)
+    found["all failures to run again: begun"] = (1000 * (time.perf_counter() - began), "ms")
+    began = time.perf_counter()
+    done = bulk.work(operation.pk, seconds)
+    assert done is not None
+    found["all failures to run again: done"] = (done.changed / (time.perf_counter() - began), "rows a second")
+    began = time.perf_counter()
+    count = operations.prune(["SUCCESS"], timedelta(days=6, hours=20))
+    found["manage.py tasks prune"] = (count / (time.perf_counter() - began), "rows a second")
+    return found
 
 
 def main() -> None:
     """Fill, open, print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cockpit", description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000_000, help="in the ledger")
+    parser.add_argument("--waiting", type=int, help="in the to-do list; as many as in the ledger, a million at most")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there, too")
     given = parser.parse_args()
     if given.rows < 1_000:
         parser.error("--rows: at least 1,000")
+    waiting_rows = given.waiting or min(given.rows, 1_000_000)
     load = os.getloadavg()[0]
     with servers.started("postgresql") as server:
         os.environ |= {"DATABASE_URL": server.url, "DJANGO_SETTINGS_MODULE": "tests.settings"}
@@ -217,13 +336,15 @@ def main() -> None:
 
         call_command("migrate", verbosity=0)
         began = time.perf_counter()
-        fill(given.rows)
+        fill(given.rows, waiting_rows)
         filled = time.perf_counter() - began
-        found = opened(given.rows)
+        found = opened(given.rows, waiting_rows)
+        paced = paces()
         connections.close_all()
-    print(f"{given.rows:,} results, made in {filled:.0f} s; {os.cpu_count()} cores, {platform.machine()},")
+    print(f"{given.rows:,} results and {waiting_rows:,} tasks that wait, made in {filled:.0f} s;")
+    print(f"{os.cpu_count()} cores, {platform.machine()},", end=" ")
     print(f"Python {platform.python_version()}, load before {load:.2f}; best of {TIMES}\n")
-    print(f"{'page':<28}{'ms':>8}{'budget':>8}{'CPU ms':>8}{'queries':>9}{'budget':>8}{'kB':>7}")
+    print(f"{'page':<28}{'ms':>8}{'budget':>8}{'Python':>8}{'server':>8}{'queries':>9}{'budget':>8}{'kB':>7}")
     for name, (page, cost) in found.items():
         limit = "" if page.limit is None else f"{page.limit:g}"
         queries = "" if page.queries is None else str(page.queries)
@@ -233,11 +354,14 @@ def main() -> None:
         said = "  missed" if missed else ""
         size = cost.characters / 1000
         print(
-            f"{name:<28}{cost.milliseconds:>8.1f}{limit:>8}{cost.cpu:>8.1f}{cost.queries:>9}{queries:>8}{size:>7.0f}{said}"
+            f"{name:<28}{cost.milliseconds:>8.1f}{limit:>8}{cost.cpu:>8.1f}{cost.server:>8.1f}{cost.queries:>9}{queries:>8}{size:>7.0f}{said}"
         )
+    for name, (number, unit) in paced.items():
+        print(f"{name:<34}{number:>10,.0f} {unit}")
     if given.json:
         figures = {name: cost._asdict() for name, (_page, cost) in found.items()}
-        given.json.write_text(json.dumps({"rows": given.rows, "load": load, "pages": figures}, indent=1))
+        told = {"rows": given.rows, "waiting": waiting_rows, "load": load, "pages": figures, "paces": paced}
+        given.json.write_text(json.dumps(told, indent=1))
 
 
 if __name__ == "__main__":

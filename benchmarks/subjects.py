@@ -155,6 +155,7 @@ def beat(contestant: Contestant, server: Server, *, schedules: int, due: int, se
     periodic.fill(schedules)
     with running([periodic.RUNBEAT]) as beats:
         beats.wait_until(periodic.planned, f"{schedules} rows planned", timeout=RUN_TIMEOUT)
+        periodic.settle()
         time.sleep(5)
         own, cpu, start = cpu_seconds(beats.pids), server_cpu(server), time.monotonic()
         time.sleep(seconds)

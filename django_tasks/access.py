@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
+from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
@@ -14,12 +16,24 @@ from django.utils.module_loading import import_string
 from .conf import settings
 
 M = TypeVar("M", bound=Model)
+#: Narrows tasks or results to those that somebody may see.
+Narrow = Callable[[QuerySet[Any]], QuerySet[Any]]
 
 
 def is_read_only(request: HttpRequest) -> bool:
     """Is this person only to look?"""
     given = settings.ADMIN_READ_ONLY
     return bool(imported("ADMIN_READ_ONLY", given)(request)) if isinstance(given, str) else given
+
+
+def may_enter(request: HttpRequest) -> bool:
+    """Does any admin site that this process knows let this person in? Without the admin it is enough to be active."""
+    user: Any = request.user
+    if not apps.is_installed("django.contrib.admin"):
+        return bool(user.is_active)
+    from django.contrib.admin.sites import all_sites, site
+
+    return any(each.has_permission(request) for each in (site, *all_sites))
 
 
 def visible(request: HttpRequest, rows: QuerySet[M]) -> QuerySet[M]:
@@ -35,6 +49,13 @@ def visible(request: HttpRequest, rows: QuerySet[M]) -> QuerySet[M]:
             "allowed: the QuerySet that it was given, narrowed."
         )
     return found
+
+
+def narrowing(request: HttpRequest) -> Narrow | None:
+    """Return what narrows rows to those that the person may see; ``None`` where everybody sees all."""
+    if settings.ADMIN_TASK_FILTER is None:
+        return None
+    return partial(visible, request)
 
 
 def check() -> list[str]:

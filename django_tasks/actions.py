@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from . import operations
+from .access import Narrow
 from .models import Task, TaskResult
 
 #: A text, translated when it is shown.
@@ -28,6 +29,7 @@ REASONS: Final[Mapping[str, Text]] = {
     "unfinished": gettext_lazy("it is not done"),
     "queued": gettext_lazy("a copy of it is not done yet"),
     "redacted": gettext_lazy("its sensitive arguments were removed when it succeeded"),
+    "hidden": gettext_lazy("it would run again with tasks that you may not see"),
     "needed": gettext_lazy("another task still needs its result"),
     "unknown": gettext_lazy("it is not there any more"),
 }
@@ -61,20 +63,28 @@ class Action:
     answer: Text
     #: What it will do, for whoever has to say yes.
     consequence: Text
-    run: Callable[[Sequence[str], Mapping[str, Any]], Done]
+    #: Takes ids, and what it has to be told.
+    run: Callable[..., Done]
     #: What it has to be told: ``queue``, ``priority``, ``eta`` (ISO 8601) or ``signal``.
     asks: tuple[str, ...] = ()
     deletes: bool = False
+    #: Does it reach tasks beyond the chosen ones? Then ``run`` is told by ``narrow`` which the person may see.
+    reaches: bool = False
 
     @property
     def needs(self) -> str:
         """The permission with its app."""
         return self.permission if "." in self.permission else f"django_tasks.{self.permission}"
 
+    def do(self, ids: Sequence[str], given: Mapping[str, Any], narrow: Narrow | None) -> Done:
+        """Do it to these; ``narrow`` leaves those rows that the person may see, and is ``None`` where all see all."""
+        return self.run(ids, given, narrow=narrow) if self.reaches else self.run(ids, given)
 
-def _retry(ids: Sequence[str], given: Mapping[str, Any]) -> Done:
-    done = operations.retry(ids)
-    left = {key: reason for reason in ("queued", "unfinished", "redacted", "unknown") for key in getattr(done, reason)}
+
+def _retry(ids: Sequence[str], given: Mapping[str, Any], narrow: Narrow | None) -> Done:
+    done = operations.retry(ids, narrow=narrow)
+    reasons = ("queued", "unfinished", "redacted", "hidden", "unknown")
+    left = {key: reason for reason in reasons for key in getattr(done, reason)}
     return Done({key: _("Run again as %s") % copy for key, copy in done.copies.items()}, left)
 
 
@@ -193,6 +203,7 @@ ACTIONS: Final[tuple[Action, ...]] = (
             "Each is sent once more, as a new task with the same arguments: what it did before, it does again."
         ),
         _retry,
+        reaches=True,
     ),
     Action(
         "duplicate",

@@ -8,6 +8,10 @@ from typing import Any
 
 from django.apps import apps
 from django.db.models import Model
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
+
+from .utils.log import escape
 
 logger = logging.getLogger("django_tasks.admin")
 
@@ -40,3 +44,26 @@ def record(user: Any, rows: Iterable[Model], said: Mapping[str, str], *, deleted
         )
         for row in rows
     )
+
+
+class Audited:
+    """For an admin: what Django writes into the history of a row is a line in the log, too."""
+
+    def log_addition(self, request: HttpRequest, obj: Model, message: Any) -> Any:
+        """Write down that somebody added a row."""
+        return _logged(request, [super().log_addition(request, obj, message)])[0]  # type: ignore[misc]
+
+    def log_change(self, request: HttpRequest, obj: Model, message: Any) -> Any:
+        """Write down what somebody did to a row."""
+        return _logged(request, [super().log_change(request, obj, message)])[0]  # type: ignore[misc]
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
+        """Write down that somebody deletes rows."""
+        return _logged(request, super().log_deletions(request, queryset))  # type: ignore[misc]
+
+
+def _logged(request: HttpRequest, entries: list[Any]) -> list[Any]:
+    for entry in entries:
+        said = entry.get_change_message() or _("Deleted")
+        logger.info("%s: %s by %s", escape(entry.object_repr), escape(said), request.user.get_username())
+    return entries

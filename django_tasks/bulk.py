@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, ValidationError
@@ -21,10 +21,10 @@ from django.db.models import F, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
-from . import access, actions, audit, client, dashboard, paging
+from . import access, actions, audit, client, dashboard, paging, states
 from .actions import Action
 from .conf import settings
-from .models import BulkOperation, TaskResult
+from .models import BulkOperation, Limit, Task, TaskResult, TaskTag, Worker
 from .search import Selection
 
 #: The task that works in the background.
@@ -39,6 +39,15 @@ TURN: Final = 10.0
 ATTEMPTS: Final = 3
 #: Seconds for which rows are counted at most.
 COUNTING: Final = 0.8
+
+
+class Hindrance(NamedTuple):
+    """Why nothing happens."""
+
+    #: ``offline``: no worker runs; ``gone``: its task is not there any more; ``paused``, or ``not taken`` by any
+    #: running worker: the queue in which its task waits.
+    reason: str
+    queue: str = ""
 
 
 def count(chosen: Selection, rows: QuerySet[Any]) -> int | None:
@@ -68,8 +77,9 @@ def begin(
         user_name=person.get_username(),
         created_at=dashboard.database_now(),
     )
-    rows = _chosen(operation, request)
-    operation.total = count(_selection(operation, person), rows)
+    chosen = _selection(operation, person)
+    operation.after = chosen.floor or ""  # what comes meanwhile must not push out of the newest rows what is in there
+    operation.total = count(chosen, _chosen(chosen, request))
     with transaction.atomic(using=settings.DATABASE):
         operation.save(using=settings.DATABASE)
         send(operation)
@@ -77,15 +87,22 @@ def begin(
 
 
 def send(operation: BulkOperation) -> None:
-    """Send the task that goes on with it, to a queue that somebody consumes."""
-    online = [worker for worker in dashboard.current_workers() if worker.status(dashboard.database_now()) == "online"]
-    default = settings.TASK_DEFAULT_QUEUE
-    queue = default
-    if online and not any(dashboard.consumes(worker, default) for worker in online):
-        queue = next(
-            (name for worker in online if (name := worker.queues.split(" -")[0].split(",")[0]) != "*"), default
-        )
-    client.send(TASK_NAME, [operation.pk], {}, {"queue": queue, "priority": PRIORITY})
+    """Send the task that goes on with it, to a queue from which somebody takes it."""
+    options = {"queue": _place() or settings.TASK_DEFAULT_QUEUE, "priority": PRIORITY, "tags": [_tag(operation)]}
+    client.send(TASK_NAME, [operation.pk], {}, options)
+
+
+def hindrance(operation: BulkOperation) -> Hindrance | None:
+    """Return why nothing goes on with an operation that is under way; ``None`` if something does, or will."""
+    online = _online()
+    if not online:
+        return Hindrance("offline")
+    tagged = TaskTag.objects.using(settings.DATABASE).filter(tag=_tag(operation))
+    rows = Task.objects.using(settings.DATABASE).filter(pk__in=tagged.values("task_id"))
+    found = [_kept_back(queue, state, online) for queue, state in rows.values_list("queue", "state")]
+    if not found:
+        return Hindrance("gone")
+    return None if None in found else found[0]
 
 
 def work(operation_id: int, seconds: float = TURN, batch: int = BATCH) -> BulkOperation | None:
@@ -151,14 +168,15 @@ def resume(operation: BulkOperation) -> bool:
 def _work_on(operation: BulkOperation, batch: int) -> None:
     action = actions.BY_NAME[operation.action]
     request = _request(operation, action)
-    rows = _chosen(operation, request)
+    rows = _chosen(_selection(operation, request.user), request)
     if operation.after:
         rows = rows.filter(pk__gt=operation.after)
     found = list(rows.only("pk", "name", "custom_id").order_by("pk")[:batch])
     if not found:
         operation.state, operation.finished_at = BulkOperation.DONE, _now()
         return
-    done = action.run([str(row.pk) for row in found], json.loads(operation.parameters))
+    keys = [str(row.pk) for row in found]
+    done = action.do(keys, json.loads(operation.parameters), access.narrowing(request))
     audit.record(request.user, found, done.said, deleted=action.deletes)
     operation.after = str(found[-1].pk)
     operation.changed += len(done.said)
@@ -167,20 +185,22 @@ def _work_on(operation: BulkOperation, batch: int) -> None:
 
 
 def _request(operation: BulkOperation, action: Action) -> HttpRequest:
-    """Return what stands for the request of whoever asked. Raises ``PermissionDenied`` if they may not any more."""
+    """Return what stands for the request of whoever asked. Raises ``PermissionDenied`` if they may not any more, or if
+    this is no time for changes."""
     try:
         user: Any = get_user_model()._default_manager.get(pk=operation.user_id)
     except (ObjectDoesNotExist, ValidationError, ValueError):
         user = None
     request = HttpRequest()
-    if user is None or not user.is_active or not user.has_perm(action.needs):
-        raise PermissionDenied(_("%s may not do that any more.") % operation.user_name)
     request.user = user
+    if user is None or not access.may_enter(request) or not user.has_perm(action.needs):
+        raise PermissionDenied(_("%s may not do that any more.") % operation.user_name)
+    if access.is_read_only(request):
+        raise PermissionDenied(_("The admin is read-only at present."))
     return request
 
 
-def _chosen(operation: BulkOperation, request: HttpRequest) -> QuerySet[Any]:
-    chosen = _selection(operation, request.user)
+def _chosen(chosen: Selection, request: HttpRequest) -> QuerySet[Any]:
     rows: QuerySet[Any] = chosen.model.objects.using(settings.DATABASE).all()
     return _upto(access.visible(request, chosen.narrow(rows)), chosen.at)
 
@@ -192,12 +212,50 @@ def _selection(operation: BulkOperation, user: Any) -> Selection:
         json.loads(operation.filters),
         at=operation.created_at,
         full=user.has_perm("django_tasks.view_payload"),
+        floor=operation.after or None,
     )
 
 
 def _upto(rows: QuerySet[Any], moment: datetime) -> QuerySet[Any]:
     """Return what was there at this moment: what the action itself brings about is not worked on."""
     return rows.filter(**{"finished_at__lte" if rows.model is TaskResult else "created_at__lte": moment})
+
+
+def _online() -> list[Worker]:
+    now = dashboard.database_now()
+    return [worker for worker in dashboard.current_workers() if worker.status(now) == "online"]
+
+
+def _paused(kind: str, name: str) -> bool:
+    limit = Limit.objects.using(settings.DATABASE).filter(kind=kind, name=name).first()
+    return limit is not None and limit.is_paused(dashboard.database_now())
+
+
+def _place() -> str | None:
+    """Return a queue from which a running worker takes tasks, the default one if it is one; ``None`` if there is
+    none."""
+    online = _online()
+    # A worker of all queues takes from one of this name, too, and nobody paused it for the sake of other tasks.
+    names = [name for worker in online for name in worker.queues.split(" -")[0].split(",") if name != "*"]
+    queues = dict.fromkeys((settings.TASK_DEFAULT_QUEUE, TASK_NAME, *names))
+    return next((queue for queue in queues if _takes(online, queue) and not _paused(Limit.QUEUE, queue)), None)
+
+
+def _takes(online: list[Worker], queue: str) -> bool:
+    return any(dashboard.consumes(worker, queue) for worker in online)
+
+
+def _kept_back(queue: str, state: str, online: list[Worker]) -> Hindrance | None:
+    if state == states.STARTED:
+        return None
+    if _paused(Limit.QUEUE, queue) or _paused(Limit.TASK, TASK_NAME):
+        return Hindrance("paused", queue)
+    return None if _takes(online, queue) else Hindrance("not taken", queue)
+
+
+def _tag(operation: BulkOperation) -> str:
+    """Return the tag of its task, by which an index finds it."""
+    return f"{TASK_NAME}:{operation.pk}"
 
 
 def _locked(operation_id: int) -> BulkOperation | None:

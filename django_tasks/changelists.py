@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from django.contrib import messages
 from django.contrib.admin import SimpleListFilter
 from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
+from django.contrib.admin.utils import quote
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
@@ -27,8 +30,16 @@ HEAVY = ("body", "options", "history", "result", "traceback", "meta")
 OLDER, NEWER = "older", "newer"
 #: The parameter that names the columns, with commas.
 COLUMNS = "columns"
+#: The parameter of who wants more of the table looked through than a page does at once.
+FURTHER = "further"
+#: What says where in a list one is, not what is in it.
+PLACE = (OLDER, NEWER, FURTHER)
 #: Seconds for which the rows of each state are counted at most.
 COUNTING = 0.15
+#: Seconds for which a page is looked for in all of a table, before it is in some of it.
+QUICKLY = 0.04
+#: Stands for the key of each row in what is made once for all.
+_ANY = "djt0pk"
 
 
 class PagedChangeList(ChangeList):
@@ -44,10 +55,13 @@ class PagedChangeList(ChangeList):
     older_link: str = ""
     newer_link: str = ""
     newest_link: str = ""
+    _address: str | None = None
+    #: It took so long that nothing more is asked than has to be.
+    _is_slow: bool = False
 
     def get_filters(self, request: HttpRequest) -> Any:
         # Links to filters begin at the newest row, so they must not carry the bookmark.
-        for name in (OLDER, NEWER):
+        for name in PLACE:
             self.params.pop(name, None)
             self.filter_params.pop(name, None)
         return super().get_filters(request)
@@ -67,24 +81,59 @@ class PagedChangeList(ChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         try:
-            with paging.time_limit(settings.DATABASE):
-                page = paging.page(self.queryset, self.keys, self.bookmark(request), self.branches())
+            page = self._page(request)
         except ValueError as error:
             raise IncorrectLookupParameters(error) from error
         except paging.TooSlow:
             page = paging.Page([], None, None)
             messages.warning(request, _("This took too long and was broken off: narrow it by task, state or time."))
+        further = {}
+        if page.cut or FURTHER in request.GET:
+            further = {FURTHER: "1"}
+        if page.cut:
+            text = _("%(count)s rows were looked through so far, for what no index finds. There may be more beyond.")
+            messages.info(request, text % {"count": f"{paging.REACH:,}"})
         self.result_list = page.rows
         self.result_count = self.full_result_count = len(page.rows)
         self.show_full_result_count = False
         self.show_admin_actions = True
         self.can_show_all = self.multi_page = False
         self.paginator = None
-        self.older_link = self.get_query_string({OLDER: page.older}) if page.older else ""
-        self.newer_link = self.get_query_string({NEWER: page.newer}) if page.newer else ""
+        self.older_link = self.get_query_string({OLDER: page.older, **further}) if page.older else ""
+        self.newer_link = self.get_query_string({NEWER: page.newer, **further}) if page.newer else ""
         self.newest_link = self.get_query_string() if {OLDER, NEWER} & request.GET.keys() else ""
         self.count_text = self._count_text(page)
         self.prepare(request, page.rows)
+
+    def url_for_result(self, result: Any) -> str:
+        # To find the address of each row, and the filters that it carries on, would take longer than to draw the row.
+        if self._address is None:
+            any_row: Any = SimpleNamespace(**{self.pk_attname: _ANY})
+            carried: dict[str, Any] = {"preserved_filters": self.preserved_filters, "opts": self.opts}
+            self._address = add_preserved_filters(carried, super().url_for_result(any_row))
+            self.preserved_filters = ""
+        return self._address.replace(_ANY, quote(str(getattr(result, self.pk_attname))))
+
+    def _page(self, request: HttpRequest) -> paging.Page[Any]:
+        """Return the page of the whole list, if that is found quickly or somebody said that it may take longer; else
+        what there is of it among some rows."""
+        bookmark, walks = self.bookmark(request), self.walks(self.unfiltered)
+        patient = FURTHER in request.GET or not walks
+        try:
+            with paging.time_limit(settings.DATABASE, paging.PATIENCE if patient else QUICKLY):
+                return paging.page(self.queryset, self.keys, bookmark, self.branches())
+        except paging.TooSlow:
+            if not walks:
+                raise
+        self._is_slow = True
+        with paging.time_limit(settings.DATABASE):
+            end = paging.reach(walks, self.keys, bookmark, rows=paging.REACH)
+            return paging.page(self.queryset, self.keys, bookmark, self.walks(self.queryset), end=end)
+
+    @property
+    def unfiltered(self) -> QuerySet[Any]:
+        """All rows of the table, which an index has in order."""
+        return self.model._default_manager.using(settings.DATABASE).all()
 
     def bookmark(self, request: HttpRequest) -> paging.Bookmark | None:
         """Return where the page begins. Raises ``ValueError`` when the address was tampered with."""
@@ -97,6 +146,11 @@ class PagedChangeList(ChangeList):
         """Return the parts of the list that an index gives in order, ``None`` when it is one."""
         return None
 
+    def walks(self, rows: QuerySet[Any]) -> list[QuerySet[Any]]:
+        """Return the parts of these rows, each of which an index gives in order, that hold all of this list; nothing if
+        an index finds it as it is."""
+        return []
+
     def prepare(self, request: HttpRequest, rows: Sequence[Model]) -> None:
         """Give the rows what their columns need from other tables, in one query for all."""
 
@@ -106,9 +160,11 @@ class PagedChangeList(ChangeList):
         return not self.query and used <= self.counted_with
 
     def _count_text(self, page: paging.Page[Any]) -> str:
+        if page.cut and not page.rows:
+            return ""
         if page.older is None and page.newer is None:
             return f"{len(page.rows):,}"
-        if self.is_counted():
+        if self.is_counted() and not self._is_slow:
             try:
                 with paging.time_limit(settings.DATABASE):
                     count = paging.count(self.branches() or [self.queryset], self.keys[0])
@@ -162,6 +218,9 @@ class CallChangeList(PagedChangeList):
     def branches(self) -> list[QuerySet[Any]] | None:
         return self.selection.branches(self.queryset)
 
+    def walks(self, rows: QuerySet[Any]) -> list[QuerySet[Any]]:
+        return [] if self.selection.is_served else self.selection.walks(rows)
+
     def is_counted(self) -> bool:
         return self.selection.is_counted_cheaply
 
@@ -178,7 +237,7 @@ class CallChangeList(PagedChangeList):
 
     def of_state(self, state: str) -> QuerySet[Any]:
         """Return the rows in this state."""
-        return self.root_queryset.filter(state=state)
+        return self.root_queryset.with_state(state)  # type: ignore[no-any-return,attr-defined]
 
     def _count_states(self) -> dict[str, str]:
         """Return how many rows there are in each state, in words; nothing if that takes long."""
@@ -195,13 +254,6 @@ class TaskChangeList(CallChangeList):
     """The to-do list, newest first by id."""
 
     tab_states = (states.PENDING, states.STARTED, states.RETRY, states.LIMITED, states.WAITING, states.UNROUTABLE)
-
-    def of_state(self, state: str) -> QuerySet[Any]:
-        rows = super().of_state(state)
-        # Said twice, for the sake of the partial indexes.
-        if state == states.STARTED:
-            return rows.filter(worker_id__isnull=False)
-        return rows.filter(limit_key__isnull=False) if state == states.LIMITED else rows
 
     def prepare(self, request: HttpRequest, rows: Sequence[Any]) -> None:
         super().prepare(request, rows)

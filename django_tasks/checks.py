@@ -97,13 +97,16 @@ def check_results(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> lis
 
 @checks.register(TAG, deploy=True)
 def check_broker(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
-    """E006: the server that BROKER_URL names would lose tasks, or is too old. One that cannot be reached is passed
-    over."""
+    """E006: the server that BROKER_URL names would lose tasks, or is too old. W007: it is not fit to be full. One that
+    cannot be reached is passed over."""
     if check_settings() or addresses.is_database(settings.BROKER_URL):
         return []
     try:
         return [
-            checks.Error(text, hint=cure, id="django_tasks.E006") for text, cure in backends.unfit(settings.BROKER_URL)
+            checks.Error(one.problem, hint=one.cure, id="django_tasks.E006")
+            if one.fatal
+            else checks.Warning(one.problem, hint=one.cure, id="django_tasks.W007")
+            for one in backends.unfit(settings.BROKER_URL)
         ]
     except ImproperlyConfigured as error:
         return [checks.Error(str(error), id="django_tasks.E006")]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 import reprlib
-import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -23,7 +21,7 @@ from .backends.message import Edge, Message
 from .backends.results import Record
 from .conf import settings
 from .context import current_request
-from .context_hooks import captured
+from .context_hooks import captured, origin
 from .exceptions import DecodeError, OperationalError, PayloadTooLarge
 from .flow import Flow, validate_tags
 from .moments import due_of, expiry_of
@@ -540,7 +538,7 @@ def _headers(message: Message, args: Any, kwargs: Any, kept: Mapping[str, Any]) 
         "parent_id": kept.get("parent_id") or message.parent_id,
         "argsrepr": kept.get("argsrepr") or reprlib.repr(shown[0]),
         "kwargsrepr": kept.get("kwargsrepr") or reprlib.repr(shown[1]),
-        "origin": f"gen{os.getpid()}@{socket.gethostname()}",
+        "origin": origin(),
         "ignore_result": bool(kept.get("ignore_result")),
     }
 

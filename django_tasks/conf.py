@@ -180,9 +180,9 @@ class Settings:
         kinds.BOOLEAN, False, "Whether a task sent by a task has the priority of its sender."
     )
     TASK_CONTEXT = Setting(
-        kinds.several(re.compile("language|timezone"), "a list of 'language' and 'timezone'"),
+        kinds.several(re.compile("language|timezone|origin"), "a list of 'language', 'timezone' and 'origin'"),
         (),
-        "What of Django's active state each call takes along into its task.",
+        "What each call takes along into its task: Django's active language and time zone; which process sent it.",
     )
     TASK_PUBLISH_RETRY = Setting(
         kinds.BOOLEAN, True, "Whether storing a call is tried again when the database refuses."
@@ -269,7 +269,12 @@ class Settings:
     WORKER_SHUTDOWN_TIMEOUT = Setting(
         kinds.seconds(0), 30.0, "How long a worker that is told to stop waits for its running tasks.", unit="seconds"
     )
-    WORKER_HEARTBEAT_INTERVAL = Setting(kinds.seconds(0.1), 5.0, "How often a worker renews its lease.", unit="seconds")
+    WORKER_HEARTBEAT_INTERVAL = Setting(
+        kinds.seconds(0.1),
+        5.0,
+        "How often a worker renews its lease; while it runs nothing, half as often.",
+        unit="seconds",
+    )
     WORKER_LEASE = Setting(
         kinds.seconds(0.2),
         20.0,

@@ -6,6 +6,7 @@ Whatever a task or its sender stored is hostile here. Nothing is unpickled, noth
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import json
 from collections.abc import Mapping, Sequence
@@ -13,9 +14,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from typing import TYPE_CHECKING, Any, Final
 
-from django.utils import formats, timezone
+from django.utils import dateformat, formats, timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import get_language
 
 from .backends import stores
 from .exceptions import OperationalError, SerializationError, UnknownResult
@@ -74,6 +76,12 @@ def decode(text: str, encoding: str) -> Any:
         raise Unreadable(f"{len(text):,} characters that cannot be decoded: {short(error, 500)}") from error
 
 
+def is_readable(encoding: str) -> bool:
+    """Is a value of this encoding decoded for display? True of one that lies elsewhere: only fetching it tells."""
+    kept = "" if encoding == REDACTED or stores.is_elsewhere(encoding) else encoding.partition("+")[0]
+    return not kept or kept in READABLE
+
+
 def arguments(call: Call, *, full: bool) -> list[Argument]:
     """Return the arguments of a call, named by the task's signature if this process knows it.
 
@@ -91,18 +99,30 @@ def arguments(call: Call, *, full: bool) -> list[Argument]:
     options = options_of(call)
     taken = taken_in(options)
     hidden = hidden_call(call.name, args, kwargs, options, taken=taken)
-    if full:
-        replaced = [
-            (name, cut(text)) for name in ("argsrepr", "kwargsrepr") if isinstance(text := options.get(name), str)
+    if full and (given := _given_texts(options)):
+        return [
+            Argument("args", cut(given["args"]) if "args" in given else pretty(list(hidden[0]))),
+            Argument("kwargs", cut(given["kwargs"]) if "kwargs" in given else pretty(hidden[1])),
         ]
-        if replaced:
-            given = dict(replaced)
-            return [
-                Argument("args", given.get("argsrepr") or pretty(list(hidden[0]))),
-                Argument("kwargs", given.get("kwargsrepr") or pretty(hidden[1])),
-            ]
     shown = hidden if full else (args, kwargs)
     return _named(call.name, shown[0], shown[1], full, taken)
+
+
+def call_of(call: Call) -> Any:
+    """Return the arguments of a call as data, without what is hidden, however long. Raises :class:`Unreadable`."""
+    value = decode(call.body, call.encoding)
+    match value:
+        case [list() | tuple() as args, dict() as kwargs]:
+            options = options_of(call)
+            hidden = hidden_call(call.name, args, kwargs, options, taken=taken_in(options))
+            return {"args": list(hidden[0]), "kwargs": hidden[1], **_given_texts(options)}
+    return value
+
+
+def _given_texts(options: Mapping[str, Any]) -> dict[str, str]:
+    """Return the texts that the sender wants to be shown in place of the arguments."""
+    given = {name: options.get(f"{name}repr") for name in ("args", "kwargs")}
+    return {name: text for name, text in given.items() if isinstance(text, str) and text}
 
 
 def _named(name: str, args: Sequence[Any], kwargs: dict[str, Any], full: bool, taken: int | None) -> list[Argument]:
@@ -145,12 +165,20 @@ def outcome(result: TaskResult, *, full: bool) -> str:
     if not full and stores.is_elsewhere(result.result_encoding):
         return "…"  # a list does not ask for each
     try:
-        value = decode(*stores.fetch(result.result, result.result_encoding))
+        value = value_of(result)
     except (Unreadable, UnknownResult, OperationalError) as reason:
         return str(reason)
     if isinstance(value, dict) and "exc_type" in value:
         return error_text(value) if full else short(value["exc_type"])
     return _shown(value, full)
+
+
+def value_of(result: TaskResult) -> Any:
+    """Return what was stored as the result, the return value or the exception as data, wherever it lies.
+
+    Raises :class:`Unreadable`, ``UnknownResult`` if it is not there any more, ``OperationalError`` if it cannot be had.
+    """
+    return decode(*stores.fetch(result.result or "", result.result_encoding))
 
 
 def error_text(value: Any) -> str:
@@ -258,7 +286,12 @@ def shown_options(call: Call) -> dict[str, Any]:
 
 def pretty(value: Any) -> str:
     """Return ``value`` as indented JSON, at most :data:`TEXT_LIMIT` characters, without what keys say is secret."""
-    return cut(json.dumps(plain(value), indent=2, ensure_ascii=False))
+    return cut(written(value))
+
+
+def written(value: Any) -> str:
+    """Return ``value`` as indented JSON, however long, without what keys say is secret."""
+    return json.dumps(plain(value), indent=2, ensure_ascii=False)
 
 
 def plain(value: Any) -> Any:
@@ -326,5 +359,11 @@ def moment(when: datetime | None) -> SafeString | str:
         local = timezone.localtime(when)
     except OverflowError:  # the end of the calendar, east of here
         local = when
-    shown = f"{formats.date_format(local)} {local:%H:%M:%S}"
+    shown = f"{_day(local.date(), formats.get_format('DATE_FORMAT'), get_language())} {local:%H:%M:%S}"
     return format_html('<time datetime="{0}" title="{0}">{1}</time>', when.isoformat(timespec="milliseconds"), shown)
+
+
+@functools.lru_cache(maxsize=64)
+def _day(day: date, written: str, language: str | None) -> str:
+    """Return a day as people of this language read it: most rows of a list are of a few days."""
+    return dateformat.format(day, written)

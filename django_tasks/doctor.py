@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from django.core import checks
@@ -15,10 +17,11 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Count
 from django.db.models.functions import Length
 
-from . import backends, dashboard
+from . import backends, dashboard, paging
 from .checks import TAG
 from .conf import check_settings, settings
 from .exceptions import OperationalError
+from .looks import look
 from .models import Beat, PeriodicTask, Task, TaskResult, Worker
 from .querysets import TaskQuerySet
 from .utils.log import escape
@@ -29,6 +32,8 @@ SKEW: Final = 2.0
 LONG_WAIT: Final = 300.0
 #: Seconds after which a periodic task that was not sent is overdue.
 OVERDUE: Final = 60.0
+#: Seconds for which it is counted how many more wait behind those that are set aside; no index tells.
+COUNTING: Final = 0.1
 #: Newest rows whose sizes are looked at, and the part of ``PAYLOAD_LIMIT`` from which one is worth a word.
 SAMPLE: Final = 1_000
 LARGE: Final = 0.5
@@ -49,15 +54,19 @@ class Problem:
     cure: str
 
 
-def examine() -> list[Problem]:
+def examine(*, full: bool = True) -> list[Problem]:
     """Look at everything and return what is wrong, ``[]`` when nothing is. What needs the database is left out when it
-    cannot be reached or lacks its tables."""
+    cannot be reached or lacks its tables.
+
+    ``full=False`` leaves out what errors say, which may quote arguments, and tells their classes only.
+    """
     found = list(_settings())
     if check_settings() or settings.DATABASE not in connections:
         return found
-    of_rows = (_clock, _workers, _beats, _rescue, _queues, _names, _payloads)
+    of_rows = (_clock, _workers, partial(_beats, full), _rescue, _queues, _names, _payloads)
     found += list(_broker())
-    for looks in ((_database,), (_migrations, _sqlite), of_rows):
+    steps: tuple[tuple[Callable[[], Iterator[Problem]], ...], ...] = ((_database,), (_migrations, _sqlite), of_rows)
+    for looks in steps:
         found += [problem for look in looks for problem in _look(look)]
         if any(problem.check in ("database", "migrations") for problem in found):
             break
@@ -169,15 +178,21 @@ def of_workers(statuses: Iterable[str]) -> Iterator[Problem]:
         yield Problem("workers", "error", "No worker is online: nothing runs.", "manage.py runworker")
 
 
-def _beats() -> Iterator[Problem]:
+def _beats(full: bool) -> Iterator[Problem]:
     now = dashboard.database_now()
     enabled = PeriodicTask.objects.filter(enabled=True)
     broken = enabled.exclude(last_error="").order_by("name")
-    for name, error in broken.values_list("name", "last_error")[: dashboard.MOST]:
-        text = f"Periodic task {escape(name)} cannot be sent: {escape(error)}"
-        yield Problem("beats", "error", text, "Correct it in the admin.")
+    yield from of_broken(broken.values_list("name", "last_error")[: dashboard.MOST], full=full)
     overdue = enabled.filter(next_run_at__lt=now - timedelta(seconds=OVERDUE)).count()
     yield from of_beats(Beat.objects.filter(stopped_at=None), now, enabled=enabled.count(), overdue=overdue)
+
+
+def of_broken(broken: Iterable[tuple[str, str]], *, full: bool) -> Iterator[Problem]:
+    """Judge the enabled periodic tasks that could not be sent, by their names and errors; what an error says may quote
+    arguments, so ``full=False`` leaves it out."""
+    for name, error in broken:
+        text = f"Periodic task {escape(name)} cannot be sent: {escape(error if full else error.partition(':')[0])}"
+        yield Problem("beats", "error", text, "Correct it in the admin.")
 
 
 def of_beats(beats: Iterable[Beat], now: datetime, *, enabled: int, overdue: int) -> Iterator[Problem]:
@@ -225,10 +240,10 @@ def _is_overdue(worker: Worker, now: datetime) -> bool:
 
 
 def _queues() -> Iterator[Problem]:
-    now = dashboard.database_now()
     workers = dashboard.current_workers()
-    online = any(worker.status(now) == "online" for worker in workers)
-    yield from of_queues(dashboard.queue_numbers(now, workers), online=online)
+    seen = look(workers)
+    online = any(worker.status(seen.now) == "online" for worker in workers)
+    yield from of_queues(seen.queues, online=online)
 
 
 def of_queues(queues: Iterable[dashboard.QueueNumbers], *, online: bool) -> Iterator[Problem]:
@@ -257,7 +272,9 @@ def _names() -> Iterator[Problem]:
     set_aside = list(found[: dashboard.MOST])
     # Who has met a name that it does not know leaves the others of that name where they are.
     others = _to_do().claimable().filter(name__in=[name for name, _ in set_aside]).order_by()
-    behind = dict(others.values_list("name").annotate(Count("pk")))
+    behind: dict[str, int] = {}
+    with contextlib.suppress(paging.TooSlow), paging.time_limit(settings.DATABASE, COUNTING):
+        behind = dict(others.values_list("name").annotate(Count("pk")))
     for name, count in set_aside:
         more = f", and {behind[name]:,} more wait" if name in behind else ""
         yield Problem(
@@ -288,6 +305,8 @@ def _payloads() -> Iterator[Problem]:
 
 
 def _tasks(count: int) -> str:
+    if count > paging.COUNT_LIMIT:
+        return f"more than {paging.COUNT_LIMIT:,} tasks"
     return f"{count:,} task" if count == 1 else f"{count:,} tasks"
 
 

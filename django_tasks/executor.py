@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from types import AsyncGeneratorType, GeneratorType
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from asgiref.sync import async_to_sync
 from django.db import InterfaceError, transaction
@@ -136,6 +136,7 @@ def _begin(delivery: Delivery, worker: str, eager: bool, limits: TimeLimits | No
         request.timelimit = limits
     if options and "context" in options:
         request._carried = options["context"]
+        request.origin = options["context"].get("origin")
     if journals.active and not eager:
         request._journal = journals.begin(task, delivery.id, delivery.attempt, args, kwargs)
     return task, request
@@ -486,8 +487,8 @@ def _request(
     delivery: Delivery, task: Any, args: Any, kwargs: Any, options: dict[str, Any], worker: str, eager: bool
 ) -> Context:
     task_id = delivery.custom_id or delivery.id
-    properties = options.get("properties")
     return Context(
+        _of_options(options, task_id) if options else _WITHOUT_OPTIONS,
         id=task_id,
         task=delivery.name,
         args=args,
@@ -501,16 +502,7 @@ def _request(
         root_id=options.get("root_id") or delivery.root_id or task_id,
         parent_id=options.get("parent_id") or delivery.parent_id,
         correlation_id=task_id,
-        reply_to=properties.get("reply_to") if properties else None,
-        headers=options.get("headers"),
-        scheduled_for=_scheduled_for(options.get("headers")),
-        tags=tuple(options["tags"]) if "tags" in options else (),
-        properties=properties,
-        shadow=options.get("shadow"),
-        argsrepr=options.get("argsrepr"),
-        kwargsrepr=options.get("kwargsrepr"),
         eta=_iso(delivery.due) if delivery.retries or options.get("eta") else None,
-        expires=options.get("expires"),
         delivery_info={
             "exchange": "",
             "routing_key": delivery.queue,
@@ -521,8 +513,24 @@ def _request(
         _owner=task,
         _outer=current_request.get(),
         _delivery=delivery,
-        **(fields(options, task_id) if options else {}),
     )
+
+
+def _of_options(options: dict[str, Any], task_id: str) -> dict[str, Any]:
+    """Return the fields of a request that the options of its call tell alone."""
+    properties = options.get("properties")
+    return {
+        "reply_to": properties.get("reply_to") if properties else None,
+        "headers": options.get("headers"),
+        "scheduled_for": _scheduled_for(options.get("headers")),
+        "tags": tuple(options["tags"]) if "tags" in options else (),
+        "properties": properties,
+        "shadow": options.get("shadow"),
+        "argsrepr": options.get("argsrepr"),
+        "kwargsrepr": options.get("kwargsrepr"),
+        "expires": options.get("expires"),
+        **fields(options, task_id),
+    }
 
 
 def _scheduled_for(headers: Any) -> Any:
@@ -531,6 +539,10 @@ def _scheduled_for(headers: Any) -> Any:
         return datetime.fromisoformat(value) if isinstance(value, str) else value
     except ValueError:  # a header of that name which no schedule wrote
         return value
+
+
+#: What the options of most calls tell: nothing.
+_WITHOUT_OPTIONS: Final = _of_options({}, "")
 
 
 def _iso(seconds: float) -> str:

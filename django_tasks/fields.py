@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 from django.db import models
@@ -68,31 +68,38 @@ class NameField(models.CharField):  # type: ignore[type-arg]
 
 class PartialIndex(models.Index):
     """An index of only the rows that fulfil ``where``; where the database has none such, of all rows, led by
-    ``instead``.
+    ``instead``, or none at all if that is ``None``.
 
-    Django leaves a conditional index out on MySQL and MariaDB, with a warning; the queries behind ours need it there,
-    too.
+    Django leaves a conditional index out on MySQL and MariaDB, with a warning; the queries behind most of ours need it
+    there, too.
     """
 
-    def __init__(self, *, fields: Sequence[str], name: str, where: models.Q, instead: Sequence[str] = ()) -> None:
+    #: What makes, or removes, no index; MySQL and MariaDB alone are asked.
+    _NOTHING: ClassVar = "DO 0"
+
+    def __init__(
+        self, *, fields: Sequence[str], name: str, where: models.Q, instead: Sequence[str] | None = ()
+    ) -> None:
         super().__init__(fields=fields, name=name)
         self.where = where
-        self.instead = tuple(instead) or tuple(fields)
+        self.instead = None if instead is None else tuple(instead) or tuple(fields)
 
     def deconstruct(self) -> tuple[str, Sequence[Any], dict[str, Any]]:
         path, args, kwargs = super().deconstruct()
         return path, args, {**kwargs, "where": self.where, "instead": self.instead}
 
     def create_sql(self, model: Any, schema_editor: Any, using: str = "", **kwargs: Any) -> Any:
-        return self._for(schema_editor).create_sql(model, schema_editor, using, **kwargs)
+        index = self._for(schema_editor)
+        return index.create_sql(model, schema_editor, using, **kwargs) if index is not None else self._NOTHING
 
     def remove_sql(self, model: Any, schema_editor: Any, **kwargs: Any) -> Any:
-        return self._for(schema_editor).remove_sql(model, schema_editor, **kwargs)
+        index = self._for(schema_editor)
+        return index.remove_sql(model, schema_editor, **kwargs) if index is not None else self._NOTHING
 
-    def _for(self, schema_editor: Any) -> models.Index:
+    def _for(self, schema_editor: Any) -> models.Index | None:
         if schema_editor.connection.features.supports_partial_indexes:
             return models.Index(name=self.name, fields=self.fields, condition=self.where)
-        return models.Index(name=self.name, fields=self.instead)
+        return models.Index(name=self.name, fields=self.instead) if self.instead is not None else None
 
 
 class PartialUnique(models.UniqueConstraint):

@@ -6,18 +6,20 @@ Everything is a row of :class:`~django_tasks.models.Limit`; workers obey within 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, Final
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NamedTuple
 
 from django.db import DatabaseError, transaction
+from django.db.models import Count
 
-from . import rates
+from . import rates, states
 from .backends import get_broker
 from .conf import settings
 from .exceptions import OperationalError
-from .models import Limit, Task
+from .models import Limit, LimitState, Task
 from .routing import validate_queue
 
 #: What a limit says when it says nothing.
@@ -170,6 +172,34 @@ def overview() -> list[LimitNumbers]:
             )
         )
     return found
+
+
+class Use(NamedTuple):
+    """What a limit does at the moment."""
+
+    #: Let through and not done.
+    running: int
+    #: Held back.
+    waiting: int
+
+
+def uses() -> dict[tuple[str, str], Use]:
+    """Return what the limits of queues and tasks have let through and hold back, by kind and name; one that does
+    neither is left out. One query, over all that limits count."""
+    counted = Task.objects.using(settings.DATABASE).filter(limit_key__isnull=False).order_by()
+    found: Counter[tuple[str, str, str]] = Counter()
+    for queue, name, state, count in counted.values_list("queue", "name", "state").annotate(Count("pk")):
+        found[Limit.QUEUE, queue, state] += count
+        found[Limit.TASK, name, state] += count
+    running = {key: found[*key, states.PENDING] + found[*key, states.STARTED] for key in {key[:2] for key in found}}
+    return {key: Use(count, found[*key, states.LIMITED]) for key, count in running.items()}
+
+
+def next_starts() -> dict[tuple[str, str], datetime]:
+    """Return from when on the next may start of what has a rate, by kind and name; of a rate per key nothing is said,
+    nor of one that nothing used for long. One query."""
+    rows = LimitState.objects.using(settings.DATABASE).filter(kind__in=(Limit.QUEUE, Limit.TASK), limit_key="")
+    return {(row.kind, row.name): datetime.fromtimestamp(row.moment, UTC) for row in rows}
 
 
 def _check(kind: str, name: str) -> None:

@@ -9,7 +9,7 @@ The hot path does so in batches, in the broker's own SQL (:mod:`django_tasks.bac
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from . import clash
@@ -157,6 +157,13 @@ class Task(Call):
                 where=models.Q(state="UNROUTABLE"),
                 instead=["state", "name"],
             ),
+            # The admin's pages of what waits for others or for its next attempt; the index above has them on MySQL.
+            PartialIndex(
+                fields=["state", "id"],
+                name="djt_task_aside",
+                where=models.Q(state__in=["RETRY", "WAITING"]),
+                instead=None,
+            ),
             # What a limit holds back, by key, and what it has let through.
             PartialIndex(
                 fields=["state", "limit_key", "queue", "name", "-priority", "due_at"],
@@ -264,6 +271,15 @@ class Worker(models.Model):
         if self.lost_at is not None or (now - self.beat_at).total_seconds() > self.lease:
             return "lost"
         return "draining" if self.draining else "online"
+
+    def forget(self, now: datetime) -> bool:
+        """Delete the row of one that stopped or is lost at this moment; False while it holds tasks, or if it was heard
+        from meanwhile."""
+        gone = models.Q(stopped_at__isnull=False) | models.Q(lost_at__isnull=False)
+        gone |= models.Q(beat_at__lt=now - timedelta(seconds=self.lease))
+        held = Task.objects.using(self._state.db).filter(worker_id=models.OuterRef("pk"))
+        rows = Worker.objects.using(self._state.db).filter(gone, ~models.Exists(held), pk=self.pk)
+        return bool(rows.delete()[0])
 
 
 class Limit(models.Model):
@@ -522,6 +538,9 @@ class TaskType(Rollup):
         verbose_name = _("task type")
         verbose_name_plural = _("task types")
         permissions = (("enqueue_task", "Can send a task"),)
+
+    def __str__(self) -> str:
+        return str(self.name)
 
 
 class Workflow(Task):

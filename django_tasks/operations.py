@@ -16,8 +16,10 @@ from typing import Any, Final
 from django.db import connections, transaction
 from django.db.models import Count, F
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from . import client, dashboard, display, ids, states
+from .access import Narrow
 from .backends import get_broker
 from .backends.base import Queues
 from .backends.message import JOIN_TASK, Message
@@ -27,7 +29,7 @@ from .models import Edge, Task, TaskLog, TaskResult, TaskTag
 from .querysets import DatabaseNow, TaskQuerySet, TaskResultQuerySet
 from .redaction import REDACTED
 from .registry import tasks
-from .revival import Revival, before, moved, responsible, was_not_run
+from .revival import Revival, before, moved, responsible, taken_along, was_not_run
 from .routing import validate_priority, validate_queue
 
 #: In the options of a copy: the id of the task that it runs again.
@@ -36,7 +38,6 @@ RETRY_OF: Final = "retry_of"
 BATCH: Final = 100
 #: Tasks of a workflow that :func:`rerun_workflow` sends; their bodies are in memory at the same time.
 WHOLE: Final = 5_000
-_NOT_WHOLE: Final = "some of its tasks are gone, or their results were not kept"
 #: Databases round their clocks, SQLite's to milliseconds: so much earlier may what came later seem to be.
 TICK: Final = timedelta(milliseconds=5)
 
@@ -53,6 +54,8 @@ class Retried:
     unfinished: list[str] = field(default_factory=list)
     #: Left alone: its sensitive arguments are kept no more, and no others were given.
     redacted: list[str] = field(default_factory=list)
+    #: Left alone: what would run again with it is not for this person to see.
+    hidden: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
 
 
@@ -99,7 +102,7 @@ class Copy:
     finished: bool
 
 
-def retry(task_ids: Iterable[str], edits: Mapping[str, Edit] | None = None) -> Retried:
+def retry(task_ids: Iterable[str], edits: Mapping[str, Edit] | None = None, *, narrow: Narrow | None = None) -> Retried:
     """Run finished tasks again: send copies with the very same stored arguments, headers, queue and priority, due now.
 
     Each copy has a new id, and the original's root and parent; its options name the original (:data:`RETRY_OF`). An
@@ -107,8 +110,8 @@ def retry(task_ids: Iterable[str], edits: Mapping[str, Edit] | None = None) -> R
     again in this very moment. What was not run because of it, in a workflow, is copied with it and waits for its copy;
     of such a task, what failed before it is run again. ``edits`` gives copies other arguments, by the originals' ids as
     they are given here; a task that was not run cannot have any, and one whose sensitive arguments are kept no more
-    needs them. Copies are stored in batches of :data:`BATCH`, each in
-    a transaction of its own unless the caller has one.
+    needs them. ``narrow`` leaves those rows that a person may see: a task with which others would run again is left
+    alone. Copies are stored in batches of :data:`BATCH`, each in a transaction of its own unless the caller has one.
 
     Raises :class:`~django_tasks.exceptions.OperationalError` when the database cannot be reached.
     """
@@ -117,11 +120,13 @@ def retry(task_ids: Iterable[str], edits: Mapping[str, Edit] | None = None) -> R
     given = iter(dict.fromkeys(task_ids))
     while batch := {ids.key_of(one): one for one in islice(given, BATCH)}:
         with transaction.atomic(using=settings.DATABASE):
-            _retry(batch, began, done, edits or {})
+            _retry(batch, began, done, edits or {}, narrow)
     return done
 
 
-def _retry(batch: Mapping[str, str], began: datetime, done: Retried, edits: Mapping[str, Edit]) -> None:
+def _retry(
+    batch: Mapping[str, str], began: datetime, done: Retried, edits: Mapping[str, Edit], narrow: Narrow | None
+) -> None:
     rows = _ledger().filter(pk__in=list(batch))
     # Whoever else runs these again waits here until our copies can be seen.
     if connections[settings.DATABASE].features.has_select_for_update:
@@ -141,6 +146,10 @@ def _retry(batch: Mapping[str, str], began: datetime, done: Retried, edits: Mapp
             chosen[key] = row
         else:
             (done.unfinished if key in waiting else done.unknown).append(one)
+    if narrow is not None:
+        hidden = _with_hidden(chosen, narrow)
+        done.hidden += [batch[key] for key in chosen if key in hidden]
+        chosen = {key: row for key, row in chosen.items() if key not in hidden}
     again = responsible(chosen.values())
     taken = _originals_of_copies(began, again)
     again = {key: row for key, row in again.items() if key not in taken}
@@ -403,15 +412,15 @@ def rerun_workflow(root_id: str) -> str:
     """
     root = ids.key_of(root_id)
     if _to_do().filter(root_id=root).exists():
-        raise ValueError("it is not done")
+        raise ValueError(_("it is not done"))
     rows = {str(row.pk): row for row in _ledger().filter(root_id=root).order_by("pk")[: WHOLE + 1]}
     if len(rows) > WHOLE:
-        raise ValueError(f"it has more than {WHOLE:,} tasks")
+        raise ValueError(_("it has more than %s tasks") % f"{WHOLE:,}")
     if root not in rows:
-        raise ValueError("its first task is gone, or was sent alone: run that one again")
+        raise ValueError(_("its first task is gone, or was sent alone: run that one again"))
     options = {key: display.options_of(row) for key, row in rows.items()}
     if any("replaced_task_nesting" in each for each in options.values()):
-        raise ValueError("others took the place of one of its tasks while it ran")
+        raise ValueError(_("others took the place of one of its tasks while it ran"))
 
     def first(key: str) -> str:
         """Return the task that this one runs again, and that one, and so on."""
@@ -424,9 +433,9 @@ def rerun_workflow(root_id: str) -> str:
     chosen = _behind({key for key, row in planned.items() if not waits[key] and row.parent_id is None} | {root}, waits)
     followed = {one for others in waits.values() for one in others}
     if any((options[key].get("node") or {}).get("out") and key not in followed for key in chosen):
-        raise ValueError(_NOT_WHOLE)
+        raise ValueError(_("some of its tasks are gone, or their results were not kept"))
     if any(rows[key].encoding == REDACTED for key in chosen):
-        raise ValueError("sensitive arguments of its tasks are kept no more")
+        raise ValueError(_("sensitive arguments of its tasks are kept no more"))
     new_ids = {key: ids.new_id() for key in chosen}
     new_ids |= {key: new_ids[start] for key in rows if (start := first(key)) in chosen}
     groups: dict[str, str] = {}
@@ -460,7 +469,7 @@ def _behind(begin: set[str], waits: Mapping[str, Mapping[str, str]]) -> set[str]
         found, grown = found | more, bool(more)
     left = [others.keys() for key, others in waits.items() if key not in found]
     if any(not found.isdisjoint(others) or not others <= waits.keys() for others in left):
-        raise ValueError(f"{_NOT_WHOLE}, or others joined it while it ran")
+        raise ValueError(_("some of its tasks are gone, or others joined it while it ran"))
     return found
 
 
@@ -509,6 +518,19 @@ def _marked(keys: Iterable[str]) -> dict[str, str]:
         rows = TaskTag.objects.using(settings.DATABASE).filter(tag__in=marks)
         found |= {str(copy): tag.removeprefix(_mark("")) for copy, tag in rows.values_list("task_id", "tag")}
     return found
+
+
+def _with_hidden(rows: Mapping[str, TaskResult], narrow: Narrow) -> set[str]:
+    """Return which of these would not run again alone, but with something that ``narrow`` takes away."""
+
+    def hides(some: Iterable[TaskResult]) -> bool:
+        results, waiting = taken_along(responsible(some))
+        return any(
+            chosen.exclude(pk__in=narrow(chosen).values("pk")).exists()
+            for chosen in (_ledger().filter(pk__in=results), _to_do().filter(pk__in=waiting))
+        )
+
+    return {key for key, row in rows.items() if hides([row])} if hides(rows.values()) else set()
 
 
 def _originals_of_copies(began: datetime, keys: Iterable[str]) -> set[str]:

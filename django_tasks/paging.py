@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Generic, NamedTuple, TypeVar
+from uuid import UUID
 
 from django.core.exceptions import EmptyResultSet, ValidationError
 from django.db import DatabaseError, connections, models, transaction
@@ -24,6 +25,8 @@ SIZE: Final = 100
 COUNT_LIMIT: Final = 10_000
 #: Seconds that one query for people may take.
 PATIENCE: Final = 5.0
+#: Rows that are looked through where no index serves a question.
+REACH: Final = 20_000
 
 M = TypeVar("M", bound=models.Model)
 
@@ -67,6 +70,8 @@ class Page(Generic[M]):
     #: Bookmarks of the pages around it, ``None`` where there is none.
     newer: str | None
     older: str | None
+    #: It is all that was found up to where looking ended, behind which there may be more.
+    cut: bool = False
 
 
 def page(
@@ -76,11 +81,13 @@ def page(
     branches: Sequence[models.QuerySet[M]] | None = None,
     *,
     size: int = SIZE,
+    end: Any = None,
 ) -> Page[M]:
     """Return a page of ``size`` of the ``rows``, ordered by the columns ``keys``, newest first, the primary key last.
 
     ``branches`` are parts of ``rows`` which together are all of it and have no row in common. One query, two if there
-    are several branches; a page before the beginning costs them twice.
+    are several branches; a page before the beginning costs them twice. ``end`` is a value of the first column beyond
+    which nothing is looked for (see :func:`reach`).
 
     Raises ``ValueError`` when the bookmark does not fit the columns.
     """
@@ -89,6 +96,8 @@ def page(
     bounded = [rows] if branches is None else branches
     if bookmark is not None:
         bounded = [_beyond(branch, keys, bookmark) for branch in bounded]
+    if end is not None:
+        bounded = [branch.filter(**{f"{keys[0]}__{'lte' if backwards else 'gte'}": end}) for branch in bounded]
     if len(bounded) == 1:
         found = list(bounded[0].order_by(*order)[: size + 1])
     else:
@@ -97,15 +106,41 @@ def page(
         )
     more = len(found) > size
     found = found[:size]
+    cut = end is not None and not more
     if backwards:
-        if not more:  # the list begins here: show it from its beginning
+        if not more and not cut:  # the list begins here: show it from its beginning
             return page(rows, keys, branches=branches, size=size)
         found.reverse()
-    return Page(
-        found,
-        newer=_written(found[0], keys) if found and bookmark is not None else None,
-        older=_written(found[-1], keys) if found and (more or backwards) else None,
-    )
+    newer = _written(found[0], keys) if found and bookmark is not None else None
+    older = _written(found[-1], keys) if found and (more or backwards) else None
+    if cut:
+        edge = _edge(end, keys, newer=backwards)
+        newer, older = (edge, older) if backwards else (newer, edge)
+    return Page(found, newer, older, cut)
+
+
+def reach(
+    walks: Sequence[models.QuerySet[Any]], keys: Sequence[str], bookmark: Bookmark | None = None, *, rows: int
+) -> Any:
+    """Return at which value of the first of the columns ``keys`` one is after looking through so many rows of each of
+    some walks along an index, from a bookmark or the newest row on; ``None`` if they all end before that. One query."""
+    backwards = bookmark is not None and bookmark.newer
+    key = keys[0]
+    if bookmark is not None:
+        walks = [_beyond(walk, keys, bookmark) for walk in walks]
+    ends = [
+        walk.order_by(key if backwards else f"-{key}").values_list(key)[rows - 1 : rows]  # at a known price
+        for walk in walks
+    ]
+    sql, params = _union(ends)
+    if not sql:
+        return None
+    connection = connections[walks[0].db]
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        field = walks[0].model._meta.get_field(key)
+        found = [_converted(field, value, connection) for (value,) in cursor.fetchall()]
+    return (min(found) if backwards else max(found)) if found else None
 
 
 def count(branches: Sequence[models.QuerySet[Any]], key: str) -> int:
@@ -224,6 +259,21 @@ def _union(heads: Sequence[models.QuerySet[Any, Any]]) -> tuple[str, list[Any]]:
         parts.append(f"SELECT * FROM ({sql}) AS b{len(parts)}")  # noqa: S608 - our own SQL
         params += its_params
     return " UNION ALL ".join(parts), params
+
+
+def _converted(field: Any, value: Any, connection: Any) -> Any:
+    """Return a value that SQL of our own read as a query set would have it."""
+    column = field.get_col(field.model._meta.db_table)
+    for convert in (*connection.ops.get_db_converters(column), *field.get_db_converters(connection)):
+        value = convert(value, column, connection)
+    return value
+
+
+def _edge(end: Any, keys: Sequence[str], *, newer: bool) -> str:
+    """Return the bookmark behind all rows that have this value of the first column."""
+    extreme = UUID(int=(1 << 128) - 1 if newer else 0)
+    first = end.isoformat() if isinstance(end, datetime) else str(end)
+    return "~".join([first, *(str(extreme) for _key in keys[1:])])
 
 
 def _written(row: models.Model, keys: Sequence[str]) -> str:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from django.db import models
+from django.db.models import Q
 from django.db.models.expressions import Func
 
 from . import states
 
 M = TypeVar("M", bound=models.Model)
+
+#: What a state of the to-do list says of other columns: the partial indexes serve only who asks for both.
+IMPLIED: Final = {states.STARTED: Q(worker_id__isnull=False), states.LIMITED: Q(limit_key__isnull=False)}
 
 
 class DatabaseNow(Func):
@@ -34,6 +38,10 @@ class DatabaseNow(Func):
 class TaskQuerySet(models.QuerySet[M]):
     """The to-do list."""
 
+    def with_state(self, state: str) -> Self:
+        """In this state, along the index of those in it if there is one."""
+        return self.filter(IMPLIED.get(state, Q()), state=state)
+
     def claimable(self) -> Self:
         """Free to be claimed once due."""
         return self.filter(state__in=sorted(states.CLAIMABLE))
@@ -44,7 +52,7 @@ class TaskQuerySet(models.QuerySet[M]):
 
     def limited(self) -> Self:
         """Held back by a limit or a pause."""
-        return self.filter(state=states.LIMITED)
+        return self.with_state(states.LIMITED)
 
     def due(self) -> Self:
         """Claimable now, by the database's clock."""
@@ -56,7 +64,7 @@ class TaskQuerySet(models.QuerySet[M]):
 
     def running(self) -> Self:
         """Claimed by a worker."""
-        return self.filter(state=states.STARTED)
+        return self.with_state(states.STARTED)
 
     def of_worker(self, worker: int) -> Self:
         """Claimed by this worker."""

@@ -53,6 +53,7 @@ class Context:
     parent_id: str | None = None
     correlation_id: str | None = None
     reply_to: str | None = None
+    #: Which process sent it, as ``gen4711@web1``, if ``TASK_CONTEXT`` has ``origin``.
     origin: str | None = None
     shadow: str | None = None
     argsrepr: str | None = None

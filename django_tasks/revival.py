@@ -50,6 +50,12 @@ def responsible(rows: Iterable[TaskResult]) -> dict[str, TaskResult]:
     return found
 
 
+def taken_along(rows: Mapping[str, TaskResult]) -> tuple[set[str], set[str]]:
+    """Return the results that run again when these do, and what still waits and is then to wait for a copy."""
+    results = {*rows, *_dependents(rows)}
+    return results, {str(edge.after_id) for edge in _left_open(results)}
+
+
 class Revival:
     """The copies of some tasks, and of all that was not run because of them.
 
@@ -74,8 +80,7 @@ class Revival:
         """Say of what the copies wait for, and is done already, what became of it; and let what still waits for an
         original wait for its copy."""
         EdgeRow.objects.using(settings.DATABASE).bulk_create(self._closed)
-        open_ = EdgeRow.objects.using(settings.DATABASE).filter(before_id__in=list(self._rows)).exclude(outcome=OK)
-        for edge in open_.order_by("after_id"):
+        for edge in _left_open(self._rows).order_by("after_id"):
             waiting = _to_do().filter(pk=edge.after_id, state=states.WAITING)
             if connections[settings.DATABASE].features.has_select_for_update:
                 waiting = waiting.select_for_update()
@@ -139,6 +144,11 @@ def _dependents(rows: Mapping[str, TaskResult]) -> dict[str, TaskResult]:
         found |= new
         rest = {key: row for key, row in rest.items() if key not in new}
     return found
+
+
+def _left_open(keys: Iterable[str]) -> Any:
+    """Return how what is not done depends on these, as far as it does not have their results."""
+    return EdgeRow.objects.using(settings.DATABASE).filter(before_id__in=list(keys)).exclude(outcome=OK)
 
 
 def _to_do() -> Any:

@@ -22,6 +22,7 @@ from django.utils.translation import ngettext
 from . import dashboard, ids, states
 from .conf import settings
 from .models import PeriodicRun, Task, TaskResult, TaskTag, Worker
+from .querysets import IMPLIED
 from .redaction import hides_some, is_secret, secret_names
 from .registry import tasks
 
@@ -35,16 +36,24 @@ LONGEST: Final = 3_000_000_000
 MOST_NAMES: Final = 20
 
 _WORD: Final = re.compile(r'(?:(?P<key>[A-Za-z]+(?:\.[^\s:."]+)?):)?(?:"(?P<quoted>[^"]*)"|(?P<plain>[^\s"]+))(?=\s|$)')
-_NUMBER: Final = re.compile(r"(?P<sign>>=|<=|>|<|=)?(?P<number>\d{1,9}(?:\.\d{1,6})?)(?P<unit>ms|s|m|h|d)?")
+_NUMBER: Final = re.compile(r"(?P<sign>>=|<=|>|<|=)?(?P<number>-?\d{1,9}(?:\.\d{1,6})?)(?P<unit>ms|s|m|h|d)?")
 _AGE: Final = re.compile(r"(\d{1,6})([smhdw])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _SIGNS: Final = {">=": "gte", "<=": "lte", ">": "gt", "<": "lt", "=": "exact", None: "exact"}
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, None: 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+#: No row has a key before this one.
+_FIRST: Final = str(UUID(int=0))
 _CLASS: Final = re.compile(r"[\w.]+")
 
 
 class SearchError(ValueError):
     """What was searched for cannot be understood; the text says why, for the person who typed it."""
+
+
+def word_for_exception(kind: str) -> str | None:
+    """Return the word that finds the failures with this class of exception, ``""`` for none, and no others; ``None`` if
+    there is no such word."""
+    return f'exc:"{kind}"' if _CLASS.fullmatch(kind) or not kind else None
 
 
 class Word(NamedTuple):
@@ -88,6 +97,10 @@ class Selection:
     at: datetime
     #: May the reader see payloads? Else what is found would tell of them.
     full: bool
+    #: What came after this moment does not count as the newest; ``None``: all does.
+    until: datetime | None = None
+    #: What no index finds is looked for behind this key; ``None``: in the newest rows, which it is then the key before.
+    floor: str | None = None
     condition: Q = field(init=False, default_factory=Q)
     #: The task names and states that it is limited to, ``None`` for all.
     names: list[str] | None = field(init=False, default=None)
@@ -106,15 +119,17 @@ class Selection:
         *,
         at: datetime | None = None,
         full: bool,
+        floor: str | None = None,
     ) -> Selection:
-        """Return what a search and the filters beside it choose, by ``at``, which is now if not given.
+        """Return what a search and the filters beside it choose, by ``at``, which is now if not given; with the
+        ``floor`` that another one had, the same as that one.
 
         Raises :class:`SearchError`.
         """
         words = parse(text)
         for name, value in filters.items():
             words.append(Word("since", AGES[value]) if name == "finished" else Word(name, value, literal=True))
-        return cls(model, words, at or datetime.now(UTC), full)
+        return cls(model, words, at or datetime.now(UTC), full, until=at, floor=floor)
 
     def __post_init__(self) -> None:
         for word in self.words:
@@ -127,7 +142,9 @@ class Selection:
                 )
             self.condition &= condition(self, word._replace(key=path or key))
         if self._scans:
-            self.condition &= self._newest()
+            self.floor = self._floor() if self.floor is None else self.floor
+            if self.floor != _FIRST:
+                self.condition &= Q(pk__gt=self.floor)
         self.notes += _notes(self._scans)
         if self._passes_over_secrets:
             self.notes.append(_("What has hidden values was left out."))
@@ -142,12 +159,40 @@ class Selection:
         return rows.filter(self.condition) if self.condition else rows
 
     def branches(self, rows: QuerySet[Any]) -> list[QuerySet[Any]] | None:
-        """Return parts of these chosen rows, each of which an index gives in order; ``None`` if all of it is one."""
-        if not self.is_ledger:
+        """Return parts of these chosen rows, each of which an index gives in order; ``None`` if all of it is one, or
+        few."""
+        keys = {word.key for word in self.words}
+        if keys & _FEW:
             return None
-        if self.names is not None and len(self.names) <= MOST_NAMES:
-            return [rows.filter(name=name) for name in self.names] or None
+        if self.is_ledger:
+            return self.walks(rows)
+        if "queue" not in keys or self.states is not None:
+            return None
+        # What is free of a small queue lies in the claim index, whatever waits in others.
+        free = rows.filter(state__in=[states.PENDING, states.RETRY])
+        others = sorted(states.UNFINISHED - states.CLAIMABLE)
+        return [free, *(rows.filter(IMPLIED.get(state, Q()), state=state) for state in others)]
+
+    def walks(self, rows: QuerySet[Any]) -> list[QuerySet[Any]]:
+        """Return parts of these rows that hold all that are chosen, each of which an index gives in order however many
+        they are."""
+        if not self.is_ledger:
+            return [rows]
+        if self.names and len(self.names) <= MOST_NAMES:
+            return [rows.filter(name=name) for name in self.names]
         return [rows.filter(state=state) for state in self.states or sorted(states.FINISHED)]
+
+    @property
+    def is_served(self) -> bool:
+        """Does an index find a page of it, however many other rows there are?"""
+        keys = {word.key for word in self.words}
+        if keys & _FEW:
+            return True
+        if not self.is_ledger:
+            return keys <= {"state", "queue", "worker"}
+        if self.names is not None:
+            return len(self.names) <= MOST_NAMES and keys <= {"name", "begins", "since", "before"}
+        return keys <= {"state", "since", "before"}
 
     @property
     def is_counted_cheaply(self) -> bool:
@@ -167,10 +212,9 @@ class Selection:
         """Note that no other task names are wanted."""
         self.names = sorted(set(names) if self.names is None else set(names).intersection(self.names))
 
-    def _newest(self) -> Q:
+    def _floor(self) -> str:
         newest = self.model.objects.using(settings.DATABASE).order_by("-pk")
-        oldest = newest.values_list("pk", flat=True)[SCANNED : SCANNED + 1].first()
-        return Q(pk__gt=oldest) if oldest is not None else Q()
+        return str(newest.values_list("pk", flat=True)[SCANNED : SCANNED + 1].first() or _FIRST)
 
 
 def _notes(scans: bool) -> list[str]:
@@ -234,19 +278,22 @@ def _state(chosen: Selection, word: Word) -> Q:
                 _("%(state)s is no state; there are: %(states)s.") % {"state": one, "states": ", ".join(sorted(here))}
             )
     chosen.states = sorted(set(wanted) if chosen.states is None else set(wanted).intersection(chosen.states))
-    return Q(state__in=wanted) if len(wanted) > 1 else Q(state=wanted[0])
+    if len(wanted) > 1:
+        return Q(state__in=wanted)
+    return Q(state=wanted[0]) & (Q() if chosen.is_ledger else IMPLIED.get(wanted[0], Q()))
 
 
 def _worker(chosen: Selection, word: Word) -> Q:
     if chosen.is_ledger:
         return Q(worker=word.value)
-    found = Worker.objects.using(settings.DATABASE).filter(name=word.value).order_by("-pk")
+    found = Worker.objects.using(settings.DATABASE).filter(_by_then(chosen, "started_at"), name=word.value)
+    found = found.order_by("-pk")
     return Q(worker_id__in=list(found.values_list("pk", flat=True)[:MOST_IDS]))
 
 
 def _exception(chosen: Selection, word: Word) -> Q:
     _needs_ledger(chosen, word)
-    if _CLASS.fullmatch(word.value):
+    if _CLASS.fullmatch(word.value) or not word.value:
         return Q(exception=word.value) | Q(exception__startswith=f"{word.value}:")
     prefix = word.value.removesuffix("*")
     if not _CLASS.fullmatch(prefix):
@@ -275,14 +322,13 @@ def _group(chosen: Selection, word: Word) -> Q:
 
 
 def _periodic(chosen: Selection, word: Word) -> Q:
-    runs = PeriodicRun.objects.using(settings.DATABASE).filter(periodic_task__name=word.value, task_id__isnull=False)
+    runs = PeriodicRun.objects.using(settings.DATABASE).filter(_by_then(chosen, "created_at"), task_id__isnull=False)
+    runs = runs.filter(periodic_task__name=word.value)
     return Q(pk__in=list(runs.order_by("-pk").values_list("task_id", flat=True)[:MOST_IDS]))
 
 
 def _priority(chosen: Selection, word: Word) -> Q:
-    if re.fullmatch(r"-\d{1,3}", word.value):
-        return Q(priority=int(word.value))
-    return _compared("priority", word)
+    return _compared("priority", word, below_zero=True)
 
 
 def _tries(chosen: Selection, word: Word) -> Q:
@@ -377,19 +423,23 @@ _CONDITIONS: Final[Mapping[str, Callable[[Selection, Word], Q]]] = {
 }
 
 
+#: What few rows fulfil, and an index finds: they are put in order afterwards.
+_FEW: Final = frozenset({"id", "root", "tag", "periodic"})
+
+
 # Values ---------------------------------------------------------------------------------------------------------------
 
 
-def _compared(column: str, word: Word) -> Q:
-    sign, number = _number(word)
+def _compared(column: str, word: Word, *, below_zero: bool = False) -> Q:
+    sign, number = _number(word, below_zero=below_zero)
     if number != int(number):
         raise SearchError(_("%(key)s:%(value)s needs a whole number.") % word._asdict())
     return Q(**{f"{column}__{sign}": int(number)})
 
 
-def _number(word: Word) -> tuple[str, float]:
+def _number(word: Word, *, below_zero: bool = False) -> tuple[str, float]:
     found = _NUMBER.fullmatch(word.value)
-    if found is None:
+    if found is None or (found["number"].startswith("-") and not below_zero):
         raise SearchError(_("%(key)s:%(value)s needs a number, such as >5 or <=2.5s.") % word._asdict())
     return _SIGNS[found["sign"]], float(found["number"]) * _SECONDS[found["unit"]]
 
@@ -407,6 +457,10 @@ def _moment(chosen: Selection, word: Word) -> datetime:
         raise SearchError(
             _("%(key)s:%(value)s needs an age (30m, 2h, 7d) or a moment (2026-01-31T12:00).") % word._asdict()
         ) from error
+
+
+def _by_then(chosen: Selection, column: str) -> Q:
+    return Q(**{f"{column}__lte": chosen.until}) if chosen.until is not None else Q()
 
 
 def _needs_ledger(chosen: Selection, word: Word) -> None:

@@ -16,6 +16,7 @@ from ..conf import settings
 
 if TYPE_CHECKING:
     from .database import DatabaseBroker
+    from .redis.fitness import Unfit
     from .redis.moving import Mover
     from .results import DatabaseResults
 
@@ -58,8 +59,8 @@ def get_results(alias: str | None = None) -> DatabaseResults:
     return RedisResults(alias or settings.DATABASE)
 
 
-def unfit(url: str) -> list[tuple[str, str]]:
-    """Return what is wrong with the server of a broker, each with its cure; ``[]`` if it is fit, or the database.
+def unfit(url: str) -> list[Unfit]:
+    """Return what is wrong with the server of a broker; ``[]`` if it is fit, or the database.
 
     Raises ``OperationalError`` if it cannot be reached.
     """

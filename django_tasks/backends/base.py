@@ -84,6 +84,9 @@ class Waker(ABC):
     def woken(self) -> bool:
         """Was there a hint since the last call?"""
 
+    def resume(self) -> None:  # noqa: B027 - most do so at once
+        """Listen again, now that a child was woken: whoever waits for a task waits for that alone."""
+
     def commanded(self) -> bool:
         """Was a command among the hints that :meth:`woken` took in since the last call, as far as they say?"""
         return False

@@ -29,6 +29,8 @@ _SIMPLE: Final[Mapping[Any, type[forms.Field]]] = {
     UUID: forms.UUIDField,
 }
 _PREFIX: Final = "arg-"
+_BY_POSITION: Final = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+_STARS: Final = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 
 class ArgumentsForm(forms.Form):
@@ -44,25 +46,20 @@ class ArgumentsForm(forms.Form):
                 _cover(field)
 
     def call(self) -> tuple[list[Any], dict[str, Any]]:
-        """Return args and kwargs; what was left empty and has a default is not among them."""
-        args: list[Any] = []
-        kwargs: dict[str, Any] = {}
-        for one in self._parameters:
-            value = self.cleaned_data.get(_PREFIX + one.name)
-            if one.kind is Parameter.VAR_POSITIONAL:
-                if value:
-                    # What comes before the stars has to be given by position, too.
-                    args += [kwargs.pop(name) for name in list(kwargs)]
-                    args += value
-            elif one.kind is Parameter.VAR_KEYWORD:
-                kwargs |= value or {}
-            elif _is_left_out(one, value):
-                continue
-            elif one.kind is Parameter.POSITIONAL_ONLY:
-                args.append(value)
-            else:
-                kwargs[one.name] = value
-        return args, kwargs
+        """Return args and kwargs; what was left empty and has a default is not among them, unless something behind it
+        is given by position, and it has to be, too."""
+        values = {one.name: self.cleaned_data.get(_PREFIX + one.name) for one in self._parameters}
+        given = {one.name: values[one.name] for one in self._parameters if not _is_left_out(one, values[one.name])}
+        rest, more = self._starred(given, Parameter.VAR_POSITIONAL), self._starred(given, Parameter.VAR_KEYWORD)
+        places = [one for one in self._parameters if one.kind in _BY_POSITION]
+        while places and not (rest or (places[-1].kind is Parameter.POSITIONAL_ONLY and places[-1].name in given)):
+            places.pop()
+        args = [given.pop(one.name, one.default) for one in places]
+        return [*args, *(rest or ())], {**given, **(more or {})}
+
+    def _starred(self, given: dict[str, Any], kind: Any) -> Any:
+        """Take what was given for ``*args`` or ``**kwargs`` out, and return it; ``None`` if nothing was."""
+        return next((given.pop(one.name, None) for one in self._parameters if one.kind is kind), None)
 
 
 def _cover(field: forms.Field) -> None:
@@ -74,6 +71,8 @@ def _cover(field: forms.Field) -> None:
 
 
 def _is_left_out(one: Parameter, value: Any) -> bool:
+    if one.kind in _STARS:
+        return not value
     return one.default is not Parameter.empty and value in (None, "")
 
 

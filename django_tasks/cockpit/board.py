@@ -30,7 +30,7 @@ class Drawn(NamedTuple):
     is_narrow: bool
 
 
-#: What own panels showed, by their paths, the person and how that reads, with the version that it had.
+#: What own panels showed, by their paths, the site, the person and how that reads, with the version that it had.
 _kept: dict[tuple[Hashable, ...], tuple[Hashable, str]] = {}
 #: Of so many.
 MOST_KEPT: Final = 500
@@ -53,7 +53,8 @@ def rows(request: HttpRequest, render: Callable[[str], str], own: Mapping[str, H
 
 def _own(request: HttpRequest, path: str, version: Hashable) -> Drawn:
     panel = extensions.panel(path)
-    key = (path, request.user.pk, get_language(), timezone.get_current_timezone_name(), get_script_prefix())
+    site = request.current_app  # its links lead into this one
+    key = (path, site, request.user.pk, get_language(), timezone.get_current_timezone_name(), get_script_prefix())
     made_of, html = _kept.get(key, (None, ""))
     if made_of != version:
         try:
@@ -68,9 +69,10 @@ def _own(request: HttpRequest, path: str, version: Hashable) -> Drawn:
 
 
 def _version(path: str) -> Hashable:
-    """Return the version of a panel; one that is never seen again if it has none."""
+    """Return the version of a panel; one that is never seen again if it has none, or none that can be kept."""
     try:
         found = extensions.panel(path).version()
+        hash(found)
     except Exception:
         logger.exception("The panel %s failed", path)
         found = None

@@ -233,7 +233,7 @@ def _y(value: float, top: float) -> float:
 
 def _top(most: float) -> float:
     """Return the end of the scale: not below ``most``, and a number whose half is easily read, too."""
-    if most <= 0 or not math.isfinite(most):
+    if most < 1e-300 or not math.isfinite(most):  # the smallest floats have too few digits for a scale
         return 1.0
     power = 10.0 ** math.floor(math.log10(most))
     return next((factor * power for factor in (1, 1.6, 2, 3, 4, 5, 6, 8, 10) if factor * power >= most), 10 * power)

@@ -13,4 +13,5 @@ class HealthAdmin(PageAdmin):
     """What is wrong, and how it is cured."""
 
     def index(self, request: HttpRequest) -> HttpResponse:
-        return self.page(request, "health.html", _("Health"), problems=doctor.examine())
+        problems = doctor.examine(full=request.user.has_perm("django_tasks.view_payload"))
+        return self.page(request, "health.html", _("Health"), problems=problems)

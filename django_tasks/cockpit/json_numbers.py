@@ -9,6 +9,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_safe
 
+from ..paging import COUNT_LIMIT
 from .numbers import Numbers, span_called
 from .overview import Overview, overview
 from .prometheus import may_see
@@ -29,11 +30,13 @@ def overview_json(request: HttpRequest) -> HttpResponse:
 
 
 def told(found: Overview) -> dict[str, Any]:
-    """Return an overview as JSON holds it; times in seconds, moments in ISO 8601."""
+    """Return an overview as JSON holds it; times in seconds, moments in ISO 8601. What is not done is counted to
+    ``counted_to``: a number above it says that there are at least as many."""
     return {
         "at": found.now.isoformat(),
         "span": found.span.name,
         "problems": [asdict(one) for one in found.problems],
+        "counted_to": COUNT_LIMIT,
         "waiting": found.look.waiting,
         "scheduled": found.look.scheduled,
         "running": found.look.running,

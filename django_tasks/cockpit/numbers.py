@@ -143,20 +143,31 @@ class Depth:
         return self.waiting + self.scheduled + self.running
 
 
+#: Of a queue that was looked for, and was not there.
+NOTHING: Final = Depth(0, 0, 0, 0.0)
+
+
 def depths(span: Span, now: float, *, queue: str | None = None) -> dict[str, dict[int, Depth]]:
-    """Return what queues held in the buckets in which somebody looked, by name; ``""`` is all together. One query."""
+    """Return what queues held in the buckets in which somebody looked, by name; ``""`` is all together, which is there
+    in any case. What held nothing is left out. One query."""
     buckets = span.buckets(now)
     rows = QueueSample.objects.using(settings.DATABASE).filter(
         moment__gte=buckets[0], moment__lt=buckets[-1] + span.step
     )
     if queue is not None:
-        rows = rows.filter(queue=queue)
-    found: dict[str, dict[int, Depth]] = {}
+        rows = rows.filter(queue__in=["", queue])
+    found: dict[str, dict[int, Depth]] = {"": {}}
     cells = rows.order_by().annotate(bucket=F("moment") - F("moment") % span.step).values_list("queue", "bucket")
     most = [Max(name) for name in ("waiting", "scheduled", "running", "oldest")]
     for queue_, bucket, *values in cells.annotate(*most):
         found.setdefault(queue_, {})[bucket] = Depth(int(values[0]), int(values[1]), int(values[2]), float(values[3]))
     return found
+
+
+def depth_of(depths: Mapping[str, Mapping[int, Depth]], queue: str) -> dict[int, Depth]:
+    """Return what a queue held in each bucket in which somebody looked, oldest first: nothing, where it is left out."""
+    found = {**dict.fromkeys(depths.get("", ()), NOTHING), **depths.get(queue, {})}
+    return {bucket: found[bucket] for bucket in sorted(found)}
 
 
 def arrivals(numbers: Sequence[Numbers], depth: Mapping[int, Depth], buckets: Sequence[int]) -> float | None:

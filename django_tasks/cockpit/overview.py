@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from .. import dashboard
+from django.db.models import Max, Min, Q
+
+from .. import dashboard, looks
 from ..conf import settings
 from ..dashboard import QueueNumbers
-from ..doctor import OVERDUE, Problem, of_beats, of_queues, of_workers
+from ..doctor import OVERDUE, Problem, of_beats, of_broken, of_queues, of_workers
+from ..looks import Look, look
 from ..models import Beat, Limit, PeriodicTask, Task, TaskResult, Worker
+from ..paging import COUNT_LIMIT
 from ..utils.log import escape
-from . import looks, numbers
-from .looks import Look, look
+from . import numbers
 from .numbers import Depth, Numbers, Span
 
 #: Seconds for which what was gathered serves all who ask.
@@ -25,8 +28,8 @@ KEPT_FOR: Final = 1.0
 FAILURES, LINES = 500, 8
 #: Starts of workers that are looked through for releases, the newest ones.
 STARTS: Final = 500
-#: Tasks that workers hold, as many as are shown.
-HELD: Final = 500
+#: Busy places of workers that are looked at.
+HELD: Final = 2_000
 #: From so many ends on, this part of failures is a word worth.
 MANY_ENDS, MANY_FAILURES = 10, 0.5
 #: How many seconds of samples tell whether a queue grows.
@@ -47,12 +50,19 @@ class QueueRow:
     pause: Limit | None
     #: Tasks by which it grows per second, negative if it shrinks; ``None``: not known.
     growth: float | None
+    #: What was not done when somebody looked last; ``None``: nobody did.
+    sampled: int | None
+
+    @property
+    def held(self) -> int:
+        """What is not done. What was only counted so far is as it was a minute ago."""
+        counts = (self.now.waiting, self.now.scheduled, self.now.running)
+        return sum(counts) if max(counts) <= COUNT_LIMIT else max(sum(counts), self.sampled or 0)
 
     @property
     def empty_in(self) -> float | None:
         """Seconds after which nothing is left at the present rate; ``None`` if it does not shrink."""
-        held = self.now.waiting + self.now.scheduled + self.now.running
-        return held / -self.growth if self.growth is not None and self.growth < 0 and held else None
+        return self.held / -self.growth if self.growth is not None and self.growth < 0 and self.held else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +77,16 @@ class FailureGroup:
 
 @dataclass(frozen=True, slots=True)
 class WorkerRow:
-    """A worker that did not stop, and the tasks that it holds."""
+    """A worker that did not stop, and what it is at."""
 
     row: Worker
     status: str
     #: Seconds since its last heartbeat.
     silent_for: float
-    held: Sequence[Task]
+    #: How many of its places are busy.
+    busy: int
+    #: Tasks that have run for more than about a second, longest first: the name, and for how many seconds.
+    running: Sequence[tuple[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +179,7 @@ def gather(span: Span) -> Overview:
         failures=failures,
         more_failures=more,
         next_runs=periodic.soon,
-        releases=_releases(buckets, span),
+        releases=releases(buckets, span),
     )
 
 
@@ -188,25 +201,28 @@ def queue_rows(
     names = every if only is None else [only]
     found = []
     for name in names:
-        each, depth = done.get(name, Numbers()), depths.get(name, {})
+        each, depth = done.get(name, Numbers()), numbers.depth_of(depths, name)
         took = numbers.arrivals([each], depth, buckets)
+        last = max(depth, default=None)
         found.append(
             QueueRow(
                 now=there.get(name) or looks.empty(name, workers, seen.now),
                 arriving=None if took is None else 60 * took / span.seconds,
                 leaving=60 * each.ended / span.seconds,
                 done=each,
-                depth=_drawn(depth, depths.get("", {}), buckets),
+                depth=[float(depth[bucket].waiting) if bucket in depth else None for bucket in buckets],
                 pause=pauses.get(name),
                 growth=_growth(depth, buckets, span),
+                sampled=None if last is None else depth[last].held,
             )
         )
     return found
 
 
-def paused(kind: str) -> list[Limit]:
-    """Return the limits of a kind that somebody paused; the pause of some may be over."""
-    return list(Limit.objects.using(settings.DATABASE).filter(kind=kind, paused_at__isnull=False)[: numbers.MOST])
+def paused(kind: str, name: str | None = None) -> list[Limit]:
+    """Return the limits of a kind, or the one of that name, that somebody paused; the pause of some may be over."""
+    found = Limit.objects.using(settings.DATABASE).filter(kind=kind, paused_at__isnull=False)
+    return list((found if name is None else found.filter(name=name))[: numbers.MOST])
 
 
 # Inside --------------------------------------------------------------------------------------------------------------
@@ -217,18 +233,22 @@ class _Periodic:
     beats: Sequence[Beat]
     enabled: int
     overdue: int
+    #: Those that could not be sent, with why.
+    broken: Sequence[tuple[str, str]]
     soon: Sequence[PeriodicTask]
 
 
 def _periodic(now: datetime) -> _Periodic:
-    enabled = PeriodicTask.objects.filter(enabled=True).order_by("next_run_at").only("name", "next_run_at")
+    enabled = PeriodicTask.objects.filter(enabled=True).order_by("next_run_at")
+    enabled = enabled.only("name", "next_run_at", "last_error")
     rows = list(enabled[: dashboard.MOST])
     timed = [row for row in rows if row.next_run_at is not None]
     overdue = sum(row.next_run_at < now - timedelta(seconds=OVERDUE) for row in timed)
-    return _Periodic(list(Beat.objects.filter(stopped_at=None)), len(rows), overdue, timed[:LINES])
+    broken = sorted((row.name, row.last_error) for row in rows if row.last_error)
+    return _Periodic(list(Beat.objects.filter(stopped_at=None)), len(rows), overdue, broken, timed[:LINES])
 
 
-def _releases(buckets: Iterable[int], span: Span) -> dict[int, str]:
+def releases(buckets: Iterable[int], span: Span) -> dict[int, str]:
     """Return where workers began to run another version of this package or of the project."""
     places = {bucket: place for place, bucket in enumerate(buckets)}
     starts = Worker.objects.using(settings.DATABASE).exclude(version="").order_by("-pk")
@@ -242,18 +262,23 @@ def _releases(buckets: Iterable[int], span: Span) -> dict[int, str]:
     return found
 
 
-def _held(workers: Sequence[Worker]) -> dict[int, list[Task]]:
+def _held(workers: Sequence[Worker]) -> dict[int, list[tuple[str, datetime | None]]]:
+    """Return for each busy place of a worker the name of the task that runs there, and since when, if that is told."""
     claimed = Task.objects.using(settings.DATABASE).filter(worker_id__in=[worker.pk for worker in workers])
-    begun = claimed.filter(started_at__isnull=False).order_by("started_at")
-    found: dict[int, list[Task]] = {}
-    for task in begun.only("name", "custom_id", "worker_id", "slot", "started_at", "custom_state")[:HELD]:
-        if task.worker_id is not None:
-            found.setdefault(task.worker_id, []).append(task)
+    begun = Max("name", filter=Q(started_at__isnull=False))
+    by_place = claimed.order_by("worker_id").values("worker_id", "slot").annotate(begun=begun, since=Min("started_at"))
+    places = by_place.values_list("worker_id", "begun", "since")
+    found: dict[int, list[tuple[str, datetime | None]]] = {}
+    for worker, name, started in places[:HELD]:
+        if worker is not None:
+            found.setdefault(worker, []).append((name, started))
     return found
 
 
-def _worker(row: Worker, now: datetime, held: Sequence[Task]) -> WorkerRow:
-    return WorkerRow(row, row.status(now), max(0.0, (now - row.beat_at).total_seconds()), held)
+def _worker(row: Worker, now: datetime, held: Sequence[tuple[str, datetime | None]]) -> WorkerRow:
+    begun = [(name, max(0.0, (now - at).total_seconds())) for name, at in held if at is not None]
+    running = sorted(begun, key=lambda pair: pair[1], reverse=True)
+    return WorkerRow(row, row.status(now), max(0.0, (now - row.beat_at).total_seconds()), len(held), running)
 
 
 def _failures(since: datetime) -> tuple[list[FailureGroup], bool]:
@@ -274,6 +299,10 @@ def _problems(
     online = any(worker.status == "online" for worker in workers)
     found = list(of_workers(worker.status for worker in workers))
     found += of_queues([row.now for row in queues if row.pause is None], online=online)
+    found += of_broken(periodic.broken[:LINES], full=False)  # all see this who may see the overview
+    if len(periodic.broken) > LINES:
+        more = f"{len(periodic.broken) - LINES:,} more periodic tasks cannot be sent."
+        found.append(Problem("beats", "error", more, "manage.py tasks doctor names them; correct them in the admin."))
     found += of_beats(periodic.beats, seen.now, enabled=periodic.enabled, overdue=periodic.overdue)
     if seen.unroutable:
         found.append(
@@ -294,13 +323,6 @@ def _failing(total: Numbers, span: Span) -> list[Problem]:
     text = f"{100 * rate:.0f} % of the tasks that ran within {escape(span.name)} failed: {total.failed:,}."
     cure = "manage.py tasks list --state FAILURE shows them; what was put right is run again by manage.py tasks retry."
     return [Problem("failures", "warning", text, cure)]
-
-
-def _drawn(depth: Mapping[int, Depth], whole: Mapping[int, Depth], buckets: Sequence[int]) -> list[float | None]:
-    """Return what waited; nothing, in buckets in which somebody looked and found the queue empty."""
-    return [
-        float(depth[bucket].waiting) if bucket in depth else (0.0 if bucket in whole else None) for bucket in buckets
-    ]
 
 
 def _growth(depth: Mapping[int, Depth], buckets: Sequence[int], span: Span) -> float | None:

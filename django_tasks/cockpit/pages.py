@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import threading
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
@@ -14,16 +13,17 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.admin.utils import quote
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse, HttpResponseNotModified
+from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import get_script_prefix, path, reverse
 from django.utils import timezone
-from django.utils.http import parse_etags
+from django.utils.cache import get_conditional_response
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
 from .. import access
+from ..audit import Audited
 from . import board, panels
 from .json_numbers import overview_json
 from .numbers import SPANS, Span, span_called
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 else:
     ModelAdmin = admin.ModelAdmin
 
-logger = logging.getLogger("django_tasks.admin")
-
 #: Lines of history on a page.
 HISTORY: Final = 20
 #: Seconds between looks that the reader may choose from; the first one is the choice of who does not choose.
@@ -45,7 +43,7 @@ EVERY: Final = (5, 2, 15)
 MOST_KEPT: Final = 64
 
 
-class PageAdmin(ModelAdmin):
+class PageAdmin(Audited, ModelAdmin):
     """Has a place in the admin's index, and permissions, and nothing to add, change or delete."""
 
     page_template: ClassVar[str]
@@ -93,7 +91,6 @@ class PageAdmin(ModelAdmin):
     def audit(self, request: HttpRequest, obj: Any, sentence: str) -> None:
         """Write into the history of what ``obj`` stands for, and into the log, what this person did."""
         self.log_change(request, obj, sentence)
-        logger.info("%s: %s by %s", obj, sentence, request.user.get_username())
 
     def history_of(self, key: str) -> list[LogEntry]:
         """Return what people did to it, the newest first."""
@@ -129,16 +126,17 @@ class OverviewAdmin(PageAdmin):
         span = span_of(request)
         found = overview(span)
 
-        site = self.admin_site.name
+        site = request.current_app = self.admin_site.name
 
         def render() -> str:
-            told = panels.of_overview(found)
+            told = {**panels.of_overview(found), "may_retry": may_retry}
             rows = board.rows(request, lambda name: render_fragment(f"panels/{name}.html", request, told, site), own)
             return render_fragment("overview_content.html", request, rows, site)
 
         own = board.versions(request)
         person = request.user.pk if own else None
-        fragment = _fragment(("overview", site, span.name, person, *own.items()), found, render)
+        may_retry = self.may(request, "view_taskresult") and self.may(request, "retry_taskresult")
+        fragment = _fragment(("overview", site, span.name, person, may_retry, *own.items()), found, render)
         if "fragment" in request.GET:
             return live_answer(request, fragment)
         return self.page(
@@ -146,6 +144,7 @@ class OverviewAdmin(PageAdmin):
             "overview.html",
             _("Overview"),
             content=fragment.html,
+            may_retry=may_retry,
             spans=SPANS.values(),
             span=span,
             every=EVERY,
@@ -203,8 +202,6 @@ def live_answer(request: HttpRequest, fragment: Fragment) -> HttpResponse:
     if not request.session.modified:
         # What is not there is not saved, even if a site saves all sessions with each request.
         del request.session
-    known = parse_etags(request.headers.get("If-None-Match", ""))
-    response = HttpResponseNotModified() if fragment.etag in known else HttpResponse(fragment.html)
-    response.headers["ETag"] = fragment.etag
-    response.headers["Cache-Control"] = "private, no-cache"
-    return response
+    response = HttpResponse(fragment.html, headers={"ETag": fragment.etag, "Cache-Control": "private, no-cache"})
+    # Who compresses answers makes the tag a weak one, which is as good here.
+    return get_conditional_response(request, etag=fragment.etag, response=response) or response

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+from urllib.parse import urlencode
 
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from .. import states
 from ..dashboard import QueueNumbers
 from ..metrics.histogram import BOUNDS
+from ..search import word_for_exception
 from . import charts, words
 from .charts import NO_MARKS, Chart, Line, Marks
 from .numbers import Depth, Numbers, Span
-from .overview import Overview, QueueRow
+from .overview import FailureGroup, Overview, QueueRow
+
+#: How far back the page of failures is to look for what a span shows.
+FAILURES: Final = {"1h": "?since=1h", "6h": "?since=1d", "24h": "?since=1d", "7d": "?since=7d", "30d": "?since=30d"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +33,10 @@ class Card:
     spark: str = ""
     #: ``bad`` draws the eye.
     kind: str = ""
+    #: The page that tells more: the end of its address's name, what it is of, and what is asked of it.
+    page: str = ""
+    key: str = ""
+    query: str = ""
 
 
 def of_overview(found: Overview) -> dict[str, Any]:
@@ -41,10 +51,19 @@ def of_overview(found: Overview) -> dict[str, Any]:
             runs(found.span, found.buckets, "runs", found.releases),
         ],
         "queues": [QueueLine.of(row) for row in found.queues],
+        "failures": [(group, *_found_by(group, found.span)) for group in found.failures],
+        "failures_query": FAILURES.get(found.span.name, ""),
         "workers": found.workers,
         "slowest": found.slowest(),
         "busiest": found.busiest(),
     }
+
+
+def _found_by(group: FailureGroup, span: Span) -> tuple[str, bool]:
+    """Return what the list of results is asked to show the failures of a group, and whether it shows no others."""
+    word = word_for_exception(group.exception)
+    words_ = f"since:{span.name}" if word is None else f"since:{span.name} {word}"
+    return urlencode({"state": states.FAILURE, "name": group.name, "q": words_}), word is not None
 
 
 def _cards(found: Overview) -> list[Card]:
@@ -55,22 +74,48 @@ def _cards(found: Overview) -> list[Card]:
     lost = sum(worker.status == "lost" for worker in found.workers)
     failed = found.total.failed
     return [
-        Card(_("Waiting"), words.count(found.look.waiting), spark=charts.spark(waiting_, _("Waiting tasks over time"))),
-        Card(_("Running"), words.count(found.look.running), _("of %s places") % words.count(found.slots)),
-        Card(_("Scheduled"), words.count(found.look.scheduled), _("due later")),
+        Card(
+            _("Waiting"),
+            words.count(found.look.waiting),
+            spark=charts.spark(waiting_, _("Waiting tasks over time")),
+            page="queue_changelist",
+        ),
+        Card(
+            _("Running"),
+            words.count(found.look.running),
+            _("of %s places") % words.count(found.slots),
+            page="task_changelist",
+            query="?state=STARTED",
+        ),
+        Card(
+            _("Scheduled"),
+            words.count(found.look.scheduled),
+            _("due later"),
+            page="task_changelist",
+            query="?state=PENDING",
+        ),
         Card(
             _("Failed"),
             words.amount(failed),
             words.part(found.total.failure_rate),
             charts.spark([float(each.failed) for each in values], _("Failures over time")),
             "bad" if failed else "",
+            page="taskresult_failures",
+            query=FAILURES.get(found.span.name, ""),
         ),
-        Card(_("Oldest wait"), words.duration(oldest.oldest_wait if oldest else None), oldest.name if oldest else ""),
+        Card(
+            _("Oldest wait"),
+            words.duration(oldest.oldest_wait if oldest else None),
+            oldest.name if oldest else "",
+            page="queue_change" if oldest else "",
+            key=oldest.name if oldest else "",
+        ),
         Card(
             _("Workers"),
             words.amount(online),
             ngettext("%s lost", "%s lost", lost) % lost if lost else _("online"),
             kind="bad" if lost or not online else "",
+            page="worker_changelist",
         ),
     ]
 
@@ -127,7 +172,7 @@ def trend(row: QueueRow) -> str:
     """Say whether a queue grows, or when it will be empty."""
     if row.empty_in is not None:
         return _("empty in about %s") % words.duration(row.empty_in)
-    if row.growth:
+    if row.growth and row.growth > 0 and row.held:
         return _("growing by %s per minute") % words.amount(60 * row.growth)
     return ""
 

@@ -11,6 +11,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 from django.core.exceptions import ImproperlyConfigured
+from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
 from django.utils import crypto
 from django.views.decorators.http import require_safe
@@ -19,8 +20,9 @@ from .. import dashboard
 from ..conf import settings
 from ..metrics.histogram import BOUNDS
 from ..metrics.rows import OUTCOMES
-from ..models import Beat, Limit, PeriodicTask, Worker
+from ..models import Beat, Limit, PeriodicTask, Task, Worker
 from ..registry import tasks
+from ..states import WAITING
 from . import numbers
 from .numbers import Numbers
 from .overview import paused
@@ -112,17 +114,25 @@ def _of_queues(now: datetime, workers: Sequence[Worker]) -> Iterator[Metric]:
     found = {queue.name: queue for queue in dashboard.queue_numbers(now, workers)}
     pauses = {limit.name for limit in paused(Limit.QUEUE) if limit.is_paused(now)}
     declared = {task.queue for task in tasks.values() if isinstance(task.queue, str)}
+    blocked = _blocked()
     names = sorted({settings.TASK_DEFAULT_QUEUE, *declared, *found, *pauses})
     online = [worker for worker in workers if worker.status(now) == "online"]
     states = [
         ([name, state], getattr(found[name], state) if name in found else 0) for name in names for state in _STATES
     ]
+    states += [([name, "blocked"], blocked.get(name, 0)) for name in names]
     oldest = [([name], (found[name].oldest_wait or 0) if name in found else 0) for name in names]
     consumers = [([name], sum(dashboard.consumes(worker, name) for worker in online)) for name in names]
     yield _gauge("queue_tasks", "Tasks that are not done, by what they wait for.", ["queue", "state"], states)
     yield _gauge("queue_oldest_seconds", "Since when the oldest waiting task is due.", ["queue"], oldest)
     yield _gauge("queue_workers", "Online workers that consume the queue.", ["queue"], consumers)
     yield _gauge("queue_paused", "Whether it is paused.", ["queue"], [([name], name in pauses) for name in names])
+
+
+def _blocked() -> dict[str, int]:
+    """Return how many tasks of each queue wait for others of their workflows."""
+    waiting = Task.objects.using(settings.DATABASE).filter(state=WAITING)
+    return dict(waiting.order_by().values_list("queue").annotate(Count("pk")))
 
 
 def _of_workers(now: datetime, workers: Sequence[Worker]) -> Iterator[Metric]:
@@ -175,10 +185,11 @@ def _histogram(
 def _of_beats(now: datetime) -> Iterator[Metric]:
     beats = list(Beat.objects.filter(stopped_at=None))
     statuses = [beat.status(now) for beat in beats]
-    late = max((beat.late for beat in beats if beat.status(now) == "online"), default=0.0)
+    # Without a beat there is none that could be late: no number says so, a zero would say that all is well.
+    late: list[tuple[Sequence[str], float]] = [([], beat.late) for beat in beats if beat.status(now) == "online"]
     enabled = PeriodicTask.objects.filter(enabled=True)
     first = enabled.filter(next_run_at__lt=now).order_by("next_run_at").values_list("next_run_at", flat=True).first()
     overdue = (now - first).total_seconds() if first is not None else 0.0
     yield _gauge("beats", "Beats that did not stop.", ["status"], [([one], statuses.count(one)) for one in _BEATS])
-    yield _gauge("beat_late_seconds", "By how much the run that was sent last was late.", [], [([], late)])
+    yield _gauge("beat_late_seconds", "By how much the run that was sent last was late.", [], late and [max(late)])
     yield _gauge("periodic_overdue_seconds", "Since when a periodic task should have been sent.", [], [([], overdue)])

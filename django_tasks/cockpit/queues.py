@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 
 from django import forms
 from django.contrib import messages
@@ -17,35 +16,22 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from .. import access, dashboard, limits, operations
 from ..conf import QUEUE_NAME, settings
+from ..looks import look
 from ..models import Limit, Queue, Task
 from ..paging import COUNT_LIMIT
 from ..registry import tasks
 from . import numbers, overview, panels, words
-from .looks import look
 from .numbers import SPANS, Span
 from .pages import EVERY, PageAdmin, live_answer, new_fragment, render_fragment, span_of
+from .pausing import PauseForm
 
 #: Seconds for which one request moves tasks, and how many at a time.
 MOVE_FOR, MOVE_BATCH = 2.0, 500
-#: The longest pause that ends by itself, in minutes: a year.
-LONGEST: Final = 366 * 24 * 60
 
 
 def _is_queue(name: str) -> None:
     if not QUEUE_NAME.fullmatch(name):
         raise ValidationError(_("A queue's name is 1 to 64 of the characters A-Z a-z 0-9 _ . : -"))
-
-
-class PauseForm(forms.Form):
-    """Why, and for how long."""
-
-    reason = forms.CharField(label=gettext_lazy("Reason"), max_length=255, required=False)
-    minutes = forms.IntegerField(
-        label=gettext_lazy("For how many minutes (empty: until resumed)"),
-        min_value=1,
-        max_value=LONGEST,
-        required=False,
-    )
 
 
 class MoveForm(forms.Form):
@@ -98,14 +84,15 @@ class QueueAdmin(PageAdmin):
     def _show(self, request: HttpRequest, name: str, bound: Mapping[str, forms.Form]) -> HttpResponse:
         span = span_of(request)
         row, buckets, depth, parts = _of_queue(name, span)
+        marks = overview.releases(buckets, span)
         context = {
             "queue": panels.QueueLine.of(row),
             "row": row,
             "charts": [
-                panels.throughput(span, buckets, "throughput"),
-                panels.waiting(span, buckets, depth, "waiting"),
-                panels.waits(span, buckets, "waits"),
-                panels.runs(span, buckets, "runs"),
+                panels.throughput(span, buckets, "throughput", marks),
+                panels.waiting(span, buckets, depth, "waiting", marks),
+                panels.waits(span, buckets, "waits", marks),
+                panels.runs(span, buckets, "runs", marks),
             ],
             "tasks": sorted(parts.items(), key=lambda pair: pair[1].ended, reverse=True)[: overview.LINES],
         }
@@ -136,12 +123,7 @@ class QueueAdmin(PageAdmin):
         form = PauseForm(request.POST)
         if not form.is_valid():
             return self._show(request, name, {"pause": form})
-        minutes = form.cleaned_data["minutes"]
-        until = timedelta(minutes=minutes) if minutes else None
-        reason = form.cleaned_data["reason"]
-        limits.pause(Limit.QUEUE, name, by=request.user.get_username(), reason=reason, until=until)
-        text = _("Paused for %s minutes.") % minutes if minutes else _("Paused.")
-        self._done(request, name, f"{text} {reason}".strip())
+        self._done(request, name, form.pause(request, Limit.QUEUE, name))
         return None
 
     def _resume(self, request: HttpRequest, name: str) -> HttpResponse | None:
@@ -254,4 +236,4 @@ def _of_queue(name: str, span: Span) -> tuple[Any, Any, Any, Any]:
     depths = numbers.depths(span, now, queue=name)
     done = {name: numbers.total(buckets.values())}
     [row] = overview.queue_rows(span, seen, workers, done, depths, only=name)
-    return row, buckets, depths.get(name, {}), parts
+    return row, buckets, numbers.depth_of(depths, name), parts

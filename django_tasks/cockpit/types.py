@@ -18,16 +18,18 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from .. import access, dashboard, display, failures, paging
+from .. import access, client, dashboard, display, failures, limits, paging
 from ..conf import PRIORITIES, QUEUE_NAME, settings
 from ..exceptions import TaskError
 from ..models import Limit, TaskResult, TaskType
 from ..registry import tasks
-from . import numbers, panels
+from ..search import word_for_exception
+from . import numbers, overview, panels
 from .arguments_form import ArgumentsForm, signature_text
 from .numbers import SPANS, Numbers, Span
 from .overview import paused
 from .pages import EVERY, PageAdmin, live_answer, new_fragment, render_fragment, span_of
+from .pausing import PauseForm
 
 #: Options of a declaration that a page shows.
 OPTIONS: Final = (
@@ -77,6 +79,9 @@ class TaskTypeAdmin(PageAdmin):
             raise PermissionDenied
         if "\x00" in name or len(name) > 255:
             raise Http404("No task can be called so")
+        if request.method == "POST" and request.POST.get("action") in ("pause", "resume"):
+            self.require(request, "pause_limit")
+            return self._pause(request, name) if request.POST["action"] == "pause" else self._resume(request, name)
         if request.method == "POST":
             self.require(request, "enqueue_task")
             if tasks.get(name) is None:
@@ -84,18 +89,26 @@ class TaskTypeAdmin(PageAdmin):
             return self._send(request, name)
         return self._show(request, name)
 
-    def _show(self, request: HttpRequest, name: str, forms_given: tuple[Any, Any] | None = None) -> HttpResponse:
+    def _show(
+        self,
+        request: HttpRequest,
+        name: str,
+        forms_given: tuple[Any, Any] | None = None,
+        pause_form: PauseForm | None = None,
+    ) -> HttpResponse:
         span = span_of(request)
         task = tasks.get(name)
-        now = dashboard.database_now().timestamp()
+        moment = dashboard.database_now()
+        now = moment.timestamp()
         buckets = numbers.by_bucket(span, now, name=name)
         total = numbers.total(buckets.values())
         if task is None and not total.ended and name not in dashboard.finished_names():
             raise Http404(f"Nobody knows a task {name!r}")
+        marks = overview.releases(buckets, span)
         charts = [
-            panels.throughput(span, buckets, "throughput"),
-            panels.runs(span, buckets, "runs"),
-            panels.waits(span, buckets, "waits"),
+            panels.throughput(span, buckets, "throughput", marks),
+            panels.runs(span, buckets, "runs", marks),
+            panels.waits(span, buckets, "waits", marks),
             panels.run_histogram(total, "histogram"),
         ]
         told = {"charts": charts, "done": total, "name": name, **_runs(request, name, span)}
@@ -121,8 +134,29 @@ class TaskTypeAdmin(PageAdmin):
             may_send=self.may(request, "enqueue_task"),
             arguments_form=arguments,
             send_form=sending,
+            pause=next((one for one in paused(Limit.TASK, name) if one.is_paused(moment)), None),
+            may_pause=self.may(request, "pause_limit"),
+            pause_form=pause_form or PauseForm(),
             history=self.history_of(name),
         )
+
+    def _pause(self, request: HttpRequest, name: str) -> HttpResponse:
+        form = PauseForm(request.POST)
+        if not form.is_valid():
+            return self._show(request, name, pause_form=form)
+        return self._done(request, name, form.pause(request, Limit.TASK, name))
+
+    def _resume(self, request: HttpRequest, name: str) -> HttpResponse:
+        if limits.resume(Limit.TASK, name):
+            return self._done(request, name, _("Resumed."))
+        self.message_user(request, _("It was not paused."), messages.WARNING)
+        return HttpResponseRedirect(request.get_full_path())
+
+    def _done(self, request: HttpRequest, name: str, sentence: str) -> HttpResponse:
+        self.audit(request, TaskType(pk=name, name=name), sentence)
+        self.message_user(request, sentence, messages.SUCCESS)
+        overview.forget()
+        return HttpResponseRedirect(request.get_full_path())
 
     def _send(self, request: HttpRequest, name: str) -> HttpResponse:
         task = tasks[name]
@@ -133,7 +167,8 @@ class TaskTypeAdmin(PageAdmin):
         options = {key: value for key, value in sending.cleaned_data.items() if value not in (None, "")}
         try:
             if request.POST.get("action") == "check":
-                task._arguments.check(args, kwargs)
+                args, kwargs = task._checked(args, kwargs)
+                client.build(name, args, kwargs, options, task)
                 self.message_user(request, _("The arguments fit."), messages.SUCCESS)
                 return self._show(request, name, (arguments, sending))
             result = task.apply_async(args, kwargs, **options)
@@ -161,7 +196,8 @@ def _runs(request: HttpRequest, name: str, span: Span) -> dict[str, Any]:
     except paging.TooSlow:
         return {"too_slow": True}
     runs = [(row, display.moment(row.finished_at), display.exception_line(row, full=full)) for row in last]
-    return {"runs": runs, "failing": [(one, display.moment(one.last)) for one in failing[:RECENT]]}
+    groups = [(one, word_for_exception(one.exception), display.moment(one.last)) for one in failing[:RECENT]]
+    return {"runs": runs, "failing": groups}
 
 
 def _summary(name: str) -> str:

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Final
 
 from django.utils import formats, timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext, pgettext_lazy
 
 from ..paging import COUNT_LIMIT
+
+_STATUSES: Final = {
+    "online": pgettext_lazy("worker", "online"),
+    "draining": pgettext_lazy("worker", "draining"),
+    "lost": pgettext_lazy("worker", "lost"),
+    "stopped": pgettext_lazy("worker", "stopped"),
+}
 
 
 def count(number: float) -> str:
@@ -45,6 +54,24 @@ def duration(seconds: float | None) -> str:
     if minutes < 48 * 60:
         return f"{minutes // 60} h" + (f" {minutes % 60} min" if minutes % 60 else "")
     return _("%(days)s days") % {"days": _whole(minutes // (24 * 60))}
+
+
+def ahead(seconds: float) -> str:
+    """Return how far away a moment to come is, in the largest unit of which there is one."""
+    if seconds < 60:
+        return _("in less than a minute")
+    if seconds < 3_600:
+        text = ngettext("in %(count)s minute", "in %(count)s minutes", whole := int(seconds // 60))
+    elif seconds < 86_400:
+        text = ngettext("in %(count)s hour", "in %(count)s hours", whole := int(seconds // 3_600))
+    else:
+        text = ngettext("in %(count)s day", "in %(count)s days", whole := int(seconds // 86_400))
+    return text % {"count": _whole(whole)}
+
+
+def status(name: str) -> str:
+    """Return how a worker or a beat is, in a word."""
+    return str(_STATUSES.get(name, name))
 
 
 def stretch(seconds: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +16,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from .. import access, dashboard
+from ..audit import Audited
 from ..control import control
 from ..display import short
 from ..exceptions import OperationalError, WouldBlockForever
 from ..models import Worker
-
-logger = logging.getLogger("django_tasks.admin")
+from . import words
 
 #: Seconds for which a page waits for answers.
 PATIENCE: Final = 2.0
@@ -60,19 +59,21 @@ ORDERS: Final[dict[str, Order]] = {
 }
 
 
-class WorkerOrders:
+class WorkerOrders(Audited):
     """For the admin of workers: the orders as actions, in the list and on the page of a worker."""
 
-    actions: Sequence[Any] | None = tuple(ORDERS)
+    actions: Sequence[Any] | None = (*ORDERS, "forget_selected")
 
     def has_control_permission(self, request: HttpRequest) -> bool:
         """May this person tell workers what to do?"""
         return request.user.has_perm("django_tasks.control_worker") and not access.is_read_only(request)
 
     def order_buttons(self, request: HttpRequest, worker: Worker, status: str) -> list[tuple[str, Any]]:
-        """Return the buttons on the page of a worker that would hear them."""
-        if status not in ("online", "draining") or not self.has_control_permission(request):
+        """Return the buttons on the page of a worker: orders for one that would hear them."""
+        if not self.has_control_permission(request):
             return []
+        if status not in ("online", "draining"):
+            return [("forget_selected", _("Forget"))]
         return [(action, order.label) for action, order in ORDERS.items()]
 
     def give_order(self: Any, request: HttpRequest, queryset: QuerySet[Worker], action: str) -> HttpResponse | None:
@@ -83,18 +84,7 @@ class WorkerOrders:
             self.message_user(request, _("None of them is running."), messages.WARNING)
             return None
         if order.asks and not request.POST.get("post"):
-            context = {
-                **self.admin_site.each_context(request),
-                "title": order.label,
-                "text": order.asks,
-                "action": action,
-                "chosen": chosen,
-                "action_checkbox_name": helpers.ACTION_CHECKBOX_NAME,
-                "opts": self.opts,
-                "media": self.media,
-            }
-            request.current_app = self.admin_site.name
-            return TemplateResponse(request, "admin/django_tasks/worker_confirm.html", context)
+            return _question(self, request, action, chosen, title=order.label, text=order.asks)
         began = time.monotonic()
         names = sorted({row.name for row in chosen})
         try:
@@ -104,9 +94,46 @@ class WorkerOrders:
             return None
         for row in chosen:
             self.log_change(request, row, str(order.label))
-            logger.info("worker %s: %s by %s", row.name, order.command, request.user.get_username())
         _tell(self.message_user, request, order, names, answers, time.monotonic() - began)
         return None
+
+    @admin.action(permissions=["control"], description=gettext_lazy("Forget what is lost or stopped"))
+    def forget_selected(self: Any, request: HttpRequest, queryset: QuerySet[Worker]) -> HttpResponse | None:
+        """Delete the rows of workers that are gone; ask before."""
+        now = dashboard.database_now()
+        gone = [row for row in queryset if row.status(now) in ("lost", "stopped")]
+        if not gone:
+            self.message_user(request, _("None of them is lost or stopped."), messages.WARNING)
+            return None
+        if not request.POST.get("post"):
+            text = gettext_lazy("Nothing is told of them any more. Others may still know what they ran.")
+            return _question(self, request, "forget_selected", gone, title=_("Forget"), text=text)
+        deleted = [row for row in gone if row.forget(now)]
+        self.log_deletions(request, deleted)
+        if deleted:
+            self.message_user(request, _("Forgotten: %s.") % words.amount(len(deleted)), messages.SUCCESS)
+        if left := len(gone) - len(deleted):
+            warning = _("Left alone, because they still hold tasks: %s.") % words.amount(left)
+            self.message_user(request, warning, messages.WARNING)
+        return None
+
+
+def _question(
+    page: Any, request: HttpRequest, action: str, chosen: Sequence[Worker], *, title: Any, text: Any
+) -> HttpResponse:
+    """Return the page that asks before something is done to workers."""
+    context = {
+        **page.admin_site.each_context(request),
+        "title": title,
+        "text": text,
+        "action": action,
+        "chosen": chosen,
+        "action_checkbox_name": helpers.ACTION_CHECKBOX_NAME,
+        "opts": page.opts,
+        "media": page.media,
+    }
+    request.current_app = page.admin_site.name
+    return TemplateResponse(request, "admin/django_tasks/worker_confirm.html", context)
 
 
 def _answers(order: Order, names: Sequence[str]) -> dict[str, Any] | None:

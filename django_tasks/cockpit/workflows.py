@@ -18,7 +18,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from .. import access, actions, bulk, dashboard, ids, operations, states
+from .. import access, actions, audit, bulk, dashboard, ids, operations, states
 from ..conf import settings
 from ..display import short
 from ..models import Task, TaskResult, Workflow
@@ -183,8 +183,10 @@ class WorkflowAdmin(PageAdmin):
         failed = _ledger().filter(root_id=root).exclude(state=states.SUCCESS)
         if failed[: MOST_AT_ONCE + 1].count() > MOST_AT_ONCE:
             return self._in_background(request, root, "retry", {"state": states.FAILURE})
-        count = len(operations.retry_workflow(root).copies)
-        if count:
+        copies = operations.retry_workflow(root).copies
+        if count := len(copies):
+            said = {key: _("Run again as %s") % copy for key, copy in copies.items()}
+            audit.record(request.user, _ledger().filter(pk__in=copies), said)
             self._done(request, root, ngettext("%s task runs again.", "%s tasks run again.", count) % count)
         else:
             self.message_user(request, _("Nothing of it failed that does not run again already."), messages.WARNING)
@@ -192,12 +194,13 @@ class WorkflowAdmin(PageAdmin):
 
     def cancel(self, request: HttpRequest, root: str) -> HttpResponse | None:
         """Cancel what is not done."""
-        waiting = Task.objects.using(settings.DATABASE).filter(root_id=root)
-        if waiting[: MOST_AT_ONCE + 1].count() > MOST_AT_ONCE:
+        waiting = Task.objects.using(settings.DATABASE).filter(root_id=root).only("name", "custom_id")
+        rows = list(waiting.order_by("-pk")[: MOST_AT_ONCE + 1])  # what comes last ends first
+        if len(rows) > MOST_AT_ONCE:
             return self._in_background(request, root, "cancel", {})
-        done = operations.revoke_workflow(root)
-        count = len(done.cancelled) + len(done.asked)
-        if count:
+        said = actions.BY_NAME["cancel"].do([str(row.pk) for row in rows], {}, None).said
+        if count := len(said):
+            audit.record(request.user, rows, said)
             self._done(request, root, ngettext("%s task cancelled.", "%s tasks cancelled.", count) % count)
         else:
             self.message_user(request, _("All of it is done."), messages.WARNING)

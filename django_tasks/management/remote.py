@@ -181,14 +181,14 @@ class RemoteVerbs:
         return self._show(given, replies, counts=kind == "inspect")
 
     def _show(self, given: Namespace, replies: Sequence[Mapping[str, Any]], *, counts: bool) -> int:
-        """Show replies as Celery does; return the exit code."""
-        found = {name: answer for one in replies for name, answer in one.items()}
+        """Show replies as Celery does; return the exit code. Nodes of one name are shown each; in JSON they are one."""
+        found = [reply for one in replies for reply in one.items()]
         if given.json:
-            self.tell(found)
+            self.tell(dict(found))
         if not found:
             raise CommandError("No nodes replied within time constraint.", returncode=NO_REPLY)
         failed = False
-        for name, answer in found.items():
+        for name, answer in found:
             bad = isinstance(answer, dict) and set(answer) == {"error"}
             failed |= bad
             if not given.json:

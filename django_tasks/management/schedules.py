@@ -32,6 +32,7 @@ _WOULD = {
 _FOUND = {
     sync.DRIFTED: "was changed by people, which stays",
     sync.TAKEN: "was made by people: the code's entry of this name is left out",
+    sync.BROKEN: "was broken by people, and stays so until somebody mends it",
 }
 
 _COPIES = {copying.COPIED: "copied", copying.LEFT: "left", copying.REFUSED: "cannot be kept"}
@@ -58,7 +59,7 @@ class ScheduleVerbs:
         texts = _FOUND | (_WOULD if given.dry_run else _DONE)
         lines = []
         for change in found:
-            columns = f" ({', '.join(change.columns)})" if change.columns else ""
+            columns = f" ({escape(', '.join(change.columns))})" if change.columns else ""
             lines.append(f"{escape(change.name)}: {texts[change.kind]}{columns}")
         data = {"dry_run": given.dry_run, "changes": [change._asdict() for change in found]}
         self.say(given, data, "\n".join(lines) or "All periodic tasks are as declared.")

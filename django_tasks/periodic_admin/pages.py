@@ -14,14 +14,16 @@ from django.urls import reverse
 from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from django.utils.timesince import timesince, timeuntil
+from django.utils.timesince import timesince
 from django.utils.timezone import localtime, now
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from .. import access, display, schedules
+from ..audit import Audited
 from ..beat import history, sync
 from ..beat.engine import run_now
+from ..cockpit import words
 from ..conf import settings
 from ..dashboard import database_now
 from ..models import Beat, PeriodicRun, PeriodicTask
@@ -46,7 +48,7 @@ PAYLOAD: Final = ("args", "kwargs", "headers")
 GLYPHS: Final = {"SUCCESS": "✔", "FAILURE": "✖", "REVOKED": "⊘", "": "–"}
 
 
-class PeriodicTaskAdmin(ModelAdmin):
+class PeriodicTaskAdmin(Audited, ModelAdmin):
     """Periodic tasks: to make, to check, to run by hand, and what became of their runs."""
 
     form = PeriodicTaskForm
@@ -172,7 +174,8 @@ class PeriodicTaskAdmin(ModelAdmin):
             return format_html('<span class="djt-state djt-failure" title="{}">{}</span>', row.shown_error, _("error"))
         if row.next_run_at is None:
             return ""
-        ahead = _("in %s") % timeuntil(row.next_run_at, depth=1) if row.next_run_at > now() else _("due")
+        seconds = (row.next_run_at - now()).total_seconds()
+        ahead = words.ahead(seconds) if seconds > 0 else _("due")
         return format_html('<span title="{}">{}</span>', _exact(row.next_run_at), ahead)
 
     @admin.display(description=gettext_lazy("last runs"))
@@ -309,7 +312,9 @@ class PeriodicTaskAdmin(ModelAdmin):
             try:
                 task_id = run_now(row)
             except Exception as error:  # whatever is wrong with the row, it is told
-                text = _("%(name)s cannot be sent: %(error)s") % {"name": row.name, "error": error}
+                # What the error says may quote arguments.
+                told = error if self.sees_payload(request, row) else type(error).__name__
+                text = _("%(name)s cannot be sent: %(error)s") % {"name": row.name, "error": told}
                 self.message_user(request, text, messages.ERROR)
                 continue
             self.log_change(request, row, _("Run now as %s") % task_id)

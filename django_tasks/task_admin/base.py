@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from hashlib import md5
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin
+from django.contrib.admin import helpers
 from django.contrib.admin.utils import quote
+from django.core.exceptions import BadRequest, ValidationError
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
-from django.template.loader import render_to_string
+from django.http import HttpRequest
 from django.urls import reverse
-from django.utils.cache import get_conditional_response
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -49,8 +48,14 @@ class ReadOnlyAdmin(ModelAdmin):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[changelists.PagedChangeList]:
         return self.changelist_class
 
-    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        return super().changelist_view(request, {"read_only": access.is_read_only(request), **(extra_context or {})})
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *place: Any, **named: Any) -> Any:
+        try:
+            for key in request.POST.getlist(helpers.ACTION_CHECKBOX_NAME):
+                self.opts.pk.to_python(key)
+        except ValidationError as error:
+            raise BadRequest("No row has such a key") from error
+        # Django 6.1 says where the action was offered.
+        return super().response_action(request, queryset, *place, **named)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -90,7 +95,6 @@ class ReadOnlyAdmin(ModelAdmin):
         obj: Any = None,
     ) -> Any:
         context.update(self.detail(request, obj))
-        context["read_only"] = access.is_read_only(request)
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     def detail(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
@@ -101,14 +105,6 @@ class ReadOnlyAdmin(ModelAdmin):
         """Return a link to the page of a row."""
         url = reverse(f"admin:django_tasks_{model}_change", args=(quote(pk),), current_app=self.admin_site.name)
         return format_html('<a href="{}">{}</a>', url, text)
-
-
-def fragment(request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:
-    """Return the live part of a page; 304 if the browser has it as it is."""
-    content = render_to_string(template, context, request)
-    etag = f'"{md5(content.encode(), usedforsecurity=False).hexdigest()}"'
-    answer = HttpResponse(content, headers={"ETag": etag, "Cache-Control": "no-store"})
-    return get_conditional_response(request, etag=etag, response=answer) or answer
 
 
 # Values on pages -----------------------------------------------------------------------------------------------------

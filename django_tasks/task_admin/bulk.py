@@ -15,12 +15,13 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from .. import access, actions, audit, bulk, changelists, dashboard, display
+from .. import access, actions, audit, bulk, changelists, display
 from ..actions import REASONS
+from ..cockpit.pages import EVERY, live_answer, new_fragment, render_fragment
 from ..conf import settings
 from ..display import moment
 from ..models import BulkOperation
-from .base import ReadOnlyAdmin, Row, fragment, seconds
+from .base import ReadOnlyAdmin, Row, seconds
 
 #: Seconds for which a request works itself, where no worker does; and rows per batch then.
 HERE, BATCH_HERE = 0.5, 50
@@ -40,8 +41,10 @@ class BulkOperationAdmin(ReadOnlyAdmin):
         return rows.filter(user_id=str(request.user.pk))
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        mine = obj is not None and obj.user_id == str(request.user.pk)
-        return bool(mine) or super().has_view_permission(request, obj)
+        # A list of one's own is for everybody who could have begun one.
+        user: Any = request.user
+        mine = obj.user_id == str(user.pk) if obj is not None else any(map(user.has_perm, _needed()))
+        return mine or super().has_view_permission(request, obj)
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
@@ -54,7 +57,8 @@ class BulkOperationAdmin(ReadOnlyAdmin):
         if not self.has_view_permission(request, row):
             raise PermissionDenied
         context = {**self.detail(request, row), "original": row}
-        return fragment(request, "admin/django_tasks/bulk_content.html", context)
+        html = render_fragment("bulk_content.html", request, context, self.admin_site.name)
+        return live_answer(request, new_fragment(html))
 
     def get_urls(self) -> list[Any]:
         view = self.admin_site.admin_view(self.order_view)
@@ -145,10 +149,10 @@ class BulkOperationAdmin(ReadOnlyAdmin):
             else "",
             "may_abort": self.may_abort(request, obj),
             "may_go_on": self.may_go_on(request, obj),
-            "nobody": obj.is_active and not _anybody_online(),
+            "hindrance": bulk.hindrance(obj) if obj.is_active else None,
+            "every": EVERY,
         }
 
 
-def _anybody_online() -> bool:
-    now = dashboard.database_now()
-    return any(worker.status(now) == "online" for worker in dashboard.current_workers())
+def _needed() -> set[str]:
+    return {one.needs for one in actions.BY_NAME.values()}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
+from urllib.parse import urlencode
 from uuid import UUID
 
 from django.contrib import admin
@@ -11,7 +13,7 @@ from django.contrib.admin.utils import quote, unquote
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template import TemplateDoesNotExist
-from django.template.loader import get_template
+from django.template.loader import get_template, render_to_string
 from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
@@ -24,7 +26,7 @@ from ..conf import settings
 from ..display import moment
 from ..models import Call, Task, TaskResult
 from ..redaction import REDACTED
-from . import editing, likeness, logs, relations, timeline
+from . import downloads, editing, likeness, logs, relations, timeline
 from .acting import ActingAdmin
 from .base import Row, badge
 
@@ -77,8 +79,11 @@ class CallAdmin(ActingAdmin):
 
     def get_urls(self) -> list[Any]:
         name = f"django_tasks_{self.opts.model_name}_edit"
+        downloads_name = f"django_tasks_{self.opts.model_name}_download"
+        view = self.admin_site.admin_view(self.download_view)
         return [
             path("<path:object_id>/edit/", self.admin_site.admin_view(self.edit_view), name=name),
+            path("<path:object_id>/download/<str:what>/", view, name=downloads_name),
             *super().get_urls(),
         ]
 
@@ -109,6 +114,10 @@ class CallAdmin(ActingAdmin):
     def edit_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Ask for other arguments, and send the task with them."""
         return editing.edit_view(self, request, unquote(object_id))
+
+    def download_view(self, request: HttpRequest, object_id: str, what: str) -> HttpResponse:
+        """Give the arguments or the result as a file."""
+        return downloads.download_view(self, request, unquote(object_id), what)
 
     def _page_of(self, model: str, key: str) -> str:
         return reverse(f"admin:django_tasks_{model}_change", args=(quote(key),), current_app=self.admin_site.name)
@@ -142,7 +151,7 @@ class CallAdmin(ActingAdmin):
             ]
         log = logs.log_of(request, obj, full=full)
         spans = timeline.spans(obj, timezone.now(), full=full)
-        children = relations.sent_by(request, obj)
+        children, done = relations.sent_by(request, obj), relations.history(obj)
         return {
             "full": full,
             "state_badge": badge(obj),
@@ -151,6 +160,7 @@ class CallAdmin(ActingAdmin):
                 (one.name, one.text, extensions.object_link(obj.name, one.name, one.text) if full else "")
                 for one in display.arguments(obj, full=full)
             ],
+            "downloads": downloads.addresses(self, obj) if full else {},
             "links": extensions.links_of(obj, display.options_of(obj)),
             "extras": _extras(request, obj, full=full),
             "redacted": obj.encoding == REDACTED,
@@ -167,9 +177,11 @@ class CallAdmin(ActingAdmin):
             "workflow_url": self._page_of("workflow", str(obj.root_id or obj.pk)) if children else "",
             "children": [
                 (self.link(child._meta.model_name or "", child.pk, display.short(child.name)), badge(child))
-                for child in children
+                for child in children or ()
             ],
-            "done": [(moment(entry.action_time), entry.user, entry.change_message) for entry in relations.history(obj)],
+            "children_too_slow": children is None,
+            "done": [(moment(entry.action_time), entry.user, entry.change_message) for entry in done or ()],
+            "done_too_slow": done is None,
             "buttons": self.buttons(request),
             "edit_url": self.edit_url(obj) if self.may(request, "enqueue_task") and full else "",
             "list_url": reverse(
@@ -182,28 +194,65 @@ class CallAdmin(ActingAdmin):
         name = f"admin:django_tasks_{self.opts.model_name}_edit"
         return reverse(name, args=(quote(obj.pk),), current_app=self.admin_site.name)
 
-    def identity(self, obj: Call) -> list[Row]:
-        """Return what the call is."""
+    def identity(self, request: HttpRequest, obj: Call) -> list[Row]:
+        """Return what the call is, and who sent it."""
         options = display.options_of(obj)
+        ancestors = relations.ancestors(request, obj)
         original = _uuid(options.get(operations.RETRY_OF))
         group = options.get("group")
         return [
             (_("Task"), obj.name),
-            (_("Id"), obj.id),
+            (_("Id"), _copied(obj.id)),
             (_("Own id"), obj.custom_id or ""),
             (_("Queue"), obj.queue),
             (_("Priority"), obj.priority),
             (_("Tags"), ", ".join(map(str, options.get("tags") or ()))),
             (_("Runs again"), self.link("taskresult", original, original) if original else ""),
-            (_("Sent by"), self.link("task", obj.parent_id, obj.parent_id) if obj.parent_id else ""),
-            (_("Root"), self.link("task", obj.root_id, obj.root_id) if obj.root_id else ""),
+            (_("Sent by"), self._sender(request, obj, ancestors)),
+            (_("Sent from"), _origin(options)),
+            (_("Root"), self._ancestor(obj.root_id, ancestors) if obj.root_id != obj.parent_id else ""),
             (_("Workflow"), self.workflow(obj)),
             (_("Group"), self._group_link(group[0]) if isinstance(group, list) and group else ""),
         ]
 
+    def _sender(
+        self, request: HttpRequest, obj: Call, ancestors: Mapping[UUID, relations.Ancestor]
+    ) -> SafeString | str:
+        """Return the task or the periodic task that sent a task; ``""`` if neither did."""
+        if obj.parent_id is not None:
+            return self._ancestor(obj.parent_id, ancestors)
+        run = relations.run_of(obj)
+        if run is None:
+            return ""
+        name = display.short(run.periodic_task.name)
+        seen = request.user.has_perm("django_tasks.view_periodictask")
+        how = _("periodic task, by hand") if run.by_hand else _("periodic task")
+        return format_html("{} ({})", self.link("periodictask", run.periodic_task_id, name) if seen else name, how)
+
+    def _ancestor(self, key: Any, ancestors: Mapping[UUID, relations.Ancestor]) -> SafeString | str:
+        """Return a link to a task by its name; by its key if it is gone, or is not for this person to see."""
+        if key is None:
+            return ""
+        found = ancestors.get(key)
+        if found is None:
+            return self.link("task", key, key)
+        link = self.link(found.model, key, display.short(found.name))
+        return format_html('{} <span class="djt-id">{}</span>', link, display.short(found.custom_id or key, 80))
+
     def _group_link(self, group: Any) -> SafeString:
         url = reverse("admin:django_tasks_taskresult_changelist", current_app=self.admin_site.name)
-        return format_html('<a href="{}?q=group:%22{}%22">{}</a>', url, group, group)
+        return format_html('<a href="{}?{}">{}</a>', url, urlencode({"q": f'group:"{group}"'}), group)
+
+
+def _origin(options: Mapping[str, Any]) -> str:
+    """Return the process that sent a call, if the call took that along."""
+    context = options.get("context")
+    return display.short(context.get("origin") or "") if isinstance(context, dict) else ""
+
+
+def _copied(key: Any) -> str:
+    """Return an id with a button to copy it."""
+    return render_to_string("admin/django_tasks/copied.html", {"text": key})
 
 
 def _tries(call: Call, log: logs.Log | None, *, full: bool) -> list[tuple[display.Attempt, Any, int, str]]:

@@ -20,7 +20,8 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from .. import audit, client, display, operations, typed_json
+from .. import access, audit, client, display, operations, typed_json
+from ..actions import REASONS
 from ..exceptions import SerializationError, TaskError
 from ..models import Call, TaskResult
 from ..redaction import REDACTED, hidden_places, hide, is_secret, revealed, sensitive_names, taken_in
@@ -127,13 +128,13 @@ def edit_view(admin: CallAdmin, request: HttpRequest, object_id: str) -> HttpRes
     problem, stored = _stored(call)
     form = ArgumentsForm(call, stored, request.POST if request.method == "POST" else None) if stored else None
     if form is not None and request.method == "POST" and form.is_valid():
-        copy = _send(call, form.edit)
-        if copy is not None:
+        copy, reason = _send(call, form.edit, access.narrowing(request))
+        if copy:
             audit.record(request.user, [call], {str(call.pk): _("Sent with edited arguments as %s") % copy})
             url = reverse("admin:django_tasks_task_change", args=(copy,), current_app=admin.admin_site.name)
             admin.message_user(request, format_html('{} <a href="{}">{}</a>', _("Sent again as"), url, copy))
         else:
-            admin.message_user(request, _("A copy of it is not done yet."), messages.WARNING)
+            admin.message_user(request, _("Not sent, because %s.") % REASONS[reason], messages.WARNING)
         return HttpResponseRedirect(admin.page_of(call.pk))
     context = {
         **admin.admin_site.each_context(request),
@@ -150,12 +151,14 @@ def edit_view(admin: CallAdmin, request: HttpRequest, object_id: str) -> HttpRes
     return TemplateResponse(request, "admin/django_tasks/edit.html", context)
 
 
-def _send(call: Call, edit: operations.Edit) -> str | None:
-    """Send a copy with these arguments; return its id, ``None`` if there is one that is not done yet."""
+def _send(call: Call, edit: operations.Edit, narrow: access.Narrow | None) -> tuple[str, str]:
+    """Send a copy with these arguments; return its id, else ``""`` and the key of the reason in :data:`REASONS`."""
     key = str(call.pk)
     if isinstance(call, TaskResult):
-        return operations.retry([key], {key: edit}).copies.get(key)
-    return operations.duplicate([key], {key: edit}).changed.get(key)
+        done = operations.retry([key], {key: edit}, narrow=narrow)
+        return done.copies.get(key, ""), "hidden" if done.hidden else "queued"
+    duplicated = operations.duplicate([key], {key: edit})
+    return duplicated.changed.get(key, ""), duplicated.left.get(key, "")
 
 
 def _stored(call: Call) -> tuple[str, tuple[list[Any], dict[str, Any]] | None]:

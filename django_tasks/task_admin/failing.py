@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy
 
 from .. import failures
 from ..display import moment, short
+from ..search import word_for_exception
 
 if TYPE_CHECKING:
     from .ledger import TaskResultAdmin
@@ -50,7 +51,7 @@ def failures_view(admin: TaskResultAdmin, request: HttpRequest) -> HttpResponse:
             "first": moment(group.first),
             "last": moment(group.last),
             "spark": _spark(group.counts),
-            "url": f"{results}?{_query(group, span)}",
+            "url": f"{results}?{query}" if (query := _query(group, span)) else "",
         }
         for group in found.groups[:MOST]
     ]
@@ -71,11 +72,11 @@ def failures_view(admin: TaskResultAdmin, request: HttpRequest) -> HttpResponse:
 
 
 def _query(group: failures.Group, span: str) -> str:
-    """Return what the list of results is asked to show this group. An exception of no class is found by its task."""
-    words = [f"since:{span}"]
-    if group.exception and '"' not in group.exception:
-        words.append(f'exc:"{group.exception}"')
-    return urlencode({"state": "FAILURE", "name": group.name, "q": " ".join(words)})
+    """Return what the list of results is asked to show this group; ``""`` if it cannot be asked for this one alone."""
+    word = word_for_exception(group.exception)
+    if word is None:
+        return ""
+    return urlencode({"state": "FAILURE", "name": group.name, "q": f"since:{span} {word}"})
 
 
 def _spark(counts: list[int]) -> SafeString:

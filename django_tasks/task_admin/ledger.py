@@ -101,7 +101,7 @@ class TaskResultAdmin(CallAdmin):
         ]
         return {
             **context,
-            "sections": [(_("Call"), self.identity(obj)), (_("Times"), times), (_("Delivery"), delivery)],
+            "sections": [(_("Call"), self.identity(request, obj)), (_("Times"), times), (_("Delivery"), delivery)],
             "exception": display.exception_line(obj, full=full),
             "outcome": display.outcome(obj, full=full),
             "traceback": display.cut(obj.traceback or "") if full else "",

@@ -17,7 +17,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from ..changelists import COLUMNS, NEWER, OLDER
+from ..changelists import COLUMNS, PLACE
 from ..conf import settings
 from ..models import SavedView
 from .base import ReadOnlyAdmin
@@ -120,10 +120,7 @@ class OwnViewsAdmin(ReadOnlyAdmin):
                 if name != self.always
             ],
             "other_parameters": [
-                (key, value)
-                for key, values in request.GET.lists()
-                for value in values
-                if key not in (COLUMNS, OLDER, NEWER)
+                (key, value) for key, values in request.GET.lists() for value in values if key not in (COLUMNS, *PLACE)
             ],
         }
 
@@ -134,5 +131,5 @@ def _columns(query: QueryDict) -> list[str]:
 
 def _kept(query: QueryDict) -> str:
     """Return what of an address makes a view: all but where its page begins."""
-    left_out = (OLDER, NEWER, "e", "p")
+    left_out = (*PLACE, "e", "p")
     return urlencode([(key, value) for key, values in query.lists() for value in values if key not in left_out])

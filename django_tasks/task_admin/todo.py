@@ -77,7 +77,7 @@ class TaskAdmin(CallAdmin):
         ]
         return {
             **context,
-            "sections": [(_("Call"), self.identity(obj)), (_("Times"), times), (_("Delivery"), delivery)],
+            "sections": [(_("Call"), self.identity(request, obj)), (_("Times"), times), (_("Delivery"), delivery)],
             "progress": display.progress(obj, full=context["full"]),
             "live_url": f"../live/?{request.GET.urlencode()}",
         }
@@ -93,6 +93,8 @@ class TaskAdmin(CallAdmin):
             row = access.visible(request, ended).first()
             if row is None:
                 raise Http404
+            if not request.user.has_perm("django_tasks.view_taskresult"):
+                raise PermissionDenied  # as its page is to this person
             done_url = reverse("admin:django_tasks_taskresult_change", args=[row.pk], current_app=self.admin_site.name)
         full = self.sees_payload(request)
         spans = timeline.spans(row, timezone.now(), full=full)

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
 import django
 from django import template
+from django.contrib.admin.utils import label_for_field
 from django.forms import Media
 from django.template import Context
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils import timezone
+from django.utils.html import escape, format_html
+from django.utils.safestring import SafeString, mark_safe
+from django.utils.text import capfirst
 
+from .. import access
 from ..cockpit import words
 from ..cockpit.numbers import Numbers
 from ..display import moment
+from ..task_admin import frames
 
 register = template.Library()
+
+#: A cell as Django's list draws it: the name of its column, other classes, and its end if there is no value in it.
+_CELL: Final = re.compile(r'<td class="field-(\w+)([^"]*)">((?:-|&nbsp;)?</td>)?')
 
 #: The key that follows ``g``, and the model to whose list they lead.
 KEYS: Final = {"o": "Overview", "t": "Task", "p": "PeriodicTask", "q": "Queue", "w": "Worker"}
@@ -36,9 +45,22 @@ def djt_duration(seconds: float | None) -> str:
 
 
 @register.filter
+def djt_status(name: str) -> str:
+    """Write how a worker is."""
+    return words.status(name)
+
+
+@register.filter
 def djt_moment(when: datetime | None) -> SafeString | str:
     """Write when."""
     return moment(when)
+
+
+@register.filter
+def djt_ahead(when: datetime) -> str:
+    """Write how far away a moment to come is; nothing of one that is past."""
+    seconds = (when - timezone.now()).total_seconds()
+    return words.ahead(seconds) if seconds > 0 else ""
 
 
 @register.filter
@@ -52,6 +74,12 @@ def djt_long(text: str) -> bool:
     """May a text be longer than its box is high? Then it is scrolled, and the keyboard has to get there."""
     text = str(text)
     return len(text) > 2_000 or text.count("\n") > 30
+
+
+@register.filter
+def djt_frames(traceback: str) -> list[frames.Part]:
+    """Take a traceback apart: what is the project's, and what is to be folded."""
+    return frames.parts(traceback)
 
 
 @register.filter
@@ -72,6 +100,29 @@ def djt_keys(context: Context) -> Mapping[str, Any]:
     pages = [(key, seen[name]["name"], seen[name]["admin_url"]) for key, name in KEYS.items() if name in seen]
     found = {"pages": pages, "search": seen["Task"]["admin_url"] if "Task" in seen else ""}
     return {**found, "csp_nonce": context.get("csp_nonce"), "request": context.get("request")}
+
+
+@register.inclusion_tag("admin/django_tasks/read_only.html", takes_context=True)
+def djt_read_only(context: Context) -> Mapping[str, Any]:
+    """Say so where this person is only to look."""
+    return {"read_only": access.is_read_only(context["request"])}
+
+
+@register.simple_block_tag(takes_context=True)
+def djt_labels(context: Context, content: str) -> SafeString:
+    """Write the rows of a list with the heading of its column at each cell, for where a row is a card."""
+    listed = context["cl"]
+    labels = {name: str(label_for_field(name, listed.model, listed.model_admin)) for name in listed.list_display}
+    quoted = {name: str(escape(capfirst(label))) for name, label in labels.items()}  # not anew for each cell
+
+    def labelled(cell: re.Match[str]) -> str:
+        name, classes, empty = cell.groups("")
+        label = quoted.get(name)
+        if label is None:
+            return cell[0]
+        return f'<td class="field-{name}{classes}{" djt-none" if empty else ""}" data-label="{label}">{empty}'
+
+    return mark_safe(_CELL.sub(labelled, content))  # noqa: S308 - it was HTML before, and labels are escaped
 
 
 @register.simple_tag(takes_context=True)

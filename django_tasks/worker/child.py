@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 
-from django.db import close_old_connections, connections
+from django.db import close_old_connections
 
 from ..backends.message import Claim, Delivery, Holder, Return, claim_of
 from ..exceptions import OperationalError
@@ -125,7 +125,7 @@ class Child(Puller):
             self._count(delivery, execution, time.monotonic() - start)
             if isinstance(execution.done, Return) and delivery.name not in tasks:
                 self._unknown.add(delivery.name)
-            if execution.failed or some_connection_is_broken():
+            if execution.failed or self._site.some_are_broken():
                 close_old_connections()  # what broke in this task is not the next one's trouble
             if execution.after is not None:
                 self._tell(execution, limits)
@@ -220,8 +220,3 @@ class Child(Puller):
             )
             return True
         return self._stopping
-
-
-def some_connection_is_broken() -> bool:
-    """Did a statement of the site's fail, even if the task made nothing of it?"""
-    return any(connection.errors_occurred for connection in connections.all(initialized_only=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 
@@ -31,6 +32,12 @@ class Chores:
         """When the next one is due, by ``time.monotonic()``."""
         return min(self._due.values())
 
+    def hurry(self, moment: float = math.inf) -> None:
+        """Look at once for what others left behind, if that is due before this moment of ``time.monotonic()``."""
+        for chore in ("rescue", "sweep"):
+            if self._due[chore] < moment:
+                self._due[chore] = 0.0
+
     def do(self) -> bool:
         """Do what is due; return whether that made something due that idle workers may not know of.
 
@@ -53,9 +60,9 @@ class Chores:
         return found
 
     def _is_due(self, chore: str, every: float) -> bool:
-        """Is it? If so, not again before so many seconds, more or less: workers that began together drift apart."""
+        """Is it? If so, not again before so many seconds, or a little more: workers that began together drift apart."""
         now = time.monotonic()
         if now < self._due[chore]:
             return False
-        self._due[chore] = now + every * random.uniform(0.9, 1.1)
+        self._due[chore] = now + every * random.uniform(1.0, 1.1)
         return True

@@ -19,13 +19,26 @@ class Lease:
     def __init__(self, broker: Broker, on_lost: Callable[[], None]) -> None:
         #: The id of this start of the worker; 0 before the first lease.
         self.worker = 0
-        #: When to renew it, by ``time.monotonic()``.
-        self.due_at = 0.0
+        #: Does the worker run nothing, so that it may be renewed half as often?
+        self.rests = False
+        self._at_once = False
         self._broker = broker
         self._on_lost = on_lost
         self._renewed = time.monotonic()
         #: When the database last said that it is ours.
         self._confirmed = float("-inf")
+
+    @property
+    def due_at(self) -> float:
+        """When to renew it, by ``time.monotonic()``."""
+        if self._at_once:
+            return 0.0
+        interval = settings.WORKER_HEARTBEAT_INTERVAL
+        return self._renewed + (min(2 * interval, settings.WORKER_LEASE / 2) if self.rests else interval)
+
+    def hurry(self) -> None:
+        """It is to be renewed at once."""
+        self._at_once = True
 
     @property
     def is_confirmed(self) -> bool:
@@ -61,7 +74,7 @@ class Lease:
 
     def _keep(self) -> None:
         self._renewed = time.monotonic()
-        self.due_at = self._renewed + settings.WORKER_HEARTBEAT_INTERVAL
+        self._at_once = False
 
 
 def patiently(begin: Callable[[], None], ended: Callable[[], bool], wait: Callable[[float], object]) -> bool:

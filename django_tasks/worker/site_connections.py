@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 from django.db import close_old_connections, connections, reset_queries
+from django.db.backends.signals import connection_created
 
 #: Seconds between checks of connections that nothing speaks against.
 CHECK_EVERY = 1.0
+
+
+class _Opened:
+    """How many connections this process has opened: looking at all that there may be takes a task's time."""
+
+    count = 0
+
+    def add(self, **named: Any) -> None:
+        """There is another one."""
+        self.count += 1
+
+
+_opened = _Opened()
+connection_created.connect(_opened.add, weak=False)
 
 
 class SiteConnections:
@@ -33,6 +49,14 @@ class SiteConnections:
             if self._pools_of != generation:
                 self._pools_of = generation
                 close_pools()
+
+    def some_are_broken(self) -> bool:
+        """Did a statement of the site's fail, even if the task made nothing of it?"""
+        mine = self._mine
+        if getattr(mine, "count", -1) != _opened.count:
+            mine.count = _opened.count
+            mine.opened = connections.all(initialized_only=True)
+        return any(one.errors_occurred for one in mine.opened)
 
     def after_task(self, *, failed: bool = False) -> None:
         """Close what broke, what is too old, and what others wait for in a pool; the rest is kept for the next task."""

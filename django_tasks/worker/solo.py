@@ -43,6 +43,7 @@ class Solo:
         # The main thread runs tasks, so the steward's loop stands for all; a task that blocks the interpreter stops it.
         self.steward.on_turn = self.health.tell
         self.steward.most_sleep = self.health.every
+        self.steward.slows_down = False
         self.board = Board()
         self._child: Child | None = None
         self._rounds = 0

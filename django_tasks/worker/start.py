@@ -190,8 +190,9 @@ def prepare(*, needs_tasks: bool = True) -> str | None:
     except (OperationalError, DatabaseError):
         waiting = []
     with contextlib.suppress(exceptions.OperationalError):
-        for problem in unfit(settings.BROKER_URL):
-            return " ".join(problem)
+        for one in unfit(settings.BROKER_URL):
+            if one.fatal:
+                return f"{one.problem} {one.cure}"
     if waiting:
         target = "" if alias == "default" else f" --database {alias}"
         return f"The tables of django_tasks are not up to date. Run: manage.py migrate django_tasks{target}"
@@ -265,6 +266,8 @@ def _warnings(info: WorkerInfo) -> list[str]:
         found.append("The worker runs as root; give it a user of its own.")
     if settings.TASK_ALWAYS_EAGER:
         found.append("TASK_ALWAYS_EAGER is on: this project runs its tasks in the caller and sends none here.")
+    with contextlib.suppress(exceptions.OperationalError):
+        found += [f"{one.problem} {one.cure}" for one in unfit(settings.BROKER_URL)]
     return found
 
 

@@ -127,6 +127,8 @@ class Steward:
         self.pressure = (False, False)
         self._trouble = 0.0
         self._problem = ""
+        #: Does it renew its lease half as often while nothing runs? Not where a task can keep it from catching up.
+        self.slows_down = True
         #: When its loop turned last, by ``time.monotonic()``, and after how many seconds it does so at the latest.
         self.turned = time.monotonic()
         self.most_sleep = MOST_SLEEP
@@ -270,7 +272,7 @@ class Steward:
 
     def beat_now(self) -> None:
         """Renew the lease at once."""
-        self._lease.due_at = 0.0
+        self._lease.hurry()
 
     # The thread
 
@@ -282,6 +284,9 @@ class Steward:
             with self.gate:
                 try:
                     self._tick()
+                    if self._trouble:  # a broker that was away may have lost its data, our lease among it
+                        self._lease.hurry()
+                        self._chores.hurry()
                     self._trouble = 0.0
                 except OperationalError as error:
                     self._trouble = min(max(self._trouble * 2, 0.1), 5.0)
@@ -301,6 +306,7 @@ class Steward:
 
     def _sleep(self) -> None:
         now = time.monotonic()
+        self._lease.rests = self.slows_down and not self._busy()
         timers = [self._lease.due_at, self._chores.due_at, *self._due.values()]
         if self._next_due is not None:
             timers.append(self._next_due)
@@ -359,6 +365,7 @@ class Steward:
     def _beat(self) -> None:
         if self._lease.renew(self.processed, draining=self.draining or self.quiet):
             signals.heartbeat_sent.emit(self)
+            self._chores.hurry(self._lease.due_at)  # a broker may have asked for both in one
 
     # Children
 
@@ -479,6 +486,7 @@ class Steward:
             if woken:
                 if descriptor is not None:
                     self._wake_one()  # somebody sent a task and said so: no need to ask
+                    self._waker.resume()
                     if self._gated:  # unless a limit holds it back
                         self._due["admit"] = 0.0
                 else:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from django_tasks.backends import close_all
 from django_tasks.models import Task, TaskResult
 from django_tasks.serialization import dumps
 from django_tasks.task_admin import acting
-from tests.admin.pages import list_url, page_url, read, text_of
+from tests.admin.pages import ids_in, list_url, page_url, read, text_of
 from tests.databases import DatabaseMaker, TestDatabase, attached
 from tests.rows import UNKNOWN, ago, failure, finished, saved, waiting
 
@@ -232,3 +234,20 @@ def test_a_task_is_not_put_off_to_the_end_of_the_calendar(root: Client) -> None:
     answer = root.post(list_url("task"), {**order, "eta_1": "23:00:00"})
     assert "before the year 9001" in text_of(answer.content.decode())
     assert Task.objects.get().due_at == row.due_at
+
+
+@pytest.mark.databases("sqlite")
+@pytest.mark.parametrize("model", ["task", "taskresult", "worker"])
+@pytest.mark.parametrize("key", ["x", "\x00", "1; drop"])
+def test_what_can_be_no_key_of_a_row_is_refused(root: Client, model: str, key: str) -> None:
+    action = {"task": "cancel", "taskresult": "retry", "worker": "ping_selected"}[model]
+    assert root.post(list_url(model), {"action": action, "_selected_action": key, "post": "yes"}).status_code == 400
+
+
+@pytest.mark.databases("sqlite")
+def test_a_group_of_any_name_leads_to_its_tasks(root: Client) -> None:
+    group = "week 1&2 #7"
+    [row] = saved([finished(options=json.dumps({"group": [group, 0]}))])
+    page = read(root, page_url("taskresult", row.pk))
+    [url] = [html.unescape(one) for one in re.findall(r'href="([^"]*q=group[^"]*)"', page)]
+    assert ids_in(read(root, url)) == [str(row.pk)]

@@ -7,17 +7,19 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.core.exceptions import PermissionDenied
-from django.test import Client
+from django.test import Client, override_settings
 
-from django_tasks import actions, audit, bulk, operations, states
-from django_tasks.models import BulkOperation, Task, TaskResult
+from django_tasks import actions, audit, bulk, limits, operations, search, states
+from django_tasks.models import BulkOperation, IntervalSchedule, PeriodicRun, PeriodicTask, Task, TaskResult
+from django_tasks.models import Worker as WorkerRow
 from tests.admin.conftest import Browser
 from tests.admin.pages import list_url, page_url, read, text_of
+from tests.cockpit.site_rows import a_worker
 from tests.databases import TestDatabase
 from tests.inprocess import Worker
-from tests.rows import KNOWN, failure, finished, saved, waiting
+from tests.rows import KNOWN, ago, failure, finished, saved, waiting
 
 #: Failures that are run again and stopped half-way.
 MANY = int(os.environ.get("BULK_ROWS", "1500"))
@@ -236,3 +238,145 @@ def test_an_operation_can_be_stopped_while_it_is_read_only(root: Client, setting
     assert root.post(page.replace("change", "work")).status_code == 403
     assert root.post(page.replace("change", "abort")).status_code == 302
     assert again(operation).abort_at is not None
+
+
+@pytest.mark.databases("sqlite")
+@pytest.mark.parametrize("lost", ["is_staff", "is_active"])
+def test_who_may_not_enter_the_admin_any_more_is_refused_in_the_background(root: Client, lost: str) -> None:
+    saved([failure()])
+    operation = begin(root, "taskresult", "delete")
+    User.objects.update(**{lost: False})
+    with pytest.raises(PermissionDenied):
+        bulk.work(operation.pk)
+    assert again(operation).state == "failed"
+    assert TaskResult.objects.exists()
+
+
+def is_nobody_special(request: Any) -> bool:
+    return not request.user.is_superuser
+
+
+@pytest.mark.databases("sqlite")
+@pytest.mark.parametrize("setting", [True, f"{__name__}.is_nobody_special"])
+def test_an_operation_waits_while_it_is_read_only_and_can_go_on_afterwards(
+    root: Client, settings: Any, setting: Any
+) -> None:
+    User.objects.update(is_superuser=False)
+    User.objects.get().user_permissions.set(
+        Permission.objects.filter(codename__in=("view_taskresult", "delete_taskresult"))
+    )
+    saved([failure()])
+    operation = begin(root, "taskresult", "delete")
+    before = settings.DJANGO_TASKS
+    settings.DJANGO_TASKS = {**before, "ADMIN_READ_ONLY": setting}
+    with pytest.raises(PermissionDenied):
+        bulk.work(operation.pk)
+    assert again(operation).state == "failed"
+    assert "read-only at present" in text_of(read(root, page_url("bulkoperation", operation.pk)))
+    assert TaskResult.objects.exists()
+    settings.DJANGO_TASKS = before
+    root.post(page_url("bulkoperation", operation.pk).replace("change", "resume"))
+    bulk.work(operation.pk)
+    assert again(operation).state == "done"
+    assert not TaskResult.objects.exists()
+
+
+@pytest.mark.databases("sqlite")
+@pytest.mark.parametrize("before", [5, 30])
+def test_what_comes_meanwhile_pushes_nothing_out_of_what_was_looked_through(
+    root: Client, monkeypatch: pytest.MonkeyPatch, before: int
+) -> None:
+    """What no index finds is looked for in the newest rows: in those that were the newest then."""
+    monkeypatch.setattr(search, "SCANNED", 20)
+    saved(failure(body='[["needle"],{}]') for _ in range(before))
+    operation = begin(root, "taskresult", "delete", "?q=args:needle")
+    assert operation.total == min(before, 20)
+    saved(finished(seconds_ago=-5) for _ in range(25))
+    bulk.work(operation.pk, batch=3)
+    assert (again(operation).state, again(operation).changed) == ("done", min(before, 20))
+
+
+@pytest.mark.databases("sqlite")
+def test_runs_and_workers_that_come_meanwhile_push_none_out(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "MOST_IDS", 2)
+    schedule = IntervalSchedule.objects.create(every=1, period="minutes")
+    nightly = PeriodicTask.objects.create(name="nightly", task=KNOWN, interval=schedule)
+    rows = saved([waiting(), waiting()])
+
+    def runs(tasks: list[Any], seconds: int) -> None:
+        moment = ago(seconds)
+        PeriodicRun.objects.bulk_create(
+            PeriodicRun(periodic_task=nightly, scheduled_for=moment, created_at=moment, task_id=row.pk) for row in tasks
+        )
+
+    runs(rows, 60)
+    operation = begin(root, "task", "cancel", "?q=periodic:nightly")
+    runs(saved([waiting(), waiting()]), -5)
+    bulk.work(operation.pk)
+    assert again(operation).changed == 2
+    assert set(TaskResult.objects.values_list("pk", flat=True)) == {row.pk for row in rows}
+
+
+@pytest.mark.databases("sqlite")
+def test_the_task_goes_past_a_queue_that_is_paused_or_excluded(root: Client) -> None:
+    saved([waiting(queue="mail")])
+    worker = Worker()
+    limits.pause("queue", "default", by="anna")
+    begin(root, "task", "cancel", "?queue=mail")
+    sent = Task.objects.get(name=bulk.TASK_NAME)
+    assert sent.queue == bulk.TASK_NAME
+    worker.drain(hurry=False)
+    assert again(BulkOperation.objects.get()).state == "done"
+    WorkerRow.objects.all().delete()
+    limits.resume("queue", "default")
+    a_worker("w1", queues="* -default")
+    saved([waiting(queue="mail")])
+    begin(root, "task", "cancel", "?queue=mail")
+    assert Task.objects.get(name=bulk.TASK_NAME).queue == bulk.TASK_NAME
+
+
+@pytest.mark.databases("sqlite")
+def test_the_page_says_why_nothing_happens_and_lets_people_go_on_there(root: Client) -> None:
+    saved(waiting(queue="mail") for _ in range(3))
+    a_worker("w1", queues="default")
+    operation = begin(root, "task", "cancel", "?queue=mail")
+    page = page_url("bulkoperation", operation.pk)
+    assert "Nothing happens" not in read(root, page)
+    assert "../work/" not in read(root, page)
+    limits.pause("queue", "default", by="anna")
+    said = " ".join(text_of(read(root, page)).split())
+    assert "Nothing happens: its task waits in the queue default, and is paused." in said
+    assert "../work/" in read(root, page)
+    limits.resume("queue", "default")
+    WorkerRow.objects.update(queues="mail")
+    said = " ".join(text_of(read(root, page)).split())
+    assert "in the queue default, from which no running worker takes tasks." in said
+    Task.objects.filter(name=bulk.TASK_NAME).delete()
+    assert "its task was cancelled or deleted" in text_of(read(root, page))
+    root.post(page.replace("change", "work"))
+    root.post(page.replace("change", "work"))
+    assert again(operation).state == "done"
+    assert "Nothing happens" not in read(root, page)
+
+
+@pytest.mark.databases("sqlite")
+def test_looking_at_an_operation_keeps_no_session_alive(root: Client) -> None:
+    saved([waiting()])
+    page = page_url("bulkoperation", begin(root, "task", "cancel").pk)
+    with override_settings(SESSION_SAVE_EVERY_REQUEST=True):
+        assert "sessionid" in root.get(page).cookies
+        assert "sessionid" not in root.get(f"{page}?fragment=1").cookies
+
+
+@pytest.mark.databases("sqlite")
+def test_ones_own_operations_are_found_again(browser: Browser) -> None:
+    """Without the permission to see those of others."""
+    saved([waiting()])
+    anna = browser("view_task", "cancel_task", username="anna")
+    ben = browser("view_task", "cancel_task", username="ben")
+    operation = begin(anna, "task", "cancel")
+    page = page_url("bulkoperation", operation.pk)
+    assert page in read(anna, list_url("bulkoperation"))
+    assert list_url("bulkoperation") in read(anna, "/admin/")
+    assert page not in read(ben, list_url("bulkoperation"))
+    assert browser("view_task", username="eve").get(list_url("bulkoperation")).status_code == 403

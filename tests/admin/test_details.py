@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
+from django.contrib.contenttypes.models import ContentType
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from django_tasks import ids, operations, paging, shared_task, states
-from django_tasks.models import TaskTag, Worker
+from django_tasks.models import IntervalSchedule, PeriodicRun, PeriodicTask, Task, TaskResult, TaskTag, Worker
+from django_tasks.redaction import HIDDEN
 from django_tasks.serialization import dumps
-from django_tasks.task_admin import relations
+from django_tasks.task_admin import frames, relations
 from tests.admin.conftest import Browser
 from tests.admin.pages import list_url, page_url, read, text_of
 from tests.rows import UNKNOWN, ago, failure, finished, saved, waiting
@@ -190,11 +194,139 @@ def test_relatives_and_the_worker_are_linked(root: Client) -> None:
     [parent] = saved([finished()])
     saved([row := waiting(state=states.STARTED, worker_id=worker.pk, slot=0, parent_id=parent.pk, root_id=parent.pk)])
     page = read(root, page_url(TASKS, row.pk))
-    assert page.count(page_url(TASKS, parent.pk)) == 2
+    assert page.count(page_url(RESULTS, parent.pk)) == 1
+    assert f"Sent by {parent.name} {parent.pk}" in shown(root, row)
     assert page_url("worker", worker.pk) in page
     about = read(root, page_url("worker", worker.pk))
     assert page_url(TASKS, row.pk) in about
     assert "a,b -c" in about
+
+
+def test_a_task_that_a_schedule_sent_tells_which(root: Client, browser: Browser) -> None:
+    every = IntervalSchedule.objects.create(every=1, period="hours")
+    nightly = PeriodicTask.objects.create(name="Nightly <report>", task=send_letter.name, interval=every)
+    saved([row := finished(), by_hand := finished(), other := finished()])
+    for task, is_by_hand in ((row, False), (by_hand, True)):
+        PeriodicRun.objects.create(
+            periodic_task=nightly, task_id=task.pk, scheduled_for=ago(9), created_at=ago(9), by_hand=is_by_hand
+        )
+    assert "Sent by Nightly <report> (periodic task)" in shown(root, row)
+    assert page_url("periodictask", nightly.pk) in read(root, page_url(RESULTS, row.pk))
+    assert "Sent by Nightly <report> (periodic task, by hand)" in shown(root, by_hand)
+    assert "Sent by" not in shown(root, other)
+    reader = browser("view_taskresult")
+    assert "Sent by Nightly <report> (periodic task)" in shown(reader, row)
+    assert page_url("periodictask", nightly.pk) not in read(reader, page_url(RESULTS, row.pk))
+
+
+def test_a_task_tells_which_process_sent_it_if_it_took_that_along(root: Client) -> None:
+    saved(
+        [row := finished(options='{"context": {"origin": "gen7@web1"}}'), odd := finished(options='{"context": [1]}')]
+    )
+    assert "Sent from gen7@web1" in shown(root, row)
+    assert "Sent from" not in shown(root, odd)
+
+
+def test_relatives_that_are_gone_or_hidden_have_their_ids_only(root: Client, settings: Any) -> None:
+    saved([parent := finished(queue="theirs", name=UNKNOWN), row := finished(parent_id=UUID(int=7), root_id=parent.pk)])
+    assert f"Sent by {UUID(int=7)} Root {UNKNOWN} {parent.pk}" in shown(root, row)
+    settings.DJANGO_TASKS = {**settings.DJANGO_TASKS, "ADMIN_TASK_FILTER": "tests.admin.test_details.not_theirs"}
+    assert f"Root {parent.pk}" in shown(root, row)
+
+
+def not_theirs(request: Any, rows: Any) -> Any:
+    return rows.exclude(queue="theirs")
+
+
+def test_frames_of_libraries_are_folded(root: Client) -> None:
+    traceback = """Traceback (most recent call last):
+  File "/srv/shop/tasks.py", line 7, in send
+    post(letter)
+  File "/usr/lib/python3.13/smtplib.py", line 100, in post
+    self.connect()
+    ~~~~~~~~~~~~^^
+  File "/srv/venv/lib/python3.13/site-packages/mails/<sock>.py", line 3, in connect
+    raise OSError
+  [Previous line repeated 3 more times]
+OSError: down
+
+The above exception was the direct cause of the following exception:
+
+Traceback (most recent call last):
+  File "C:\\Python313\\Lib\\json\\decoder.py", line 1, in decode
+ValueError: no"""
+    [row] = saved([failure(traceback=traceback)])
+    page = read(root, page_url(RESULTS, row.pk))
+    folds = re.findall(r'<details class="djt-frames"><summary>(.*?)</summary><pre>(.*?)</pre>', page, re.DOTALL)
+    assert [said for said, _frames in folds] == ["2 frames of libraries", "1 frame of a library"]
+    assert "[Previous line repeated 3 more times]" in folds[0][1]
+    assert "/srv/shop/tasks.py" not in folds[0][1]
+    assert "OSError: down" not in "".join(frames for _said, frames in folds)
+    assert "\n".join(one.text for one in frames.parts(traceback)) == traceback, "no line is lost"
+
+
+@pytest.mark.parametrize(
+    "traceback", ["", "no traceback", 'File "x"', '  File "/usr/lib/python3.13/a.py", line 1, in a\n    b()\nE: x']
+)
+def test_a_traceback_of_nothing_but_libraries_is_not_folded(traceback: str) -> None:
+    assert [(one.text, one.library_frames) for one in frames.parts(traceback)] == (
+        [(traceback, 0)] if traceback else []
+    )
+
+
+def test_frames_within_a_group_of_exceptions_are_folded() -> None:
+    traceback = """  + Exception Group Traceback (most recent call last):
+  |   File "/srv/shop/tasks.py", line 3, in all
+  |     gather()
+  | ExceptionGroup: many (1 sub-exception)
+  +-+---------------- 1 ----------------
+    | Traceback (most recent call last):
+    |   File "/usr/lib/python3.13/asyncio/tasks.py", line 3, in gather
+    |     await one
+    | ValueError: no
+    +------------------------------------"""
+    assert [one.library_frames for one in frames.parts(traceback)] == [0, 1, 0]
+    assert frames.parts(traceback)[1].text.count("\n") == 1
+
+
+def test_arguments_and_results_can_be_had_whole_as_files(root: Client) -> None:
+    body = json.dumps([["x" * 200_000, {"api_key": "canary"}], {"password": "canary"}])
+    [row] = saved([finished(body=body, result=json.dumps({"secret": "canary", "open": ["ä"] * 9}))])
+    page = read(root, page_url(RESULTS, row.pk))
+    addresses = re.findall(r'<a href="([^"]*)" download>', page)
+    arguments, result = (root.get(address) for address in addresses)
+    for answer, name in ((arguments, "arguments"), (result, "result")):
+        assert answer.headers["Content-Disposition"] == f'attachment; filename="{row.pk}-{name}.json"'
+        assert answer.headers["Content-Type"] == "application/octet-stream"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    told = json.loads(arguments.content)
+    assert told == {"args": ["x" * 200_000, {"api_key": HIDDEN}], "kwargs": {"password": HIDDEN}}
+    assert json.loads(result.content) == {"secret": HIDDEN, "open": ["ä"] * 9}
+
+
+def test_what_is_not_to_be_read_is_not_to_be_had_as_a_file(root: Client, browser: Browser, settings: Any) -> None:
+    allowed = {"ALLOW_UNSAFE_PICKLE": True, "ACCEPT_CONTENT": ["json", "pickle"]}
+    settings.DJANGO_TASKS = {**settings.DJANGO_TASKS, **allowed}
+    encoding, pickled = dumps([["canary"], {}], "pickle")
+    options = json.dumps({"argsrepr": "('****',)", "kwargsrepr": "{}"})
+    saved([row := finished(body='[["canary"],{}]', options=options), odd := finished(body=pickled, encoding=encoding)])
+    saved([broken := finished(body="nonsense", result="nonsense")])
+    address = page_url(RESULTS, row.pk).replace("change", "download/arguments")
+    assert json.loads(root.get(address).content) == {"args": "('****',)", "kwargs": "{}"}
+    reader = browser("view_taskresult")
+    assert reader.get(address).status_code == 403
+    assert "download" not in read(reader, page_url(RESULTS, row.pk))
+    assert browser("view_payload", username="blind").get(address).status_code == 403
+    settings.DJANGO_TASKS = {**settings.DJANGO_TASKS, "ADMIN_TASK_FILTER": "tests.admin.test_details.nothing"}
+    assert root.get(address).status_code == 404
+    settings.DJANGO_TASKS = {**settings.DJANGO_TASKS, "ADMIN_TASK_FILTER": None}
+    for key, what in ((row.pk, "result"), (row.pk, "traceback"), (odd.pk, "arguments"), (broken.pk, "arguments")):
+        assert root.get(page_url(RESULTS, key).replace("change", f"download/{what}")).status_code == 404
+    assert "download/" not in read(root, page_url(RESULTS, odd.pk))
+
+
+def nothing(request: Any, rows: Any) -> Any:
+    return rows.none()
 
 
 def test_without_the_permission_only_types_and_sizes_are_shown(browser: Browser) -> None:
@@ -238,7 +370,9 @@ def test_a_page_costs_few_queries(root: Client) -> None:
     saved(finished(options='{"retry_of": "x"}', seconds_ago=0) for _ in range(50))
     saved([original := failure(seconds_ago=60)])
     [todo] = saved([waiting(state=states.STARTED, worker_id=1)])
-    rows: list[Any] = [original, todo]
+    [child] = saved([finished(parent_id=original.pk, root_id=todo.pk, options='{"group": ["g", 0]}')])
+    rows: list[Any] = [original, todo, child]
+    ContentType.objects.get_for_models(Task, TaskResult)  # which a process knows after its first page
     for row in rows:
         with CaptureQueriesContext(connection) as captured:
             read(root, page_url(row._meta.model_name, row.pk))
@@ -283,12 +417,16 @@ def test_progress_beyond_all_numbers_is_shown_as_text(root: Client) -> None:
     assert "<progress" not in read(root, page_url(TASKS, row.pk))
 
 
-def test_a_page_does_without_its_history_where_that_is_slow(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_does_without_its_history_where_that_is_slow_and_says_so(
+    root: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(relations, "PATIENCE", -1.0)
     monkeypatch.setattr(paging, "_SQLITE_STEPS", 1)
     [row] = saved([finished()])
-    assert str(row.pk) in read(root, page_url(RESULTS, row.pk))
-    assert relations.history(row) == []
+    text = text_of(read(root, page_url(RESULTS, row.pk)))
+    assert str(row.pk) in text
+    assert "They took too long to find." in text
+    assert "It took too long to find: the history of the admin is large" in text
 
 
 def test_ids_are_sent_back_as_they_are_however_numbers_are_written(root: Client, settings: Any) -> None:

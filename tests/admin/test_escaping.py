@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from typing import Any
+from uuid import UUID
 
 import pytest
+from django.contrib.auth.models import User
 from django.test import Client
 
-from django_tasks import actions, states
-from django_tasks.models import Worker
+from django_tasks import actions, ids, states
+from django_tasks.models import (
+    Beat,
+    BulkOperation,
+    IntervalSchedule,
+    Limit,
+    PeriodicTask,
+    SavedView,
+    TaskLog,
+    Worker,
+)
 from tests.admin.pages import Tags, list_url, page_url, read
+from tests.cockpit.site_rows import rollup
 from tests.rows import ago, failure, finished, saved, waiting
 
 pytestmark = pytest.mark.databases("sqlite")
@@ -113,3 +127,59 @@ def test_nothing_is_read_from_another_server(root: Client, rows: list[Any]) -> N
         for _tag, attributes in Tags(read(root, page_url(row._meta.model_name, row.pk))).seen:
             for link in (attributes.get("src"), attributes.get("href")):
                 assert not (link or "").startswith(("http:", "https:", "//", "data:"))
+
+
+@pytest.fixture
+def others(root: Client, rows: list[Any]) -> dict[str, Any]:
+    """Return what people and beats say of themselves, and what stands beside tasks, hostile: rows by their model."""
+    person = str(User.objects.get().pk)
+    told = json.dumps({CANARY: CANARY})
+    schedule = IntervalSchedule.objects.create(every=10, period="minutes")
+    periodic = PeriodicTask.objects.create(
+        name=CANARY, task=CANARY, interval=schedule, args=json.dumps([CANARY]), kwargs=told, headers=told,
+        description=CANARY, last_error=CANARY, next_run_at=ago(300),
+    )  # fmt: skip
+    pause = {"paused_at": ago(5), "paused_by": CANARY, "pause_reason": CANARY}
+    Limit.objects.create(kind="queue", name="mail", **pause)
+    limit = Limit.objects.create(kind="task", name=CANARY, declared=CANARY, **pause)
+    operation = BulkOperation.objects.create(
+        action=CANARY[:32], user_id=person, user_name=CANARY, search=CANARY, filters=told, parameters=told,
+        reasons=json.dumps({CANARY: 3}), error=CANARY, aborted_by=CANARY, created_at=ago(1),
+    )  # fmt: skip
+    for page in ("task", "taskresult"):
+        SavedView.objects.create(user_id=person, page=page, name=CANARY[:64], query=f"q={CANARY}")
+    for seen in (2, 2_000):
+        Beat.objects.create(
+            name=CANARY, hostname=CANARY, pid=1, version=CANARY[:64], started_at=ago(9_999), seen_at=ago(seen)
+        )
+    for row in rows[1:]:
+        TaskLog.objects.create(task_id=row.pk, attempt=1, count=1, records=json.dumps([[0, 20, CANARY, CANARY]]))
+    root_id = ids.new_id()
+    options = json.dumps({"tags": [CANARY], "group": [CANARY, 0], "headers": {CANARY: CANARY}})
+    saved([failure(id=UUID(root_id), name=CANARY, root_id=root_id, options=options)])
+    saved([rollup("mail", CANARY, moment=int(ago(60).timestamp()), succeeded=3)])
+    saved([waiting(name=CANARY, root_id=root_id, queue="mail", options=options)])
+    return {"periodictask": periodic.pk, "limit": limit.pk, "bulkoperation": operation.pk, "workflow": root_id}
+
+
+def test_no_other_page_lets_what_is_stored_become_markup(root: Client, rows: list[Any], others: dict[str, Any]) -> None:
+    """S10: operations, saved views, logs, pauses, beats, periodic tasks and workflows."""
+    pages = [page_url(model, key) for model, key in others.items()]
+    pages += [page_url("queue", "mail"), f"{list_url('task')}views/", f"{list_url('taskresult')}views/"]
+    pages += [page_url(row._meta.model_name, row.pk) for row in rows]
+    for model in ("periodictask", "limit", "bulkoperation", "workflow", "task", "taskresult", "tasktype"):
+        pages.append(list_url(model))
+    for url in pages:
+        page = read(root, url)
+        assert "&lt;xss" in page, url
+        check(page)
+    for url in (
+        list_url("overview"),
+        list_url("queue"),
+        list_url("health"),
+        f"{page_url('bulkoperation', others['bulkoperation'])}?fragment=1",
+    ):
+        check(read(root, url))
+    links = [link for link in re.findall(r'href="([^"]*)"', read(root, list_url("tasktype"))) if "xss" in link]
+    for link in links:
+        check(read(root, html.unescape(link)))

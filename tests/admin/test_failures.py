@@ -74,3 +74,20 @@ def test_nothing_that_is_stored_becomes_markup(root: Client) -> None:
     page = read(root, URL)
     assert "&lt;xss" in page
     check(page)
+
+
+@pytest.mark.databases("sqlite")
+def test_a_group_without_a_class_runs_nothing_else_again(root: Client) -> None:
+    saved([failure(exception=""), failure(exception=": lost"), failure(), failure(exception='say "when"')])
+    page = read(root, URL)
+    urls = [
+        tag["action"] or "" for name, tag in Tags(page).seen if name == "form" and "q=" in (tag.get("action") or "")
+    ]
+    assert "4 failures" in text_of(page)
+    assert sorted(len(ids_in(read(root, url))) for url in urls) == [1, 2], "what no search finds alone has no button"
+    [url] = [url for url in urls if "exc%3A%22%22" in url]
+    assert "2 rows." in text_of(root.post(url, {"action": "retry", "select_across": "1"}).content.decode())
+    root.post(url, {"action": "retry", "select_across": "1", "post": "yes"})
+    operation = bulk.work(BulkOperation.objects.get().pk)
+    assert operation is not None
+    assert operation.changed == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,13 +11,15 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.urls import reverse
 
-from django_tasks import limits
-from django_tasks.models import Limit, TaskTag
+from django_tasks import display, limits
+from django_tasks.dashboard import database_now
+from django_tasks.models import Limit, LimitState, TaskTag
 from tests.admin.conftest import Browser
-from tests.admin.pages import ids_in, list_url, page_url, read
+from tests.admin.pages import ids_in, list_url, page_url, read, text_of
+from tests.cockpit.site_rows import a_worker
 from tests.databases import TestDatabase
 from tests.integration import limited_jobs
-from tests.rows import finished, saved, waiting
+from tests.rows import KNOWN, finished, saved, waiting
 
 
 def values(**changes: str) -> dict[str, str]:
@@ -71,14 +75,24 @@ def test_those_who_may_pause_and_resume(database: TestDatabase, browser: Browser
     assert Limit.objects.get().paused_at is None
     person = browser("view_limit", "pause_limit")
     page = person.post(list_url("limit"), chosen, follow=True).content.decode()
-    assert "1 paused." in page
+    assert "Nothing of it starts any more; what runs goes on." in page
+    assert Limit.objects.get().paused_at is None
+    asked = {**chosen, "post": "yes", "reason": "The server is down", "minutes": "no number"}
+    assert "errorlist" in person.post(list_url("limit"), asked).content.decode()
+    asked["minutes"] = "10"
+    assert "1 paused." in person.post(list_url("limit"), asked, follow=True).content.decode()
     limit = Limit.objects.get()
     assert limit.paused_at is not None
-    assert limit.paused_by == "view_limit-pause_limit"
+    assert limit.paused_until is not None
+    assert limit.paused_until - limit.paused_at == timedelta(minutes=10)
+    assert (limit.paused_by, limit.pause_reason) == ("view_limit-pause_limit", "The server is down")
     chosen["action"] = "resume_selected"
     assert "1 resumed." in person.post(list_url("limit"), chosen, follow=True).content.decode()
     assert Limit.objects.get().paused_at is None
-    assert [entry.change_message for entry in LogEntry.objects.order_by("pk")] == ["Paused.", "Resumed."]
+    assert [entry.change_message for entry in LogEntry.objects.order_by("pk")] == [
+        "Paused for 10 minutes. The server is down",
+        "Resumed.",
+    ]
 
 
 def test_a_search_for_a_tag_finds_what_waits_and_what_is_done(database: TestDatabase, root: Client) -> None:
@@ -102,3 +116,41 @@ def test_nobody_changes_a_limit_while_it_is_read_only(database: TestDatabase, ro
     for url in (page, reverse("admin:django_tasks_limit_add"), page.replace("change", "delete")):
         assert root.post(url, values(rate="9/m", post="yes")).status_code == 403
     assert list(Limit.objects.values_list("rate", "paused_at")) == [("5/m", None)]
+
+
+def test_the_list_tells_what_limits_do_at_the_moment(database: TestDatabase, root: Client) -> None:
+    for name in ("w1", "w2"):
+        a_worker(name)
+    a_worker("lost", seen=900.0)
+    limits.change(Limit.QUEUE, "mail", rate="10/m", per_worker=True)
+    limits.change(Limit.TASK, KNOWN, rate="5/s")
+    limits.change(Limit.QUEUE, "idle", concurrency=3)
+    soon = database_now() + timedelta(minutes=30)
+    LimitState.objects.create(kind="queue", name="mail", limit_key="", moment=soon.timestamp())
+    LimitState.objects.create(kind="task", name=KNOWN, limit_key="", moment=soon.timestamp() - 7_200)
+    counted = {"queue": "mail", "limit_key": ""}
+    saved([waiting(state="LIMITED", **counted) for _ in range(4)] + [waiting(state="STARTED", **counted), waiting()])
+    page = read(root, list_url("limit"))
+    cells = dict(zip(NAMES, rows_of(page), strict=True))
+    assert [cells[name]["effective"] for name in NAMES] == ["-", "20/m", "5/s"]
+    assert [cells[name]["let_through"] for name in NAMES] == ["0", "1", "1"]
+    assert [cells[name]["held_back"] for name in NAMES] == ["0", "4", "4"]
+    assert cells["task"]["next_start"] == "at once"
+    assert cells["idle"]["next_start"] == "-"
+    assert cells["mail"]["next_start"] == text_of(str(display.moment(soon))).strip()
+    one = " ".join(text_of(read(root, page_url("limit", Limit.objects.get(name="mail").pk))).split())
+    assert re.search(r"Held back:? 4", one)
+    assert re.search(r"Effective rate:? 20/m", one)
+
+
+#: The limits of the test above, in the order of the list.
+NAMES = ("idle", "mail", "task")
+
+
+def rows_of(page: str) -> list[dict[str, str]]:
+    """Return the cells of a list by their columns, row by row."""
+    body = page[page.index('id="result_list"') :].partition("<tbody>")[2].partition("</tbody>")[0]
+    return [
+        {name: text_of(cell).strip() for name, cell in re.findall(r'<td class="field-(\w+)[^>]*>(.*?)</td>', row)}
+        for row in body.split("<tr>")[1:]
+    ]

@@ -10,7 +10,7 @@ from django.db import DatabaseError, connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from django_tasks import ids, paging, states
+from django_tasks import changelists, ids, paging, states
 from django_tasks.models import TaskResult, Worker
 from tests.admin.pages import ids_in, link, list_url, page_url, read, text_of
 from tests.databases import TestDatabase
@@ -212,8 +212,9 @@ BEFORE = 2
 
 
 @pytest.mark.databases("sqlite")
-def test_a_list_costs_few_queries_however_long_it_is(root: Client) -> None:
+def test_a_list_costs_few_queries_however_long_it_is(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """S9: no unbounded count, no offset, no payload; at most six queries."""
+    monkeypatch.setattr(changelists, "QUICKLY", paging.PATIENCE)  # the machine may be busy
     many_results()
     saved(waiting(worker_id=1, state=states.STARTED) if number % 9 == 0 else waiting() for number in range(2_000))
     for model, queries in ADDRESSES.items():
@@ -231,8 +232,11 @@ def test_a_list_costs_few_queries_however_long_it_is(root: Client) -> None:
 
 
 @pytest.mark.databases("postgresql")
-def test_no_page_of_the_ledger_reads_the_whole_table(database: TestDatabase, root: Client) -> None:
+def test_no_page_of_the_ledger_reads_the_whole_table(
+    database: TestDatabase, root: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """S9: every query of the list is a walk along an index."""
+    monkeypatch.setattr(changelists, "QUICKLY", paging.PATIENCE)  # the machine may be busy
     many_results()
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE django_tasks_taskresult")
@@ -304,6 +308,76 @@ def test_a_list_that_takes_too_long_says_so(root: Client, monkeypatch: pytest.Mo
     monkeypatch.setattr(paging, "time_limit", lambda alias, seconds=0.0: limit(alias, 0.0))
     page = text_of(read(root, f"{list_url(RESULTS)}?queue=nowhere"))
     assert "took too long" in page
+
+
+@pytest.mark.parametrize("newer", [False, True], ids=["older", "newer"])
+def test_looks_that_end_early_find_every_row_once(database: TestDatabase, newer: bool) -> None:
+    """On every database, and where many rows ended at one moment."""
+    same_moment = ago(150)
+    rows = saved(
+        finished(
+            FINAL[number % 3],
+            number,
+            queue="rare" if number % 13 == 0 else "common",
+            **({"finished_at": same_moment} if 100 <= number < 170 else {}),
+        )
+        for number in range(400)
+    )
+    keys, every = ("finished_at", "id"), TaskResult.objects.all()
+    walks = [every.filter(state=state) for state in FINAL]
+    found, cuts = [], 0
+    edge = f"{ago(3_600).isoformat()}~{rows[-1].pk}" if newer else None
+    while True:
+        bookmark = paging.Bookmark.parse(edge, newer=newer) if edge else None
+        end = paging.reach(walks, keys, bookmark, rows=15)
+        rare = [walk.filter(queue="rare") for walk in walks]
+        look = paging.page(every.filter(queue="rare"), keys, bookmark, rare, size=4, end=end)
+        if newer and not look.cut and look.newer is None:  # it came to the newest, and shows them as the first page
+            break
+        found += [row.pk for row in (reversed(look.rows) if newer else look.rows)]
+        cuts += look.cut
+        edge = look.newer if newer else look.older
+        if edge is None:
+            break
+    assert cuts > 2
+    wanted = [row.pk for row in sorted(rows, key=lambda row: (row.finished_at, row.pk)) if row.queue == "rare"]
+    if newer:
+        assert found == wanted[: len(found)]
+        assert len(found) >= len(wanted) - 4
+    else:
+        assert found == wanted[::-1]
+
+
+@pytest.mark.databases("sqlite")
+def test_what_no_index_finds_is_looked_for_in_some_rows_and_further_when_asked(
+    root: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [old] = saved([finished(seconds_ago=900, queue="rare")])
+    saved(finished(seconds_ago=number) for number in range(600))
+    monkeypatch.setattr(paging, "_SQLITE_STEPS", 100)
+    monkeypatch.setattr(paging, "REACH", 200)
+    monkeypatch.setattr(changelists, "QUICKLY", 0.0)
+    url = list_url(RESULTS)
+    page = read(root, f"{url}?queue=rare")
+    assert ids_in(page) == []
+    assert "200 rows were looked through so far" in text_of(page)
+    further = link(page, "next") or ""
+    page = read(root, url + further)
+    assert ids_in(page) == [str(old.pk)]
+    assert "looked through" not in text_of(page)
+    whole = read(root, url)
+    assert len(ids_in(whole)) == 100
+    assert "looked through" not in text_of(whole), "a page that is full needs no more"
+
+
+@pytest.mark.databases("sqlite")
+def test_the_boxes_and_addresses_of_rows_are_their_own(root: Client) -> None:
+    rows = saved([waiting(name="tests.app.<b>{0}</b>"), waiting(custom_id="djt0pk", id=ids.key_of("djt0pk"))])
+    page = read(root, f"{list_url(TASKS)}?state=PENDING")
+    for row in rows:
+        assert f'value="{row.pk}"' in page
+        assert f'href="{page_url(TASKS, row.pk)}?_changelist_filters=state%3DPENDING"' in page
+    assert "tests.app.&lt;b&gt;{0}&lt;/b&gt;" in page
 
 
 def test_a_moment_read_from_the_ledger_finds_its_row_again(database: TestDatabase) -> None:

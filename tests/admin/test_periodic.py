@@ -12,10 +12,12 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import translation
 
+from django_tasks import shared_task
 from django_tasks.beat.engine import run_now
 from django_tasks.beat.sync import sync
 from django_tasks.dashboard import database_now
 from django_tasks.models import Beat, CrontabSchedule, PeriodicRun, PeriodicTask, Task
+from django_tasks.registry import tasks
 from django_tasks.schedules import cron, crontab, schedule
 from tests.admin.conftest import Browser
 from tests.admin.pages import Tags, list_url, page_url, read, text_of
@@ -369,3 +371,33 @@ def test_nothing_is_changed_while_it_is_read_only(root: Client, settings: Any) -
 @pytest.mark.parametrize("args", ["[" * 200_000, "1" * 5_000])
 def test_arguments_that_no_parser_reads_are_told(root: Client, args: str) -> None:
     assert "args" in errors(root.post(ADD, {**FORM, "args": args}))
+
+
+def test_why_a_row_cannot_be_run_quotes_arguments_only_to_who_may_see_them(browser: Browser) -> None:
+    declared = run_refusing()
+    try:
+        found = row(task=declared.name, args="[]", kwargs='{"order": {"id": "canary-1543"}}')
+        order = {"action": "run_selected", "_selected_action": str(found.pk), "post": "yes"}
+        people = {"anna": (), "ben": ("view_payload",)}
+        said = {}
+        for name, more in people.items():
+            client = browser("view_periodictask", "run_periodictask", *more, username=name)
+            said[name] = text_of(client.post(list_url("periodictask"), order, follow=True).content.decode())
+            assert "cannot be sent" in said[name]
+        assert "canary-1543" not in said["anna"]
+        assert "canary-1543" in said["ben"]
+    finally:
+        tasks.pop(declared.name)
+    assert not Task.objects.exists()
+
+
+def run_refusing() -> Any:
+    """Declare a task that says what it was given when it refuses that."""
+    pydantic = pytest.importorskip("pydantic")
+    order = pydantic.create_model("Order", id=(int, ...))
+
+    def ship(order: Any) -> None:
+        pass
+
+    ship.__annotations__["order"] = order
+    return shared_task(name="tests.ship", pydantic=True)(ship)

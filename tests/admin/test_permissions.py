@@ -202,3 +202,14 @@ def test_no_page_of_the_admin_is_shown_to_a_stranger(rows: dict[str, Any]) -> No
     for model, row in rows.items():
         for url in (list_url(model), page_url(model, row.pk)):
             assert Client().get(url).headers["Location"].startswith("/admin/login/")
+
+
+def test_the_live_part_of_a_task_tells_of_its_result_only_who_may_see_results(browser: Browser) -> None:
+    [done] = saved([failure(text="canary")])
+    live = page_url("task", done.pk).replace("change", "live")
+    sees_tasks = browser("view_task", "view_payload", username="anna")
+    assert sees_tasks.get(page_url("taskresult", done.pk)).status_code == 403
+    answer = sees_tasks.get(live)
+    assert answer.status_code == 403
+    assert "FAILURE" not in answer.content.decode()
+    assert "FAILURE" in read(browser("view_task", "view_taskresult", username="ben"), live)

@@ -60,7 +60,8 @@ def test_each_word_finds_its_results(database: TestDatabase) -> None:
         "queue:mail", "queue:a,mail", "state:failure", "state:FAILURE,REVOKED", "worker:w1@web", "exc:ValueError",
         "exc:Value*",
         'exc:"ValueError: bo"', "tag:vip", f"root:{ROOT}", f"parent:{PARENT}", "group:g-1", 'periodic:"Nightly report"',
-        "prio:-5", "prio:<0", "try:4", "try:>3", "run:>1m", "run:>=90s", "wait:>10m", "wait:<=1001s wait:>=999",
+        "prio:-5", "prio:<0", "prio:<=-5", "prio:=-5",
+        "prio:>-6 prio:<-4", "try:4", "try:>3", "run:>1m", "run:>=90s", "wait:>10m", "wait:<=1001s wait:>=999",
         f"before:{hour_ago}", "before:1h since:2h", 'args:"welcome"', "args:1543", "kwargs.order_id:1543",
         "result:parcel", 'state:failure queue:mail since:2h "shop.mail"',
     ):  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -64,6 +66,17 @@ def test_the_language_comes_along_where_the_settings_say_so() -> None:
         with override_settings(DJANGO_TASKS={"TASK_CONTEXT": ["language"]}):
             assert captured() == {"language": "de"}
             assert tell_language.apply().get() == "de"
+
+
+@shared_task(bind=True)
+def tell_origin(self: Any) -> Any:
+    return self.request.origin
+
+
+def test_the_process_comes_along_where_the_settings_say_so() -> None:
+    assert tell_origin.apply().get() is None
+    with override_settings(DJANGO_TASKS={"TASK_CONTEXT": ["origin"]}):
+        assert tell_origin.apply().get() == f"gen{os.getpid()}@{socket.gethostname()}"
 
 
 def test_what_cannot_be_stored_is_told_to_the_sender(hook: str) -> None:

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from django.db import connections
+
 from tests.databases import TestDatabase
 from tests.eventually import eventually
 
@@ -61,8 +63,14 @@ def chromium() -> Iterator[Any]:
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+        try:
+            yield browser
+        finally:
+            browser.close()
+            # While Playwright's loop runs, this thread has other connections. Those of this test would be the next's.
+            for connection in connections.all(initialized_only=True):
+                connection.close()
+                del connections[connection.alias]
 
 
 def log_in(browser: Any, site_url: str, **options: Any) -> tuple[Any, list[str]]:
@@ -79,13 +87,24 @@ def log_in(browser: Any, site_url: str, **options: Any) -> tuple[Any, list[str]]
     page.goto(site_url)
     page.fill("[name=username]", "root")
     page.fill("[name=password]", "root")
-    page.click("[type=submit]")
+    press(page.locator("[type=submit]").first)
+    assert "/login/" not in page.url
     complaints.clear()  # of an icon that no test site has
     page.on(
         "response",
         lambda answer: complaints.append(f"{answer.url}: {answer.status}") if answer.status >= 400 else None,
     )
     return page, complaints
+
+
+def press(button: Any) -> None:
+    """Press what leads to another page, and wait until that is there.
+
+    A click alone returns when it did not see a navigation begin at once, as on a busy machine. Whoever goes elsewhere
+    then calls off what the press has sent.
+    """
+    with button.page.expect_navigation():
+        button.click()
 
 
 def keep(page: Any, name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -56,6 +57,10 @@ def test_each_page_stands_in_another_frame(database: TestDatabase, frame: str) -
     assert {name: status for name, (status, _page) in found.items() if status != 200} == {}
     sign = {"unfold": "unfold/css/styles.css", "jazzmin": "jazzmin/css/main.css"}[frame]
     assert [name for name, (_status, page) in found.items() if sign not in page] == []
+    heading = re.compile(
+        {"unfold": r'<h1 class="djt-title">\s*Failures\s*</h1>', "jazzmin": r"<h3[^>]*>\s*Failures\s*</h3>"}[frame]
+    )
+    assert heading.search(found["failures"][1])
     assert [name for name, (_status, page) in found.items() if "django_tasks/admin.css" not in page] == [
         name for name in found if name == "history of a task"
     ]

@@ -13,6 +13,7 @@ from django.conf import settings
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.test import Client, override_settings
+from django.urls import reverse
 from django.utils.html import format_html
 
 from django_tasks import actions, bulk, extensions
@@ -111,6 +112,44 @@ def test_a_panel_that_fails_takes_nothing_with_it_and_text_is_no_markup(
     assert "no such thing" in caplog.text
     assert "&lt;b&gt;text&lt;/b&gt;" in page
     assert "djt-cards" in page
+
+
+class Listing(Sales):
+    """A panel whose version nothing can be kept by, with a link into the site."""
+
+    title = "Listing"
+
+    def render(self, request: Any) -> str:
+        type(self).rendered += 1
+        return format_html('<a href="{}">tasks</a>', reverse("admin:index", current_app=request.current_app))
+
+    def version(self) -> Any:
+        return ["a"]
+
+
+def test_a_version_that_nothing_can_be_kept_by_takes_nothing_with_it(
+    root: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    with given(ADMIN_PANELS=[f"{HERE}.Listing", "cards"]):
+        before = Listing.rendered
+        assert "djt-cards" in read(root, URL)
+        assert "<h2>Listing</h2>" in read(root, URL)
+        assert Listing.rendered == before + 2, "at every look"
+    assert "The panel tests.cockpit.test_extensions.Listing failed" in caplog.text
+
+
+class Linked(Listing):
+    title = "Linked"
+
+    def version(self) -> Any:
+        return 1
+
+
+def test_a_panel_leads_into_the_site_on_which_it_is_seen(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(board, "_kept", {})
+    with given(ADMIN_PANELS=[f"{HERE}.Linked"]), override_settings(ROOT_URLCONF="tests.admin.two_sites"):
+        for site in ("admin", "operations"):
+            assert f'<a href="/{site}/">tasks</a>' in read(root, f"/{site}/django_tasks/overview/")
 
 
 @pytest.mark.parametrize(
@@ -283,6 +322,9 @@ def test_charts_show_where_workers_began_to_run_another_release(root: Client) ->
     a_worker("another", version="1.0 bbbb222", started_at=ago(10 * 60))
     page = read(root, URL)
     assert page.count('<g class="djt-mark"><title>bbbb222</title>') == 4
+    for path, charts in (("queue/mail/change/", 4), ("tasktype/tests.app.tasks.add/change/", 3)):
+        page = read(root, f"/admin/django_tasks/{path}")
+        assert page.count('<g class="djt-mark"><title>bbbb222</title>') == charts
     assert "(bbbb222)</th>" in page  # the table says so, too
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 from django_tasks.cockpit import numbers
-from django_tasks.cockpit.looks import look
 from django_tasks.cockpit.numbers import SPANS, Numbers
 from django_tasks.cockpit.overview import gather
+from django_tasks.looks import look
 from django_tasks.metrics.rows import EVER, HOUR
 from django_tasks.models import QueueSample, Rollup
 from tests.cockpit.site_rows import a_worker, durations, rollup

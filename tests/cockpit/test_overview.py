@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 import pytest
@@ -11,9 +12,9 @@ from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
 
 from django_tasks.cockpit import overview
-from django_tasks.models import PeriodicTask, Rollup, Task, TaskResult, Worker
+from django_tasks.models import Beat, PeriodicTask, Rollup, Task, TaskResult, Worker
 from tests.admin.conftest import Browser
-from tests.admin.pages import Tags, list_url, read, text_of
+from tests.admin.pages import Tags, ids_in, list_url, read, text_of
 from tests.cockpit.site_rows import a_worker, durations, fill, rollup
 from tests.rows import ago, failure, saved, waiting
 
@@ -41,6 +42,55 @@ def test_it_names_a_queue_that_nobody_consumes(root: Client) -> None:
     assert "Queue mail has 12 tasks waiting, and no online worker consumes it." in text
     assert "manage.py runworker -Q mail" in text
     assert "14 min" in text
+
+
+def test_it_names_periodic_tasks_that_cannot_be_sent_but_not_what_they_were_to_be_sent_with(root: Client) -> None:
+    a_worker("w1")
+    Beat.objects.create(name="b", hostname="h", pid=1, version="1", started_at=ago(9), seen_at=ago(1))
+    told = {"task": "shop.tasks.pulse", "interval": _every_minute()}
+    for number in range(10):
+        PeriodicTask.objects.create(name=f"Report {number}", **told)
+    PeriodicTask.objects.create(name="Report off", enabled=False, **told)
+    PeriodicTask.objects.update(last_error="ValidationError: input 'canary'")
+    text = text_of(read(root, URL))
+    assert "Periodic task Report 0 cannot be sent: ValidationError" in text
+    assert "2 more periodic tasks cannot be sent." in text
+    assert "Report off" not in text
+    assert "canary" not in text
+
+
+def test_health_says_what_errors_say_to_who_may_see_payloads(browser: Browser) -> None:
+    told = {"task": "shop.tasks.pulse", "interval": _every_minute()}
+    PeriodicTask.objects.create(name="Report", **told)
+    PeriodicTask.objects.update(last_error="ValidationError: input 'canary'")
+    for permissions, seen in ((("view_health",), False), (("view_health", "view_payload"), True)):
+        text = text_of(read(browser(*permissions), list_url("health")))
+        assert "Periodic task Report cannot be sent: ValidationError" in text
+        assert ("canary" in text) == seen
+
+
+def test_failures_lead_to_those_of_the_group_and_are_run_again_by_who_may(browser: Browser) -> None:
+    a_worker("w1")
+    many = [failure(name="shop.send", seconds_ago=at) for at in (1, 2, 8_000)]
+    many += [failure(name="shop.send", exception="OSError: disk full"), failure(name="shop.send", exception="boom it")]
+    saved(many)
+    permissions = ("view_overview", "view_taskresult")
+    looks, retries = browser(*permissions), browser(*permissions, "retry_taskresult")
+    for client in (looks, retries, looks):
+        page = read(client, URL)
+        assert ("djt-retry" in page) == (client is retries)
+        [query] = re.findall(r'<a href="/admin/django_tasks/taskresult/\?([^"]*ValueError[^"]*)"', page)
+        query = html.unescape(query)
+        assert len(ids_in(read(client, f"{list_url('taskresult')}?{query}"))) == 2
+        assert "/admin/django_tasks/taskresult/failures/?since=1h" in page
+    page = read(retries, URL)
+    assert page.count('<button type="submit" form="djt-retry"') == 2  # no word finds what has no class, and no other
+    token = {"action": "retry", "select_across": "1"}
+    asked = retries.post(f"{list_url('taskresult')}?{query}", token).content.decode()
+    assert "2 rows." in text_of(asked)
+    blind = read(browser("view_overview", "retry_taskresult"), URL)
+    assert "djt-retry" not in blind
+    assert 'id="djt-retry"' not in retries.get(f"{URL}?fragment=1").content.decode()
 
 
 def test_nothing_wrong_is_said_too(root: Client) -> None:
@@ -81,6 +131,15 @@ def test_a_fragment_comes_anew_once_something_changed(root: Client) -> None:
     assert answer.headers["ETag"] != etag
     assert "w2" in answer.content.decode()
     assert "<html" not in answer.content.decode()
+
+
+@override_settings(MIDDLEWARE=["django.middleware.gzip.GZipMiddleware", *settings.MIDDLEWARE])
+def test_who_has_seen_it_is_told_so_where_answers_are_compressed(root: Client) -> None:
+    fill(minutes=2)
+    compressed = {"Accept-Encoding": "gzip"}
+    etag = root.get(f"{URL}?fragment=1", headers=compressed).headers["ETag"]
+    assert etag.startswith('W/"')
+    assert root.get(f"{URL}?fragment=1", headers={**compressed, "If-None-Match": etag}).status_code == 304
 
 
 @override_settings(SESSION_SAVE_EVERY_REQUEST=True)
@@ -166,3 +225,15 @@ def test_it_works_on_a_site_of_its_own(root: Client) -> None:
         page = read(root, "/operations/django_tasks/overview/")
     assert '"/operations/django_tasks/queue/mail/change/"' in page
     assert '"/admin/' not in page
+
+
+def test_each_number_leads_to_where_it_is_explained(root: Client) -> None:
+    fill(minutes=60)
+    saved([waiting(queue="mail", due_at=ago(900))])
+    for span, since in (("1h", "1h"), ("24h", "1d"), ("30d", "30d")):
+        cards = read(root, f"{URL}?span={span}").partition('<dl class="djt-cards">')[2].partition("</dl>")[0]
+        links = re.findall(r'<dt><a href="/admin/django_tasks/([^"]*)">', cards)
+        expected = ["queue/", "task/?state=STARTED", "task/?state=PENDING", f"taskresult/failures/?since={since}"]
+        assert links == [*expected, "queue/mail/change/", "worker/"]
+        for link in links:
+            assert root.get(f"/admin/django_tasks/{link}").status_code == 200

@@ -93,6 +93,22 @@ def test_beats_tell_how_late_they_are(database: TestDatabase) -> None:
     assert (value(samples, "beats", status="online"), value(samples, "beat_late_seconds")) == (1, 0.25)
 
 
+def test_no_beat_is_no_beat_in_time(database: TestDatabase) -> None:
+    Beat.objects.create(
+        name="b", hostname="h", pid=1, version="1", started_at=ago(999), seen_at=ago(900), late=0.25, sent=1
+    )
+    samples = scraped()
+    assert value(samples, "beats", status="lost") == 1
+    assert "django_tasks_beat_late_seconds" not in {name for name, _labels in samples}
+
+
+def test_what_waits_for_others_is_told(database: TestDatabase) -> None:
+    saved([waiting(state="WAITING", queue="flow") for _ in range(5)])
+    samples = scraped()
+    assert value(samples, "queue_tasks", queue="flow", state="blocked") == 5
+    assert value(samples, "queue_tasks", queue="default", state="blocked") == 0
+
+
 def test_a_scrape_asks_a_fixed_number_of_queries(database: TestDatabase) -> None:
     with CaptureQueriesContext(connection) as queries:
         scraped()
@@ -133,6 +149,7 @@ def test_who_sees_the_overview_sees_the_metrics(browser: Browser) -> None:
 @pytest.mark.databases("sqlite")
 def test_the_dashboard_asks_for_metrics_that_there_are(database: TestDatabase) -> None:
     a_worker("w1")
+    Beat.objects.create(name="b", hostname="h", pid=1, version="1", started_at=ago(9), seen_at=ago(1))
     saved([rollup("q", "a", moment=0, length=EVER, succeeded=3, **durations(3, wait=0.003, run=2))])
     told = {name for name, _labels in scraped()}
     dashboard = json.loads(DASHBOARD.read_text())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import html
+import re
 from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
@@ -17,8 +19,8 @@ from django_tasks.cockpit.arguments_form import ArgumentsForm, signature_text
 from django_tasks.models import Task, TaskType
 from django_tasks.registry import tasks
 from tests.admin.conftest import Browser
-from tests.admin.pages import read, text_of
-from tests.rows import KNOWN, UNKNOWN, finished, saved
+from tests.admin.pages import ids_in, read, text_of
+from tests.rows import KNOWN, UNKNOWN, failure, finished, saved
 
 pytestmark = pytest.mark.databases("sqlite")
 
@@ -182,3 +184,69 @@ def test_sending_is_for_who_may(browser: Browser) -> None:
 @pytest.mark.parametrize("name", ["a%00b", "x" * 256])
 def test_what_can_be_no_task_has_no_page(root: Client, name: str) -> None:
     assert root.get(f"{INDEX}{name}/change/").status_code == 404
+
+
+@pytest.fixture
+def by_place() -> Iterator[Any]:
+    @shared_task(name="forms.by_place")
+    def by_place(a: int = 1, b: int = 2, /, c: int = 3, *rest: int, d: int = 4, **more: int) -> None:
+        pass
+
+    yield by_place
+    tasks.pop("forms.by_place", None)
+
+
+@pytest.mark.parametrize(
+    ("given", "call"),
+    [
+        ({}, ([], {})),
+        ({"a": "5"}, ([5], {})),
+        ({"b": "5"}, ([1, 5], {})),
+        ({"c": "5"}, ([], {"c": 5})),
+        ({"b": "5", "c": "6"}, ([1, 5], {"c": 6})),
+        ({"rest": "[9]"}, ([1, 2, 3, 9], {})),
+        ({"c": "5", "rest": "[9]"}, ([1, 2, 5, 9], {})),
+        ({"d": "5", "rest": "[9, 8]", "more": '{"x": 7}'}, ([1, 2, 3, 9, 8], {"d": 5, "x": 7})),
+    ],
+)
+def test_every_value_arrives_where_it_was_typed(by_place: Any, given: dict[str, str], call: Any) -> None:
+    """What is left empty before a value that is given by its place is filled with the function's own default."""
+    args, kwargs = call_of(by_place, **given)
+    assert (args, kwargs) == call
+    values = by_place._arguments.signature.bind(*args, **kwargs)
+    values.apply_defaults()
+    for name in ("a", "b", "c", "d"):
+        assert str(values.arguments[name]) == given.get(
+            name, str(by_place._arguments.signature.parameters[name].default)
+        )
+
+
+def test_checking_refuses_what_sending_would(root: Client, settings: Any) -> None:
+    pydantic = pytest.importorskip("pydantic")
+    order = pydantic.create_model("Order", id=(int, ...), note=(str, ""))
+
+    def ship(order: Any) -> None:
+        pass
+
+    ship.__annotations__["order"] = order
+    shared_task(name="forms.ship", pydantic=True)(ship)
+    try:
+        for given in ('{"id": "x"}', f'{{"id": 1, "note": "{"x" * 2_000}"}}'):
+            settings.DJANGO_TASKS = {**settings.DJANGO_TASKS, "PAYLOAD_LIMIT": 1_024}
+            for action in ("check", "send"):
+                answer = root.post(url("forms.ship"), {"arg-order": given, "action": action}).content.decode()
+                assert "errorlist" in answer, (given, action)
+                assert "The arguments fit." not in answer
+        answer = root.post(url("forms.ship"), {"arg-order": '{"id": "7"}', "action": "check"}).content.decode()
+        assert "The arguments fit." in answer
+    finally:
+        tasks.pop("forms.ship")
+    assert not Task.objects.exists()
+
+
+def test_what_fails_leads_to_these_very_failures(root: Client) -> None:
+    bare, named, odd = saved([failure(exception=""), failure(), failure(exception="so: odd", name=KNOWN)])
+    saved([failure(exception='say "when"')])
+    page = read(root, url(KNOWN))
+    found = [html.unescape(one) for one in re.findall(r'href="([^"]*q=exc[^"]*)"', page)]
+    assert {tuple(ids_in(read(root, one))) for one in found} == {(str(row.pk),) for row in (bare, named, odd)}

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from django.test import override_settings
 
 from django_tasks.cockpit.workers import ORDERS
+from django_tasks.dashboard import database_now
 from django_tasks.models import Command, Task, Worker
 from tests.admin.conftest import Browser
 from tests.admin.pages import page_url, read, text_of
 from tests.cockpit.site_rows import a_worker
+from tests.databases import TestDatabase
 from tests.rows import ago, saved, waiting
 
 pytestmark = pytest.mark.databases("sqlite")
@@ -49,6 +52,74 @@ def test_a_worker_that_does_not_answer_is_named(browser: Browser, monkeypatch: p
     page = text_of(client.post(LIST, form("ping_selected", worker), follow=True).content.decode())
     assert "0 of 1 did so" in page
     assert "No answer yet from w1" in page
+
+
+def test_a_worker_tells_what_it_is_at_and_goes_on_telling(browser: Browser) -> None:
+    worker = a_worker("w1", started_at=ago(7200))
+    taken = {"state": "STARTED", "worker_id": worker.pk, "attempt": 1}
+    meta = json.dumps({"current": 62, "total": 100, "note": "canary"})
+    saved([waiting(slot=0, started_at=ago(75), meta=meta, **taken), waiting(slot=1, **taken), waiting(slot=1, **taken)])
+    client = browser("view_worker", "view_task")
+    url = page_url("worker", worker.pk)
+    page = read(client, url)
+    text = " ".join(text_of(page).split())
+    for words in ("Busy places 2 / 4", "Up for 2 h", "75 s", "62 %"):
+        assert words in text, words
+    assert '<progress value="62.000000" max="100.000000"' in page
+    assert "canary" not in page
+    assert 'data-djt-live="?&amp;fragment=1"' in page
+    answer = client.get(f"{url}?fragment=1")
+    assert "62 %" in answer.content.decode()
+    assert "<html" not in answer.content.decode()
+    assert browser("view_task").get(f"{url}?fragment=1").status_code == 403
+    Worker.objects.update(stopped_at=ago(0))
+    Task.objects.all().delete()
+    gone = client.get(f"{url}?fragment=1", headers={"If-None-Match": answer.headers["ETag"]}).content.decode()
+    assert "stopped" in gone
+    assert "Up for" not in gone
+    assert "2 / 4" not in gone
+
+
+def test_the_list_and_the_overview_tell_how_busy_workers_are(browser: Browser) -> None:
+    worker = a_worker("w1", started_at=ago(7200))
+    taken = {"state": "STARTED", "worker_id": worker.pk, "attempt": 1, "name": "shop.tasks.shrink"}
+    saved([waiting(slot=0, started_at=ago(3_600), **taken), waiting(slot=0, **taken), waiting(slot=3, **taken)])
+    client = browser("view_worker", "view_overview")
+    listed = " ".join(text_of(read(client, LIST)).split())
+    assert "online 2 / 4 2 h" in listed
+    overview = " ".join(text_of(read(client, "/admin/django_tasks/overview/")).split())
+    assert "online 2 / 4 shop.tasks.shrink 1 h" in overview
+
+
+def test_what_is_lost_or_stopped_and_holds_nothing_is_forgotten(browser: Browser) -> None:
+    online, lost, stopped = a_worker("w1"), a_worker("w2", seen=400.0), a_worker("w3", stopped_at=ago(9))
+    holds = a_worker("w4", seen=400.0)
+    saved([waiting(state="STARTED", worker_id=holds.pk, attempt=1)])
+    every = {"action": "forget_selected", "_selected_action": [online.pk, lost.pk, stopped.pk, holds.pk]}
+    looks, controls = browser("view_worker"), browser("view_worker", "control_worker")
+    assert "forget_selected" not in read(looks, page_url("worker", lost.pk))
+    assert "forget_selected" in read(controls, page_url("worker", lost.pk))
+    assert "forget_selected" not in read(controls, page_url("worker", online.pk))
+    looks.post(LIST, {**every, "post": "yes"})
+    question = text_of(controls.post(LIST, every).content.decode())
+    assert "Nothing is told of them any more." in question
+    assert Worker.objects.count() == 4
+    said = text_of(controls.post(LIST, {**every, "post": "yes"}, follow=True).content.decode())
+    assert "Forgotten: 2." in said
+    assert "Left alone, because they still hold tasks: 1." in said
+    assert set(Worker.objects.values_list("name", flat=True)) == {"w1", "w4"}
+    every["_selected_action"] = [online.pk]
+    assert "None of them is lost or stopped." in text_of(controls.post(LIST, every, follow=True).content.decode())
+
+
+@pytest.mark.databases("sqlite", "postgresql", "mariadb")
+def test_a_worker_that_is_heard_from_meanwhile_is_not_forgotten(database: TestDatabase) -> None:
+    lost = a_worker("w1", seen=400.0)
+    now = database_now()
+    Worker.objects.update(beat_at=now)
+    assert not lost.forget(now)
+    Worker.objects.update(beat_at=ago(400))
+    assert lost.forget(now)
 
 
 def of_queue_mine(request: Any, rows: Any) -> Any:

@@ -240,5 +240,7 @@ def test_periodic_tasks_without_a_beat_are_a_problem(database: TestDatabase) -> 
     [problem] = found("beats")
     assert problem.problem == "1 periodic task is overdue although a beat is online."
     PeriodicTask.objects.update(next_run_at=None, last_error="ValueError: args is no JSON")
+    [shy] = [problem for problem in doctor.examine(full=False) if problem.check == "beats"]
+    assert shy.problem == "Periodic task sweep cannot be sent: ValueError"
     [problem] = found("beats")
     assert "Periodic task sweep cannot be sent: ValueError: args is no JSON" in problem.problem

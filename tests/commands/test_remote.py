@@ -61,6 +61,15 @@ def test_a_ping_asks_beats_too_and_status_tells_of_workers(site: Site, tasks: Co
     assert set(tasks("status", "--json", *LONG).data) == {"w1@t"}
 
 
+def test_each_beat_of_one_name_is_shown(site: Site, tasks: Command) -> None:
+    for _ in range(2):
+        start_beat(site, "-n", "beat@t")
+    eventually(lambda: Beat.objects.count() == 2, timeout=60)
+    said = tasks("ping", "-d", "beat@t", *LONG).out
+    assert said == 2 * "->  beat@t: OK\n        pong\n" + "\n2 nodes online.\n"
+    assert tasks("ping", "-d", "beat@t", "--json", *LONG).data == {"beat@t": {"ok": "pong"}}
+
+
 def test_control_tells_workers_what_to_do(site: Site, manage: Callable[..., Said]) -> None:
     """By processes of their own, with the site's commands."""
     options = {"IMPORTS": ["tests.integration.site_commands"]}

@@ -21,7 +21,7 @@ from tests.conftest import do_without
 from tests.databases import TestDatabase
 from tests.eventually import eventually
 from tests.inprocess import Worker as Inside
-from tests.integration.jobs import work
+from tests.integration.jobs import echo, work
 from tests.integration.load import Load
 from tests.integration.redis_site import RedisSite
 from tests.integration.site import ROOT
@@ -144,13 +144,40 @@ def test_a_mover_that_died_half_way_is_no_loss(site: RedisSite) -> None:
     places = list(broker.leases.look([there.id, gone.id]).values())
     calls = [one.entry.delivery(one.id, one.queue, one.due or 0.0, 0.0, 0) for one in places]
     broker.rows.keep(calls, states.WAITING, ages={one.id: (0.0, None) for one in calls})
-    broker.leases.remove("default", [gone.id])
+    broker.leases.give("default", [gone.id])
     moving.close()
     assert move(source, DATABASE)["taken"] == 1
     assert dict(Task.objects.values_list("state", "pk")).keys() == {states.PENDING}
     assert Task.objects.count() == 2
     site.configure(BROKER_URL=DATABASE)
     assert Inside().drain() == 2
+
+
+@pytest.mark.databases("sqlite", "mariadb")
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "ignored"])
+def test_what_runs_after_a_mover_died_half_way_does_not_run_again(site: RedisSite, kept: bool) -> None:
+    """Its row was made, and its message was still there: workers of the old broker take it."""
+    source = site.redis.url
+    site.configure(BROKER_URL=source)
+    sent = [echo.apply_async((number,), durable=False, ignore_result=not kept) for number in range(2)]
+    moving = mover(source, DATABASE)
+    broker = moving._source
+    assert broker is not None
+    places = list(broker.leases.look([one.id for one in sent]).values())
+    calls = [one.entry.delivery(one.id, one.queue, one.due or 0.0, 0.0, 0) for one in places]
+    broker.rows.keep(calls, states.WAITING, ages={one.id: (0.0, None) for one in calls})
+    moving.close()
+    old = Inside()
+    first = old.claim()
+    assert first is not None
+    get_broker().mark_started({(first.id, 1): 3.0})
+    assert old.run(first).done.state == states.SUCCESS
+    assert old.drain() == 1
+    assert move(source, DATABASE)["taken"] == 0
+    assert Task.objects.count() == 0
+    assert TaskResult.objects.count() == (2 if kept else 0)
+    site.configure(BROKER_URL=DATABASE)
+    assert Inside().drain() == 0
 
 
 @pytest.mark.databases("sqlite")

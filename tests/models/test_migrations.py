@@ -8,6 +8,7 @@ from io import StringIO
 import pytest
 from django.apps import apps
 from django.core.management import call_command
+from django.test.utils import CaptureQueriesContext
 
 from tests.databases import TestDatabase
 
@@ -41,6 +42,8 @@ def test_the_tables_have_what_the_models_say(database: TestDatabase) -> None:
         columns, named = found[model._meta.db_table]
         assert set(columns) == {field.column for field in model._meta.fields}
         wanted = {one.name for one in [*model._meta.indexes, *model._meta.constraints]}
+        if database.vendor == "mysql":
+            wanted -= {"djt_task_aside"}  # djt_task_unroutable has all states there
         assert set(named) == wanted
 
 
@@ -61,7 +64,8 @@ def test_the_indexes_of_the_to_do_list_are_partial(database: TestDatabase) -> No
     with database.connection.cursor() as cursor:
         cursor.execute(sql)
         definitions = dict(cursor.fetchall())
-    for name in ("djt_task_claim", "djt_task_worker", "djt_task_unroutable", "djt_task_limited", "djt_task_unique"):
+    names = ("claim", "worker", "unroutable", "aside", "limited", "unique")
+    for name in (f"djt_task_{one}" for one in names):
         assert " WHERE " in definitions[name]
 
 
@@ -71,6 +75,23 @@ def test_the_migrations_go_back_to_nothing_and_forth_again(database: TestDatabas
     assert tables(database) == {}
     call_command("migrate", "django_tasks", verbosity=0, interactive=False)
     assert tables(database) == before
+
+
+@pytest.mark.databases("postgresql")
+def test_an_index_that_was_broken_off_is_made_anew_beside_writers(database: TestDatabase) -> None:
+    """What CREATE INDEX CONCURRENTLY leaves behind then has the name, but serves nobody."""
+    call_command("migrate", "django_tasks", "0012", verbosity=0, interactive=False)
+    with database.connection.cursor() as cursor:
+        cursor.execute("CREATE INDEX djt_task_aside ON django_tasks_task (state, id)")
+        cursor.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'djt_task_aside'::regclass")
+    with CaptureQueriesContext(database.connection) as queries:
+        call_command("migrate", "django_tasks", verbosity=0, interactive=False)
+    assert any("CREATE INDEX CONCURRENTLY" in query["sql"] for query in queries)
+    with database.connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT indisvalid, indpred IS NOT NULL FROM pg_index WHERE indexrelid = 'djt_task_aside'::regclass"
+        )
+        assert cursor.fetchone() == (True, True)
 
 
 def test_the_database_has_nothing_to_complain_about(database: TestDatabase) -> None:

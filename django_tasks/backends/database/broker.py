@@ -97,7 +97,7 @@ class DatabaseBroker(DatabaseLeases, DatabaseControl, Broker):
         try:
             if any(one.limit_key is not None or one.unique is not None or one.tags for one in messages):
                 self._arrivals.store(messages)
-                self.wake()
+                self._wake()
             elif len(messages) > CHUNK:
                 with transaction.atomic(using=self.alias, savepoint=False):
                     for start in range(0, len(messages), CHUNK):
@@ -115,7 +115,7 @@ class DatabaseBroker(DatabaseLeases, DatabaseControl, Broker):
     def publish_workflow(self, messages: Sequence[Message], edges: Sequence[Edge]) -> None:
         try:
             self._workflows.store(messages, edges)
-            self.wake()
+            self._wake()
         except (DataError, IntegrityError):
             raise
         except Error as error:
@@ -127,7 +127,7 @@ class DatabaseBroker(DatabaseLeases, DatabaseControl, Broker):
         except (DatabaseOperationalError, InterfaceError) as error:
             raise exceptions.OperationalError(f"The tasks could not be stored in {self.alias!r}: {error}") from error
         finally:
-            self.wake()
+            self._wake()
 
     def _insert(self, connection: Any, messages: Sequence[Message], *, notify: bool) -> None:
         if len(messages) == 1 and self.dialect.publish_prepared(
@@ -155,6 +155,10 @@ class DatabaseBroker(DatabaseLeases, DatabaseControl, Broker):
         return next((one for one in connection.run_on_commit if one[1] == self._notify), None)
 
     def wake(self) -> None:
+        self._wake()
+
+    def _wake(self) -> None:
+        """The caller's transaction may leave something to do when it commits."""
         connection = connections[self.alias]
         if connection.in_atomic_block:
             self._notify_on_commit(connection)
@@ -226,7 +230,7 @@ class DatabaseBroker(DatabaseLeases, DatabaseControl, Broker):
             refused, awaited = self._one_by_one(outcomes, holder, plan)
             deliveries, _, _ = self._dialect_step([], holder, plan, limit, unknown) if limit else ([], set(), [])
         self._tell(awaited)
-        self._forget_tags_of(outcomes, refused)
+        self._tidy_after(outcomes, refused)
         return deliveries, refused
 
     def _withhold(
@@ -282,7 +286,7 @@ class DatabaseBroker(DatabaseLeases, DatabaseControl, Broker):
             released += told.released
             self._tell(told.awaited)
         self._tell(done.awaited)
-        self._forget_tags_of(outcomes, done.refused)
+        self._tidy_after(outcomes, done.refused)
         self._wake_for(released, plan, limit)
         return done.refused, done.deliveries or None
 
@@ -309,7 +313,7 @@ class DatabaseBroker(DatabaseLeases, DatabaseControl, Broker):
                 return set().union(*(self._finish_linked([one], holder)[0] for one in outcomes)), None
             failed = [unstorable(outcomes[0], error)]
             told, rows = self.engine.transaction(lambda cursor: work(cursor, failed))
-        self._forget_tags_of(outcomes, told.refused)
+        self._tidy_after(outcomes, told.refused)
         self._tell(told.awaited)
         claimed = None if rows is None else [self.dialect.delivery(row) for row in rows]
         here = {one.id for one in claimed or ()}
@@ -344,13 +348,15 @@ class DatabaseBroker(DatabaseLeases, DatabaseControl, Broker):
             if outcome.linked:
                 refused, awaited, released = self._workflows.finish(cursor, [outcome], worker)
                 if released:
-                    self.wake()
+                    self._wake()
             else:
                 refused, awaited = self.dialect.finish(cursor, [outcome], worker)
             if outcome.tagged and not outcome.keep and not refused:
                 cursor.execute(f"DELETE FROM {TAG} WHERE task_id = {self.dialect.uuid}", [self._key(outcome.id)])
         if awaited:
             self._tell_on_commit(awaited)
+        if refused:
+            self._drop_values([outcome])
         return not refused
 
     def _dialect_step(
@@ -426,7 +432,7 @@ class DatabaseBroker(DatabaseLeases, DatabaseControl, Broker):
         assert new is not None  # noqa: S101 - the caller made it so
         with connections[self.alias].cursor() as cursor:
             done = self._workflows.replace(cursor, new.own, one.attempt, one.history or "[]", new.others, new.edges)
-        self.wake()
+        self._wake()
         return done
 
     def survey(self, queues: Queues) -> Survey:
@@ -527,7 +533,7 @@ class DatabaseBroker(DatabaseLeases, DatabaseControl, Broker):
             return 1
 
     def _release_on_commit(self, released: Sequence[Released]) -> None:
-        self.wake()
+        self._wake()
 
     def _tell_on_commit(self, awaited: list[str]) -> None:
         transaction.on_commit(lambda: self.dialect.tell(self.engine, DONE_CHANNEL, awaited), using=self.alias)
@@ -557,7 +563,7 @@ class DatabaseBroker(DatabaseLeases, DatabaseControl, Broker):
                     if cursor.rowcount:
                         changed.append(task_id)
                 if changed:
-                    self.wake()
+                    self._wake()
         except (DatabaseOperationalError, InterfaceError) as error:
             raise exceptions.OperationalError(f"The database {self.alias!r} cannot be reached: {error}") from error
         return changed
@@ -719,11 +725,23 @@ class DatabaseBroker(DatabaseLeases, DatabaseControl, Broker):
             if len(keys) < batch or time.monotonic() > deadline:
                 return count
 
-    def _forget_tags_of(self, outcomes: Sequence[Outcome], refused: Collection[str]) -> None:
-        """Delete the tags of what leaves no line in the ledger."""
+    def _tidy_after(self, outcomes: Sequence[Outcome], refused: Collection[str]) -> None:
+        """Delete the tags of what leaves no line in the ledger, and the values of what was refused."""
         gone = [self._key(one.id) for one in outcomes if one.tagged and not one.keep and one.id not in refused]
         if gone:
             self._forget_tags(gone)
+        if refused:
+            self._drop_values([one for one in outcomes if one.id in refused])
+
+    def _drop_values(self, refused: Sequence[Outcome]) -> None:
+        """Forget values that were taken elsewhere before their outcomes were refused; but not what the ledger names, as
+        the same outcome may have been stored before, and only that answer was lost."""
+        away = [one for one in refused if stores.is_elsewhere(one.result_encoding)]
+        if away:
+            keys = [self._key(one.id) for one in away]
+            marks = ", ".join([self.dialect.uuid] * len(keys))
+            named = {row[0] for row in self.engine.query(f"SELECT result FROM {RESULT} WHERE id IN ({marks})", keys)}
+            stores.drop((one.result, one.result_encoding) for one in away if one.result not in named)
 
     def _forget_tags(self, keys: Sequence[Any]) -> None:
         marks = ", ".join([self.dialect.uuid] * len(keys))

@@ -277,11 +277,11 @@ class Dialect(ABC):
         """Return the end of an INSERT that leaves alone what any unique column finds there; ``column`` is any."""
         return "ON CONFLICT DO NOTHING"
 
-    def unless_beyond(self, table: str, state: str) -> str:
+    def unless_beyond(self, table: str, *replaced: str) -> str:
         """Return the end of an INSERT of tasks that changes attempt, limit and state of what has the same id, if it is
-        in this state and its attempt is not a later one."""
+        in one of these states and its attempt is not a later one."""
         sets = ", ".join(f"{name} = excluded.{name}" for name in ("attempt", "limit_key", "state"))
-        where = f"{table}.state = '{state}' AND {table}.attempt <= excluded.attempt"
+        where = f"{table}.state IN ({', '.join(map(repr, replaced))}) AND {table}.attempt <= excluded.attempt"
         return f"ON CONFLICT (id) DO UPDATE SET {sets} WHERE {where}"
 
     def upsert(self, table: str, columns: Sequence[str], key: Sequence[str]) -> str:

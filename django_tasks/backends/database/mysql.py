@@ -96,9 +96,9 @@ class MySQL(Walking):
     def unless_there(self, table: str, column: str) -> str:
         return f"ON DUPLICATE KEY UPDATE {column} = {table}.{column}"
 
-    def unless_beyond(self, table: str, state: str) -> str:
+    def unless_beyond(self, table: str, *replaced: str) -> str:
         # The state comes last: what stands further left has its new value already.
-        where = f"{table}.state = '{state}' AND {table}.attempt <= VALUES(attempt)"
+        where = f"{table}.state IN ({', '.join(map(repr, replaced))}) AND {table}.attempt <= VALUES(attempt)"
         sets = [f"{name} = IF({where}, VALUES({name}), {table}.{name})" for name in ("attempt", "limit_key", "state")]
         return f"ON DUPLICATE KEY UPDATE {', '.join(sets)}"
 

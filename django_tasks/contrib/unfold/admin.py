@@ -58,7 +58,8 @@ class DrawnByUnfold:
 def in_unfold(page: type[admin.ModelAdmin[Any]]) -> type[ModelAdmin]:
     """Return the same page on Unfold's class."""
     form = type("ActionForm", (ActionForm, page.action_form), {})
-    return type(page.__name__, (InUnfold, page, ModelAdmin), {"__module__": __name__, "action_form": form})
+    own = {"__module__": __name__, "action_form": form, "action_checkbox": ModelAdmin.action_checkbox}
+    return type(page.__name__, (InUnfold, page, ModelAdmin), own)
 
 
 def register_all(site: admin.AdminSite) -> None:

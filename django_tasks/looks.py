@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from django.db import connections
 
-from ..backends import get_broker
-from ..backends.database.dialect import CLAIMABLE, HELD_BACK, TASK
-from ..dashboard import QueueNumbers, consumes
-from ..models import Worker
-from ..paging import COUNT_LIMIT
-from .numbers import MOST
+from .backends import get_broker
+from .backends.database.dialect import CLAIMABLE, HELD_BACK, TASK
+from .dashboard import QueueNumbers, consumes
+from .models import Worker
+from .paging import COUNT_LIMIT
+
+#: Most queues and priorities that are looked at.
+MOST: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
