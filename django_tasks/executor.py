@@ -126,6 +126,9 @@ def _begin(delivery: Delivery, worker: str, eager: bool, limits: TimeLimits | No
         if "node" in options:
             args = received(options["node"], task, args, kwargs, delivery.stored)
         request = _request(delivery, task, args, kwargs, options, worker, eager)
+        if options and "context" in options:
+            request._carried = options["context"]
+            request.origin = options["context"].get("origin")
     except (DatabaseOperationalError, InterfaceError):
         return Execution(Return(delivery.id, delivery.attempt))  # what it takes in cannot be read now
     except exceptions.UnknownResult as error:
@@ -134,9 +137,6 @@ def _begin(delivery: Delivery, worker: str, eager: bool, limits: TimeLimits | No
         return _malformed(delivery, task, error)
     if limits is not None:
         request.timelimit = limits
-    if options and "context" in options:
-        request._carried = options["context"]
-        request.origin = options["context"].get("origin")
     if journals.active and not eager:
         request._journal = journals.begin(task, delivery.id, delivery.attempt, args, kwargs)
     return task, request
