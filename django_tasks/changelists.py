@@ -37,7 +37,7 @@ PLACE = (OLDER, NEWER, FURTHER)
 #: Seconds for which the rows of each state are counted at most.
 COUNTING = 0.15
 #: Seconds for which a page is looked for in all of a table, before it is in some of it.
-QUICKLY = 0.04
+QUICKLY = 0.025
 #: Stands for the key of each row in what is made once for all.
 _ANY = "djt0pk"
 
