@@ -17,16 +17,18 @@ from tests.cockpit.site_rows import a_worker, rollup
 from tests.databases import TestDatabase
 from tests.rows import ago, saved, waiting
 
-NOW = int(time.time()) // 60 * 60
+
+def this_minute() -> int:
+    return int(time.time()) // 60 * 60
 
 
 def sampled(**queues: tuple[int, ...]) -> None:
     """Store what queues held in the last minutes, as workers do: what holds nothing is left out."""
-    minutes = max(map(len, queues.values()))
+    minutes, now = max(map(len, queues.values())), this_minute()
     found = []
     for ago_, counts in zip(range(minutes - 1, -1, -1), zip(*queues.values(), strict=True), strict=True):
         held = {name: count for name, count in zip(queues, counts, strict=True) if count}
-        found += [(NOW - 60 * ago_, name, count) for name, count in {**held, "": sum(held.values())}.items()]
+        found += [(now - 60 * ago_, name, count) for name, count in {**held, "": sum(held.values())}.items()]
     QueueSample.objects.bulk_create(
         QueueSample(moment=moment, queue=name, waiting=count, scheduled=0, running=0, oldest=0)
         for moment, name, count in found
@@ -39,7 +41,7 @@ def row_of(name: str) -> QueueRow:
 
 def test_a_queue_that_was_emptied_has_no_trend(database: TestDatabase) -> None:
     sampled(drained=(100, 50, 0, 0, 0, 0), grown=(0, 10, 100, 0, 0, 0))
-    saved([rollup(name, "a", moment=NOW - 120, succeeded=1) for name in ("drained", "grown")])
+    saved([rollup(name, "a", moment=this_minute() - 120, succeeded=1) for name in ("drained", "grown")])
     for name in ("drained", "grown"):
         assert QueueLine.of(row_of(name)).trend == "", name
 
@@ -52,7 +54,7 @@ def test_a_queue_that_came_to_be_grows_from_nothing(database: TestDatabase) -> N
 
 def test_what_came_and_went_between_two_empty_looks_came_in(database: TestDatabase) -> None:
     sampled(q=(0, 50, 0, 0))
-    saved([rollup("q", "a", moment=NOW - 60, succeeded=90)])
+    saved([rollup("q", "a", moment=this_minute() - 60, succeeded=90)])
     assert row_of("q").arriving == 90 / 60
 
 
