@@ -15,10 +15,11 @@ from .conf import settings
 from .context import current_request
 from .context_hooks import restored
 from .error_reports import traceback_text
+from .place import request_of_record
 from .redaction import secrets_of
 from .registry import tasks
 from .request import Context
-from .serialization import exception_from_data, loads, loads_error
+from .serialization import exception_from_data, loads_error
 
 logger = logging.getLogger("django_tasks.executor")
 
@@ -62,26 +63,22 @@ def tell_ended(record: Record, worker: str, signum: int | None = None) -> None:
     if task is None or record.result is None:
         return
     error = exception_from_data(loads_error(record.result, record.result_encoding, settings.ACCEPT_CONTENT))
-    args, kwargs = loads(record.body, record.encoding, settings.ACCEPT_CONTENT)
-    request = Context(
-        id=record.task_id,
-        task=record.name,
-        args=args,
-        kwargs=kwargs,
-        retries=record.retries,
-        attempt=record.attempt,
-        called_directly=False,
-        hostname=worker,
-        _owner=task,
-        _carried=options_of(record.options).get("context"),
-    )
+    request = request_of_record(record)
+    request.hostname, request._owner = worker, task
+    request._carried = options_of(record.options).get("context")
     if isinstance(error, exceptions.TimeLimitExceeded) and record.state == states.FAILURE:
         einfo = ExceptionInfo(error, traceback_text(error))
 
         def told() -> None:
-            handle(task.on_failure, error, request.id, args, kwargs, einfo)
+            handle(task.on_failure, error, request.id, request.args, request.kwargs, einfo)
             signals.task_failure.emit(
-                task, task_id=request.id, exception=error, args=args, kwargs=kwargs, traceback=None, einfo=einfo
+                task,
+                task_id=request.id,
+                exception=error,
+                args=request.args,
+                kwargs=request.kwargs,
+                traceback=None,
+                einfo=einfo,
             )
 
         tell = after(task, request, states.FAILURE, error, told)

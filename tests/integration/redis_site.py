@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from django.conf import settings
 from django.test import override_settings
@@ -13,9 +13,10 @@ from django.test import override_settings
 from django_tasks import AsyncResult
 from django_tasks.backends import close_all
 from django_tasks.models import TaskResult
+from tests.conftest import do_without
 from tests.databases import TestDatabase
 from tests.integration.site import PATIENCE, Account, Site
-from tests.servers import Redis, new_server
+from tests.servers import Redis, ServerMissing, new_server
 
 
 class RedisSite(Site):
@@ -34,6 +35,14 @@ class RedisSite(Site):
         self._settings = override_settings()
         self._settings.enable()
         self.configure()
+
+    @classmethod
+    def open(cls, database: TestDatabase, directory: Path) -> Self:
+        """Return a site with a Redis of its own; where there is none, the test is skipped, or fails in CI."""
+        try:
+            return cls(database, directory)
+        except ServerMissing as missing:
+            do_without("redis", missing)
 
     @property
     def redis(self) -> Redis:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from io import StringIO
 from pathlib import Path
 
@@ -17,7 +18,6 @@ from django_tasks import states
 from django_tasks.backends import close_all, get_broker, mover
 from django_tasks.backends.base import Queues
 from django_tasks.models import Task, TaskResult, Worker
-from tests.conftest import do_without
 from tests.databases import TestDatabase
 from tests.eventually import eventually
 from tests.inprocess import Worker as Inside
@@ -25,7 +25,6 @@ from tests.integration.jobs import echo, work
 from tests.integration.load import Load
 from tests.integration.redis_site import RedisSite
 from tests.integration.site import ROOT
-from tests.servers import ServerMissing
 
 DATABASE = "database://"
 #: Only if the environment asks for it: it takes half a minute, and has nothing of its own.
@@ -37,12 +36,8 @@ LONG = pytest.param(
 @pytest.fixture
 def site(database: TestDatabase, tmp_path: Path) -> Iterator[RedisSite]:
     """Give a site without workers, and a Redis of its own."""
-    try:
-        site = RedisSite(database, tmp_path)
-    except ServerMissing as missing:
-        do_without("redis", missing)
-    yield site
-    site.close()
+    with closing(RedisSite.open(database, tmp_path)) as site:
+        yield site
 
 
 def urls(site: RedisSite, names: Sequence[str]) -> list[str]:

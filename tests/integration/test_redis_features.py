@@ -6,15 +6,14 @@ Only what asks the broker for something of its own is here; the rest is the same
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import do_without
 from tests.databases import TestDatabase
 from tests.integration import test_control, test_limits, test_time_limits
 from tests.integration.redis_site import RedisSite
-from tests.servers import ServerMissing
 
 pytestmark = pytest.mark.databases("sqlite")
 
@@ -22,12 +21,8 @@ pytestmark = pytest.mark.databases("sqlite")
 @pytest.fixture
 def site(database: TestDatabase, tmp_path: Path) -> Iterator[RedisSite]:
     """Give a site without workers, and a Redis of its own."""
-    try:
-        site = RedisSite(database, tmp_path)
-    except ServerMissing as missing:
-        do_without("redis", missing)
-    yield site
-    site.close()
+    with closing(RedisSite.open(database, tmp_path)) as site:
+        yield site
 
 
 @pytest.mark.parametrize(

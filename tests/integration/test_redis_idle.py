@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,10 @@ import pytest
 
 from django_tasks.backends.redis.server import script_text
 from django_tasks.backends.redis.wakers import NET
-from tests.conftest import do_without
 from tests.databases import TestDatabase
 from tests.integration.jobs import work
 from tests.integration.limited_jobs import two_at_a_time
 from tests.integration.redis_site import RedisSite
-from tests.servers import ServerMissing
 
 #: Heartbeats to watch; while nothing runs there is one in two seconds.
 BEATS = 5
@@ -28,12 +27,8 @@ SOON = NET / 2
 @pytest.fixture
 def site(database: TestDatabase, tmp_path: Path) -> Iterator[RedisSite]:
     """Give a site without workers, and a Redis of its own."""
-    try:
-        site = RedisSite(database, tmp_path)
-    except ServerMissing as missing:
-        do_without("redis", missing)
-    yield site
-    site.close()
+    with closing(RedisSite.open(database, tmp_path)) as site:
+        yield site
 
 
 def commands(site: RedisSite, beats: int) -> Counter[str]:
