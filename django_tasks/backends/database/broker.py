@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from django.db import DataError, Error, IntegrityError, InterfaceError, connections, transaction
@@ -22,31 +21,28 @@ from ..message import Admission, Delivery, Edge, Holder, Message, Outcome, Retur
 from ..outcomes import revoked, unstorable
 from ..rules import Rules
 from . import wakers
-from .arrivals import PERIOD, TAG, Arrivals
+from .arrivals import TAG, Arrivals
 from .control import DatabaseControl
-from .dialect import CLAIMABLE, HELD_BACK, RESULT, TASK, WORKER, Band, Dialect, Followed, rules_of
+from .dialect import RESULT, TASK, Band, Dialect, Followed, rules_of
 from .engine import Engine
-from .gate import STATE, Gate
+from .gate import Gate
 from .leases import FREE, HELD_OR, MANY, DatabaseLeases
-from .logs import LOG, Logs
+from .logs import Logs
 from .metrics import Metrics
 from .mysql import MySQL
 from .plan import SURVEY_EVERY, Plan
 from .postgresql import DONE_CHANNEL, NOTIFY_IDLE, PostgreSQL
+from .pruning import DatabasePruning
 from .sqlite import SQLite
-from .workflow import EDGE, GROUP, Released, Told, Workflows
+from .workflow import Released, Told, Workflows
 
 logger = logging.getLogger(__name__)
 
 #: Messages per INSERT.
 CHUNK = 1_000
-#: Seconds after which a worker that stopped is forgotten.
-FORGET_WORKERS = 86_400.0
 
 #: How often a claim that found only what may not start looks behind it.
 WITHHOLDINGS = 10
-#: Seconds after which the state of a limit says nothing any more.
-FORGET_STATES = 3_600.0
 
 #: What says that a value cannot be stored, whoever finds out: the database, its driver or the JSON writer.
 UNSTORABLE = (DataError, IntegrityError, exceptions.SerializationError, ValueError, TypeError)
@@ -57,7 +53,7 @@ _DIALECTS: dict[str, type[Dialect]] = {"postgresql": PostgreSQL, "sqlite": SQLit
 RESCHEDULABLE = "state IN ('PENDING', 'RETRY', 'LIMITED')"
 
 
-class DatabaseBroker(DatabaseLeases, DatabaseControl, Broker):
+class DatabaseBroker(DatabaseLeases, DatabaseControl, DatabasePruning, Broker):
     """The queue in the site's own database, under one Django alias."""
 
     supports_priority: ClassVar[bool] = True
@@ -609,50 +605,7 @@ class DatabaseBroker(DatabaseLeases, DatabaseControl, Broker):
         except (DatabaseOperationalError, InterfaceError) as error:
             raise exceptions.OperationalError(f"The database {self.alias!r} cannot be reached: {error}") from error
 
-    def purge(self, queues: Queues) -> int:
-        where, params = "", list(queues.names)
-        if queues.names:
-            where += f" AND queue IN ({', '.join(['%s'] * len(queues.names))})"
-        if queues.excluded:
-            where += f" AND queue NOT IN ({', '.join(['%s'] * len(queues.excluded))})"
-            params += sorted(queues.excluded)
-        count = 0
-        # Each kind has an index of its own.
-        kinds = {CLAIMABLE: "queue, priority DESC, due_at", "state = 'UNROUTABLE'": "name", HELD_BACK: "limit_key"}
-        for kind, order in kinds.items():
-            count += self._delete(TASK, f"{kind}{where} ORDER BY {order}", params, guard=f" AND {kind}")
-        return count
-
     # House-keeping
-
-    def prune(
-        self, expires: Mapping[str, timedelta | None], *, batch: int = 1_000, deadline: float = float("inf")
-    ) -> int:
-        count = 0
-        needed = ""
-        if self.engine.query(f"SELECT 1 FROM {EDGE} LIMIT 1"):  # what something that is not done takes in
-            needed = f" AND NOT EXISTS (SELECT 1 FROM {EDGE} e WHERE e.before_id = {RESULT}.id)"
-        for state, age in expires.items():
-            if age is not None:
-                count += self._delete(
-                    RESULT,
-                    f"state = %s AND finished_at < {self.dialect.later}{needed} ORDER BY finished_at",
-                    [state, -age.total_seconds()],
-                    batch=batch,
-                    deadline=deadline,
-                )
-        self.engine.execute(
-            f"DELETE FROM {WORKER} WHERE coalesce(stopped_at, lost_at) < {self.dialect.later}"
-            f" AND NOT EXISTS (SELECT 1 FROM {TASK} t WHERE t.worker_id = {WORKER}.id)",
-            [-FORGET_WORKERS],
-        )
-        self.engine.execute(f"DELETE FROM {PERIOD} WHERE until_at < {self.dialect.now}")
-        if (kept := expires.get(states.SUCCESS)) is not None:
-            self.engine.execute(f"DELETE FROM {GROUP} WHERE created_at < {self.dialect.later}", [-kept.total_seconds()])
-        self.engine.execute(
-            f"DELETE FROM {STATE} WHERE moment < {self.dialect.epoch(self.dialect.now)} - %s", [FORGET_STATES]
-        )
-        return count
 
     def waker(self) -> Waker:
         if wakers.can_listen(self.alias):
@@ -687,43 +640,6 @@ class DatabaseBroker(DatabaseLeases, DatabaseControl, Broker):
 
     def _key(self, task_id: str) -> str:
         return self.dialect.key(task_id)
-
-    def _delete(
-        self,
-        table: str,
-        where: str,
-        params: Sequence[Any],
-        *,
-        guard: str = "",
-        batch: int = 1_000,
-        deadline: float = float("inf"),
-    ) -> int:
-        """Delete by primary key in bounded batches: no statement is long, no gap is locked.
-
-        ``guard`` is asked again when a row is deleted: it may have moved on since it was found.
-        """
-        count = 0
-        beside: list[str] | None = None
-        while True:
-            keys = sorted(
-                row[0] for row in self.engine.query(f"SELECT id FROM {table} WHERE {where} LIMIT {batch:d}", params)
-            )
-            if keys:
-                marks = ", ".join([self.dialect.uuid] * len(keys))
-                stored: list[tuple[Any, ...]] = []
-                if table == RESULT:
-                    away = f"id IN ({marks}) AND result_encoding LIKE '%%:%%'"
-                    stored = self.engine.query(f"SELECT result, result_encoding FROM {RESULT} WHERE {away}", keys)
-                count += self.engine.execute(f"DELETE FROM {table} WHERE id IN ({marks}){guard}", keys)
-                stores.drop(stored)
-                if beside is None:
-                    beside = [one for one in (TAG, LOG) if self.engine.query(f"SELECT 1 FROM {one} LIMIT 1")]
-                for other in beside:
-                    sql = f"DELETE FROM {other} WHERE task_id IN ({marks})"
-                    gone = f"NOT EXISTS (SELECT 1 FROM {table} t WHERE t.id = task_id)"
-                    self.engine.execute(f"{sql} AND {gone}", keys)
-            if len(keys) < batch or time.monotonic() > deadline:
-                return count
 
     def _tidy_after(self, outcomes: Sequence[Outcome], refused: Collection[str]) -> None:
         """Delete the tags of what leaves no line in the ledger, and the values of what was refused."""
