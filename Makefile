@@ -3,6 +3,8 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test test-oldest browser screenshots coverage lint format docs package changelog ci clean
 BIN := .venv/bin
+# Tests start thousands of processes: each would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 # Arguments for pytest: make test ARGS="tests/unit -k retry --databases sqlite"
 ARGS ?=
 # Many tests wait for other processes: four at once keep two cores busy. AT_ONCE= runs them one by one.

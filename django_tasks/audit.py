@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.db.models import Model
@@ -12,6 +12,13 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
 from .utils.log import escape
+
+if TYPE_CHECKING:
+    from django.contrib.admin import ModelAdmin
+
+    AnyAdmin = ModelAdmin[Any]
+else:
+    AnyAdmin = object  # a project without the admin has no ModelAdmin
 
 logger = logging.getLogger("django_tasks.admin")
 
@@ -46,20 +53,20 @@ def record(user: Any, rows: Iterable[Model], said: Mapping[str, str], *, deleted
     )
 
 
-class Audited:
+class Audited(AnyAdmin):
     """For an admin: what Django writes into the history of a row is a line in the log, too."""
 
     def log_addition(self, request: HttpRequest, obj: Model, message: Any) -> Any:
         """Write down that somebody added a row."""
-        return _logged(request, [super().log_addition(request, obj, message)])[0]  # type: ignore[misc]
+        return _logged(request, [super().log_addition(request, obj, message)])[0]
 
     def log_change(self, request: HttpRequest, obj: Model, message: Any) -> Any:
         """Write down what somebody did to a row."""
-        return _logged(request, [super().log_change(request, obj, message)])[0]  # type: ignore[misc]
+        return _logged(request, [super().log_change(request, obj, message)])[0]
 
     def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
         """Write down that somebody deletes rows."""
-        return _logged(request, super().log_deletions(request, queryset))  # type: ignore[misc]
+        return _logged(request, super().log_deletions(request, queryset))
 
 
 def _logged(request: HttpRequest, entries: list[Any]) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -13,33 +13,66 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
 from django.contrib.admin.utils import quote
 from django.contrib.admin.views.main import ChangeList
-from django.db.models import Model, QuerySet
+from django.db.models import Case, F, Func, IntegerField, Model, Q, QuerySet, When
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from . import dashboard, paging, states
+from . import access, dashboard, paging, states
 from .conf import QUEUE_NAME, settings
 from .models import Task, TaskResult
 from .registry import tasks
-from .search import AGES, SearchError, Selection
+from .search import SearchError, Selection, is_class
 
 #: Never read for a list: a page of payloads may be a hundred megabytes.
 HEAVY = ("body", "options", "history", "result", "traceback", "meta")
 #: The parameters that hold a bookmark: rows older, or newer, than it.
 OLDER, NEWER = "older", "newer"
-#: The parameter that names the columns, with commas.
-COLUMNS = "columns"
+#: The parameter that names the columns, with commas; and the column for which payloads are read.
+COLUMNS, ARGUMENTS = "columns", "arguments"
 #: The parameter of who wants more of the table looked through than a page does at once.
 FURTHER = "further"
+#: The parameter of who has the page, and wants to know what of it is new.
+FRAGMENT = "fragment"
 #: What says where in a list one is, not what is in it.
 PLACE = (OLDER, NEWER, FURTHER)
 #: Seconds for which the rows of each state are counted at most.
 COUNTING = 0.15
 #: Seconds for which a page is looked for in all of a table, before it is in some of it.
 QUICKLY = 0.025
+#: Choices of a filter by what there was lately.
+MOST_KNOWN = 30
+#: Bytes of arguments that a list reads, and of options, which say what of them is hidden.
+SMALL_BODY, SMALL_OPTIONS = 256, 4_096
 #: Stands for the key of each row in what is made once for all.
 _ANY = "djt0pk"
+#: What a request keeps: that it asks for a fragment, and what its filters choose from.
+_IS_FRAGMENT, _KNOWN = "_djt_is_fragment", "_djt_known"
+
+
+def for_fragment(request: HttpRequest) -> None:
+    """Take from a request that it asks for a fragment, so that no link carries that on, and remember it."""
+    request.GET = query = request.GET.copy()  # type: ignore[assignment] # it is set back by nobody
+    del query[FRAGMENT]
+    setattr(request, _IS_FRAGMENT, True)
+
+
+def say(request: HttpRequest, level: int, text: Any) -> None:
+    """Tell the person something on the page; who has the page already was told."""
+    if not hasattr(request, _IS_FRAGMENT):
+        messages.add_message(request, level, text)
+
+
+class Bytes(Func):
+    """How long a text is as it is stored; PostgreSQL knows that without reading it."""
+
+    function = "OCTET_LENGTH"
+    output_field = IntegerField()
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        # OCTET_LENGTH is there from 3.43 on.
+        return self.as_sql(compiler, connection, template="LENGTH(CAST(%(expressions)s AS BLOB))", **context)
 
 
 class PagedChangeList(ChangeList):
@@ -49,12 +82,16 @@ class PagedChangeList(ChangeList):
     keys: ClassVar[Sequence[str]] = ("id",)
     #: Filters under which an index bounds a count.
     counted_with: ClassVar[frozenset[str]] = frozenset()
+    #: Can its newest page follow what happens?
+    is_live: ClassVar[bool] = False
 
     #: How many rows there are, in words; ``""`` if that is not known at a fair price.
     count_text: str = ""
     older_link: str = ""
     newer_link: str = ""
     newest_link: str = ""
+    #: The address of what changes on this page; ``""`` if it is not one to be looked at again and again.
+    live_url: str = ""
     _address: str | None = None
     #: It took so long that nothing more is asked than has to be.
     _is_slow: bool = False
@@ -80,19 +117,22 @@ class PagedChangeList(ChangeList):
         return queryset.defer(*heavy)
 
     def get_results(self, request: HttpRequest) -> None:
+        is_fair = True
         try:
             page = self._page(request)
+            is_fair = not page.cut
         except ValueError as error:
             raise IncorrectLookupParameters(error) from error
         except paging.TooSlow:
-            page = paging.Page([], None, None)
-            messages.warning(request, _("This took too long and was broken off: narrow it by task, state or time."))
+            page, is_fair = paging.Page([], None, None), False
+            text = _("This took too long and was broken off: narrow it by task, state or time.")
+            say(request, messages.WARNING, text)
         further = {}
         if page.cut or FURTHER in request.GET:
             further = {FURTHER: "1"}
         if page.cut:
             text = _("%(count)s rows were looked through so far, for what no index finds. There may be more beyond.")
-            messages.info(request, text % {"count": f"{paging.REACH:,}"})
+            say(request, messages.INFO, text % {"count": f"{paging.REACH:,}"})
         self.result_list = page.rows
         self.result_count = self.full_result_count = len(page.rows)
         self.show_full_result_count = False
@@ -102,6 +142,8 @@ class PagedChangeList(ChangeList):
         self.older_link = self.get_query_string({OLDER: page.older, **further}) if page.older else ""
         self.newer_link = self.get_query_string({NEWER: page.newer, **further}) if page.newer else ""
         self.newest_link = self.get_query_string() if {OLDER, NEWER} & request.GET.keys() else ""
+        if self.is_live and is_fair and not set(PLACE) & request.GET.keys():
+            self.live_url = self.get_query_string({FRAGMENT: "1"})
         self.count_text = self._count_text(page)
         self.prepare(request, page.rows)
 
@@ -121,14 +163,16 @@ class PagedChangeList(ChangeList):
         patient = FURTHER in request.GET or not walks
         try:
             with paging.time_limit(settings.DATABASE, paging.PATIENCE if patient else QUICKLY):
-                return paging.page(self.queryset, self.keys, bookmark, self.branches())
+                rows = self.shown(self.queryset)
+                return paging.page(rows, self.keys, bookmark, self.branches(rows))
         except paging.TooSlow:
             if not walks:
                 raise
         self._is_slow = True
         with paging.time_limit(settings.DATABASE):
             end = paging.reach(walks, self.keys, bookmark, rows=paging.REACH)
-            return paging.page(self.queryset, self.keys, bookmark, self.walks(self.queryset), end=end)
+            rows = self.shown(self.queryset)
+            return paging.page(rows, self.keys, bookmark, self.walks(rows), end=end)
 
     @property
     def unfiltered(self) -> QuerySet[Any]:
@@ -142,8 +186,12 @@ class PagedChangeList(ChangeList):
                 return paging.Bookmark.parse(request.GET[name], newer=name == NEWER)
         return None
 
-    def branches(self) -> list[QuerySet[Any]] | None:
-        """Return the parts of the list that an index gives in order, ``None`` when it is one."""
+    def shown(self, rows: QuerySet[Any]) -> QuerySet[Any]:
+        """Return these rows with what only a page of them is to read."""
+        return rows
+
+    def branches(self, rows: QuerySet[Any]) -> list[QuerySet[Any]] | None:
+        """Return the parts of these rows that an index gives in order, ``None`` when it is one."""
         return None
 
     def walks(self, rows: QuerySet[Any]) -> list[QuerySet[Any]]:
@@ -167,7 +215,7 @@ class PagedChangeList(ChangeList):
         if self.is_counted() and not self._is_slow:
             try:
                 with paging.time_limit(settings.DATABASE):
-                    count = paging.count(self.branches() or [self.queryset], self.keys[0])
+                    count = paging.count(self.branches(self.queryset) or [self.queryset], self.keys[0])
             except paging.TooSlow:
                 return ""
             return f"{count:,}" if count <= paging.COUNT_LIMIT else f"{paging.COUNT_LIMIT:,}+"
@@ -181,6 +229,7 @@ class CallChangeList(PagedChangeList):
     tab_states: ClassVar[Sequence[str]] = ()
     #: The column along which an index gives the rows of a state, if one does.
     tab_order: ClassVar[str | None] = None
+    is_live = True
 
     model: type[Task] | type[TaskResult]
     selection: Selection
@@ -192,7 +241,7 @@ class CallChangeList(PagedChangeList):
         try:
             self.selection = self.select()
         except SearchError as error:
-            messages.error(request, str(error))
+            say(request, messages.ERROR, str(error))
             self.selection = Selection(self.model, (), datetime.now(UTC), full=False)
             return queryset.none()
         return self.selection.narrow(queryset)
@@ -215,8 +264,20 @@ class CallChangeList(PagedChangeList):
         self._request = request
         return super().get_filters(request)
 
-    def branches(self) -> list[QuerySet[Any]] | None:
-        return self.selection.branches(self.queryset)
+    def shown(self, rows: Any) -> QuerySet[Any]:
+        if not self._shows_arguments:
+            return rows  # type: ignore[no-any-return]
+        is_small = Q(body_bytes__lte=SMALL_BODY) & (Q(options__isnull=True) | Q(options_bytes__lte=SMALL_OPTIONS))
+        rows = rows.annotate(body_bytes=Bytes("body")).alias(options_bytes=Bytes("options"))
+        small = {f"small_{name}": Case(When(is_small, then=F(name))) for name in ("body", "options")}
+        return rows.annotate(**small)  # type: ignore[no-any-return]
+
+    @property
+    def _shows_arguments(self) -> bool:
+        return ARGUMENTS in self.list_display
+
+    def branches(self, rows: QuerySet[Any]) -> list[QuerySet[Any]] | None:
+        return self.selection.branches(rows)
 
     def walks(self, rows: QuerySet[Any]) -> list[QuerySet[Any]]:
         return [] if self.selection.is_served else self.selection.walks(rows)
@@ -226,7 +287,11 @@ class CallChangeList(PagedChangeList):
 
     def prepare(self, request: HttpRequest, rows: Sequence[Any]) -> None:
         for note in self.selection.notes:
-            messages.info(request, note)
+            say(request, messages.INFO, note)
+        if self._shows_arguments:
+            for row in rows:
+                if row.small_body is not None:
+                    row.body, row.options = row.small_body, row.small_options
         counts = {} if self.query else self._count_states()
         present = self.params.get("state")
         every = (_("All"), self.get_query_string(remove=["state"]), "", present is None)
@@ -257,10 +322,12 @@ class TaskChangeList(CallChangeList):
 
     def prepare(self, request: HttpRequest, rows: Sequence[Any]) -> None:
         super().prepare(request, rows)
+        now = timezone.now()
         wanted = {row.worker_id for row in rows} - {None}
         workers = dashboard.worker_names(wanted) if wanted else {}
         for row in rows:
             row.worker_name = workers.get(row.worker_id, "")
+            row.seen_at = now
 
 
 class ResultChangeList(CallChangeList):
@@ -275,6 +342,7 @@ class WorkerChangeList(PagedChangeList):
     """The workers, newest first."""
 
     counted_with = frozenset({"status"})
+    is_live = True
 
     def prepare(self, request: HttpRequest, rows: Sequence[Any]) -> None:
         now = dashboard.database_now()
@@ -336,7 +404,7 @@ class QueueFilter(ChoiceFilter):
     parameter_name = "queue"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return list(self.with_present(dashboard.known_queues()))
+        return list(self.with_present(known(request, model_admin)["queues"]))
 
     def allows(self, value: str) -> bool:
         return QUEUE_NAME.fullmatch(value) is not None
@@ -355,19 +423,107 @@ class NameFilter(ChoiceFilter):
         return 0 < len(value) <= 255 and "\x00" not in value
 
 
-class FinishedFilter(ChoiceFilter):
+class FixedFilter(ChoiceFilter):
+    """A filter whose choices are always the same."""
+
+    labels: ClassVar[Mapping[str, Any]]
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return list(self.labels.items())
+
+
+class FinishedFilter(FixedFilter):
     title = gettext_lazy("finished")
     parameter_name = "finished"
-
-    _LABELS: ClassVar = {
+    labels = {
         "hour": gettext_lazy("Within the last hour"),
         "day": gettext_lazy("Within the last day"),
         "week": gettext_lazy("Within the last 7 days"),
         "month": gettext_lazy("Within the last 30 days"),
     }
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [(value, self._LABELS[value]) for value in AGES]
+
+class RunFilter(FixedFilter):
+    title = gettext_lazy("run time")
+    parameter_name = "run"
+    labels = {
+        ">1s": gettext_lazy("Longer than 1 second"),
+        ">10s": gettext_lazy("Longer than 10 seconds"),
+        ">1m": gettext_lazy("Longer than 1 minute"),
+        ">10m": gettext_lazy("Longer than 10 minutes"),
+    }
+
+
+class RetriedFilter(FixedFilter):
+    title = gettext_lazy("retries")
+    parameter_name = "retried"
+    labels = {"yes": gettext_lazy("Retried")}
+
+
+class PlaceFilter(FixedFilter):
+    title = gettext_lazy("place in a workflow")
+    parameter_name = "is"
+    labels = {"root": gettext_lazy("Root tasks only"), "child": gettext_lazy("Has a parent")}
+
+
+class PriorityFilter(FixedFilter):
+    title = gettext_lazy("priority")
+    parameter_name = "prio"
+    labels = {">0": gettext_lazy("Above 0"), "0": "0", "<0": gettext_lazy("Below 0")}
+
+
+class KnownFilter(ChoiceFilter):
+    """A filter by what there was lately; anything else: by search."""
+
+    #: What of :func:`known` there is to choose from.
+    kind: ClassVar[str]
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        present = self.value()
+        if present is not None and not self.allows(present):
+            raise IncorrectLookupParameters(
+                f"{self.parameter_name}={present!r}"
+            )  # also where there is nothing to choose
+        return list(self.with_present(known(request, model_admin)[self.kind][:MOST_KNOWN]))
+
+    def allows(self, value: str) -> bool:
+        return 0 < len(value) <= 255 and "\x00" not in value
+
+
+class ByWorkerFilter(KnownFilter):
+    title = gettext_lazy("worker")
+    parameter_name = "worker"
+    kind = "workers"
+
+
+class TagFilter(KnownFilter):
+    title = gettext_lazy("tag")
+    parameter_name = "tag"
+    kind = "tags"
+
+
+class ExceptionFilter(KnownFilter):
+    title = gettext_lazy("exception")
+    parameter_name = "exc"
+    kind = "exceptions"
+
+    def allows(self, value: str) -> bool:
+        return is_class(value)
+
+
+def known(request: HttpRequest, model_admin: Any) -> Mapping[str, list[str]]:
+    """Return what there is to choose from for all filters of a list; one query for a request.
+
+    Who does not see all rows is not told the tags and exceptions of others.
+    """
+    if not hasattr(request, _KNOWN):
+        kinds = [one.kind for one in model_admin.list_filter if isinstance(one, type) and issubclass(one, KnownFilter)]
+        told = [kind for kind in kinds if kind == "workers" or access.narrowing(request) is None]
+        found = {**{kind: [] for kind in kinds}, **dashboard.known(told)}
+        if "exceptions" in found:
+            found["exceptions"] = [one for one in found["exceptions"] if is_class(one)]
+        setattr(request, _KNOWN, found)
+    return getattr(request, _KNOWN)  # type: ignore[no-any-return]
 
 
 class WorkerFilter(ChoiceFilter):

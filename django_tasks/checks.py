@@ -17,7 +17,9 @@ from django.db import connections
 from . import access, addresses, backends, clash, extensions
 from .backends import stores
 from .conf import check_settings, settings
+from .context_hooks import OF_REQUEST
 from .exceptions import OperationalError
+from .middleware import REMEMBER_REQUEST
 from .periodic import entries
 from .routing import check_routes
 from .serialization import check_formats
@@ -93,6 +95,22 @@ def check_results(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> lis
                     )
                 )
     return found
+
+
+@checks.register(TAG)
+def check_context(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """W008: TASK_CONTEXT asks for what nobody remembers."""
+    wanted = [] if check_settings() else [name for name in OF_REQUEST if name in settings.TASK_CONTEXT]
+    if not wanted or REMEMBER_REQUEST in django_settings.MIDDLEWARE:
+        return []
+    return [
+        checks.Warning(
+            f"DJANGO_TASKS['TASK_CONTEXT'] has {' and '.join(map(repr, wanted))}, but no call will take that along: "
+            "MIDDLEWARE lacks what remembers the request.",
+            hint=f"Add {REMEMBER_REQUEST!r} to MIDDLEWARE.",
+            id="django_tasks.W008",
+        )
+    ]
 
 
 @checks.register(TAG, deploy=True)

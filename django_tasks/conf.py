@@ -180,9 +180,13 @@ class Settings:
         kinds.BOOLEAN, False, "Whether a task sent by a task has the priority of its sender."
     )
     TASK_CONTEXT = Setting(
-        kinds.several(re.compile("language|timezone|origin"), "a list of 'language', 'timezone' and 'origin'"),
+        kinds.several(
+            re.compile("language|timezone|origin|user|request"),
+            "a list of 'language', 'timezone', 'origin', 'user' and 'request'",
+        ),
         (),
-        "What each call takes along into its task: Django's active language and time zone; which process sent it.",
+        "What each call takes along into its task: Django's active language and time zone; which process sent it; "
+        "which user, and by which request of a browser.",
     )
     TASK_PUBLISH_RETRY = Setting(
         kinds.BOOLEAN, True, "Whether storing a call is tried again when the database refuses."

@@ -1,4 +1,4 @@
-"""What a call takes along of the place where it is made: the language, the time zone, the process, a tenant.
+"""What a call takes along of the place where it is made: the language, the time zone, the process, the user, a tenant.
 
 It is captured when a task is sent, travels in the message's options, and is restored around each of its attempts and
 their handlers. Senders pay for it only where there is a hook that has something to say.
@@ -12,12 +12,15 @@ import socket
 import zoneinfo
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import Any, NamedTuple, Protocol, TypeVar
+from contextvars import ContextVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
+from django.http import HttpRequest
 from django.utils import timezone, translation
 
 from .conf import settings
 from .exceptions import ImproperlyConfigured
+from .middleware import http_request
 
 __all__ = ["ContextHook", "register_context", "unregister_context"]
 
@@ -25,6 +28,10 @@ T = TypeVar("T")
 
 #: The key under which it travels.
 OPTION = "context"
+#: What is known only within a request, and only if a middleware remembers it.
+OF_REQUEST: Final = ("user", "request")
+#: Most characters of a request that are kept.
+REQUEST_LIMIT: Final = 500
 
 
 class ContextHook(Protocol):
@@ -65,10 +72,42 @@ def origin() -> str:
     return f"gen{os.getpid()}@{socket.gethostname()}"
 
 
+def _user_of(request: HttpRequest) -> dict[str, str] | None:
+    """Return the key and the name of who is logged in."""
+    user: Any = getattr(request, "user", None)
+    return {"id": str(user.pk), "name": user.get_username()} if user is not None and user.is_authenticated else None
+
+
+def _address_of(request: HttpRequest) -> str:
+    """Return the method and the path; what follows a question mark may be somebody's secret."""
+    return f"{request.method} {request.path}"[:REQUEST_LIMIT]
+
+
+def _of_request(read: Callable[[HttpRequest], Any]) -> _Hook:
+    """Return a hook for what a request tells; within a task, it is what the request told from which that one came."""
+    received: ContextVar[Any] = ContextVar("received", default=None)
+
+    def capture() -> Any:
+        request = http_request.get()
+        return received.get() if request is None else read(request)
+
+    @contextmanager
+    def restore(value: Any) -> Iterator[None]:
+        token = received.set(value)
+        try:
+            yield
+        finally:
+            received.reset(token)
+
+    return _Hook(capture, restore)
+
+
 _BUILT_IN: Mapping[str, _Hook] = {
     "language": _Hook(_capture_language, translation.override),
     "timezone": _Hook(_capture_time_zone, _restore_time_zone),
     "origin": _Hook(origin, nullcontext),  # it is told, and changes nothing
+    "user": _of_request(_user_of),
+    "request": _of_request(_address_of),
 }
 _registered: dict[str, _Hook] = {}
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
@@ -25,7 +26,7 @@ from .backends import get_broker
 from .backends.base import Queues
 from .backends.control import Line, Node
 from .conf import settings
-from .exceptions import WouldBlockForever
+from .exceptions import DuplicateNodenameWarning, WouldBlockForever
 from .panel import control_command as control_command
 from .panel import inspect_command as inspect_command
 from .registry import tasks
@@ -238,12 +239,19 @@ class Control:
         """Ask which workers are there: ``[{node name: {"ok": "pong"}}, …]``; those of the beats that are named, too."""
         return self.broadcast("ping", {}, destination, **{**options, "reply": True, "timeout": timeout}) or []
 
-    def shutdown(self, destination: Sequence[str] | None = None, **options: Any) -> list[ByNode] | None:
+    def shutdown(
+        self, destination: Sequence[str] | None = None, *, cold: bool = False, **options: Any
+    ) -> list[ByNode] | None:
         """Stop workers as SIGTERM does: running tasks are finished, the rest goes back.
 
-        They answer that they do, which Celery's do not.
+        ``cold``: as SIGQUIT does: they are killed with all that they have started, and go back, too. Workers with
+        ``--pool solo`` cannot do that. They answer that they stop, which Celery's do not. Raises ``TypeError`` for
+        another ``cold`` than ``True`` and ``False``.
         """
-        return self.broadcast("shutdown", {}, destination, **options)
+        if not isinstance(cold, bool):
+            raise TypeError(f"cold must be True or False, not {cold!r}")
+        # A worker of an earlier release knows only the one without.
+        return self.broadcast("shutdown", {"cold": True} if cold else {}, destination, **options)
 
     def quiet(self, destination: Sequence[str] | None = None, **options: Any) -> list[ByNode] | None:
         """Have workers take nothing new; what runs goes on."""
@@ -356,10 +364,13 @@ class Inspect:
         }
 
     def ask(self, command: str, **arguments: Any) -> ByNode | None:
-        """Ask by the name of any command, such as one of your own."""
+        """Ask by the name of any command, such as one of your own.
+
+        Warns with :class:`~django_tasks.exceptions.DuplicateNodenameWarning` if several workers have one name.
+        """
         # Nobody is there any more for an answer that comes later.
         replies = self._control.broadcast(command, arguments, reply=True, expires=0, **self._options)
-        return {name: answer for one in replies or () for name, answer in one.items()} or None
+        return _by_name(replies or ()) or None
 
     def active(self, safe: bool | None = None) -> ByNode | None:
         """Tell what runs: a list of tasks for each worker. ``safe`` is Celery's, and means nothing here."""
@@ -386,6 +397,13 @@ class Inspect:
     def stats(self) -> ByNode | None:
         """Tell numbers and facts of each worker."""
         return self.ask("stats")
+
+    def stacks(self) -> ByNode | None:
+        """Tell as a text, ``{"ok": "…"}``, what the threads of each worker's processes do right now, and coroutines.
+
+        A worker takes up to a second if a task lets nothing else run: a ``timeout`` of 2 waits for it.
+        """
+        return self.ask("stacks")
 
     def ping(self, destination: Sequence[str] | None = None) -> ByNode | None:
         """Ask which workers are there: ``{node name: {"ok": "pong"}}``; those of the beats that are named, too."""
@@ -489,6 +507,22 @@ def _collect(
         if missing <= known or left <= 0:
             return found
         line.wait(left)
+
+
+def _by_name(replies: Iterable[ByNode]) -> ByNode:
+    found: ByNode = {}
+    twice: set[str] = set()
+    for reply in replies:
+        twice |= found.keys() & reply.keys()
+        found |= reply
+    if twice:
+        warnings.warn(
+            f"Several workers are called {', '.join(sorted(twice))}: only one answer of each name is told. Give each "
+            "worker a name of its own, runworker --hostname NAME (%h is the host, %p the process id).",
+            DuplicateNodenameWarning,
+            stacklevel=4,
+        )
+    return found
 
 
 def _chooser(destination: Any, pattern: str | None, matcher: str | None) -> Callable[[Node], bool]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from django.db import connections
 from django.db.models import Count, Min, Q, QuerySet
@@ -16,7 +16,7 @@ from django.db.models import Count, Min, Q, QuerySet
 from . import paging, states
 from .backends import get_broker
 from .conf import settings
-from .models import Task, TaskResult, Worker
+from .models import Task, TaskResult, TaskTag, Worker
 from .registry import tasks
 
 #: Most names or rows of anything that is listed whole.
@@ -25,6 +25,8 @@ MOST: Final = 1_000
 RECENTLY: Final = timedelta(hours=1)
 
 _CLAIMABLE: Final = Q(state__in=sorted(states.CLAIMABLE))
+#: The same as the claim index spells it.
+_SPELLED_CLAIMABLE: Final = "state IN ('PENDING', 'RETRY')"
 
 #: One look-up in the claim index for each queue, however much waits in it.
 _QUEUES = f"""
@@ -35,6 +37,15 @@ WITH RECURSIVE q (name) AS (
     WHERE q.name IS NOT NULL
 ) SELECT name FROM q WHERE name IS NOT NULL LIMIT {MOST}
 """  # noqa: S608 - constants only, here and below
+#: What else is chosen from, each a walk along an index, or over a small table.
+_CHOICES: Final = {
+    "workers": f"SELECT name FROM {Worker._meta.db_table} WHERE stopped_at IS NULL AND lost_at IS NULL",  # noqa: S608
+    "tags": f"SELECT tag AS name FROM {TaskTag._meta.db_table} ORDER BY id DESC",  # noqa: S608
+    "exceptions": f"SELECT exception AS name FROM {TaskResult._meta.db_table}"  # noqa: S608
+    " WHERE state = 'FAILURE' ORDER BY finished_at DESC",
+}
+#: How many of the newest of these are looked at.
+NEWEST: Final = 300
 #: The same along the ledger's index by name.
 _NAMES = f"""
 WITH RECURSIVE n (name) AS (
@@ -150,6 +161,21 @@ def current_workers() -> list[Worker]:
     return list(Worker.objects.using(settings.DATABASE).filter(stopped_at=None).order_by("-pk")[:MOST])
 
 
+class Taken(NamedTuple):
+    """How many tasks a worker runs, never more than it has places, and how many it has claimed behind them."""
+
+    running: int
+    claimed: int
+
+
+def taken(worker: Worker, by_process: Iterable[int]) -> Taken:
+    """Return what a worker does with the tasks that it has taken, so many in each of its processes."""
+    counts = list(by_process)
+    at_once = 1 if worker.pool in ("prefork", "solo") else worker.concurrency
+    running = min(sum(min(count, at_once) for count in counts), worker.concurrency)
+    return Taken(running, sum(counts) - running)
+
+
 def worker_names(pks: Iterable[int]) -> dict[int, str]:
     """Return the names of workers by their ids."""
     return dict(Worker.objects.using(settings.DATABASE).filter(pk__in=pks).values_list("pk", "name"))
@@ -163,8 +189,7 @@ def consumes(worker: Worker, queue: str) -> bool:
 
 def waiting_queues() -> list[str]:
     """Return the names of the queues in which something waits."""
-    claimable = "state IN ('PENDING', 'RETRY')"  # spelled as in the claim index
-    return _names(_QUEUES.format(table=Task._meta.db_table, claimable=claimable))
+    return _names(_QUEUES.format(table=Task._meta.db_table, claimable=_SPELLED_CLAIMABLE))
 
 
 def finished_names() -> list[str]:
@@ -174,8 +199,31 @@ def finished_names() -> list[str]:
 
 def known_queues() -> list[str]:
     """Return the queues that people may want to choose from: declared ones, and those in which something waits."""
+    return _with_declared(waiting_queues())
+
+
+def known(kinds: Iterable[str]) -> dict[str, list[str]]:
+    """Return what people may want to choose from, in one query: ``queues`` as :func:`known_queues` has them, and of
+    these ``kinds`` the names of running ``workers``, and the ``tags`` and the classes of ``exceptions`` of late."""
+    connection = connections[settings.DATABASE]
+    text = connection.ops.cast_char_field_without_max_length  # columns have collations of their own
+    heads = {"queues": _QUEUES.format(table=Task._meta.db_table, claimable=_SPELLED_CLAIMABLE)}
+    heads |= {kind: f"{_CHOICES[kind]} LIMIT {NEWEST}" for kind in kinds}
+    parts = [
+        f"SELECT DISTINCT '{kind}', CAST(name AS {text}) FROM ({head}) AS {kind}"  # noqa: S608
+        for kind, head in heads.items()
+    ]
+    found: dict[str, set[str]] = {kind: set() for kind in heads}
+    with connection.cursor() as cursor:
+        cursor.execute(" UNION ALL ".join(parts))
+        for kind, name in cursor.fetchall():
+            found[kind].add(name.partition(":")[0] if kind == "exceptions" else name)
+    return {**{kind: sorted(names) for kind, names in found.items()}, "queues": _with_declared(found["queues"])}
+
+
+def _with_declared(queues: Iterable[str]) -> list[str]:
     declared = {task.queue for task in tasks.values() if isinstance(task.queue, str)}
-    return sorted({settings.TASK_DEFAULT_QUEUE, *declared, *waiting_queues()})
+    return sorted({settings.TASK_DEFAULT_QUEUE, *declared, *queues})
 
 
 def _names(sql: str) -> list[str]:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from django.utils import dateformat, formats, timezone
 from django.utils.html import format_html
@@ -38,12 +38,20 @@ LINE_LIMIT: Final = 200
 _TAKEN: Final = object()
 
 
+class Shown(NamedTuple):
+    """A value as people see it."""
+
+    text: str
+    #: The same as plain data, to be taken apart; ``None`` for what is neither a dict nor a list, or not to be read.
+    data: dict[str, Any] | list[Any] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """One argument of a call: its name in the task's signature, and its value as text."""
+    """One argument of a call: its name in the task's signature, and its value."""
 
     name: str
-    text: str
+    value: Shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +98,9 @@ def arguments(call: Call, *, full: bool) -> list[Argument]:
     try:
         value = decode(call.body, call.encoding)
     except Unreadable as reason:
-        return [Argument("args, kwargs", str(reason))]
+        return [Argument("args, kwargs", Shown(str(reason)))]
     if not (isinstance(value, list | tuple) and len(value) == 2 and isinstance(value[0], list | tuple)):
-        return [Argument("args, kwargs", pretty(value) if full else describe(value))]
+        return [Argument("args, kwargs", _shown(value, full))]
     args, kwargs = value
     if not isinstance(kwargs, dict):
         return [Argument("args", _shown(args, full)), Argument("kwargs", _shown(kwargs, full))]
@@ -101,8 +109,8 @@ def arguments(call: Call, *, full: bool) -> list[Argument]:
     hidden = hidden_call(call.name, args, kwargs, options, taken=taken)
     if full and (given := _given_texts(options)):
         return [
-            Argument("args", cut(given["args"]) if "args" in given else pretty(list(hidden[0]))),
-            Argument("kwargs", cut(given["kwargs"]) if "kwargs" in given else pretty(hidden[1])),
+            Argument(key, Shown(cut(given[key]))) if key in given else Argument(key, _shown(value, full))
+            for key, value in zip(("args", "kwargs"), hidden, strict=True)
         ]
     shown = hidden if full else (args, kwargs)
     return _named(call.name, shown[0], shown[1], full, taken)
@@ -133,7 +141,7 @@ def _named(name: str, args: Sequence[Any], kwargs: dict[str, Any], full: bool, t
             bound = signature.bind(*[_TAKEN] * taken, *args, **kwargs)
     if bound is None:
         if not full:  # the keys are the sender's, too
-            return [Argument("args", describe(args)), Argument("kwargs", describe(kwargs))]
+            return [Argument("args", Shown(describe(args))), Argument("kwargs", Shown(describe(kwargs)))]
         named = [(f"args[{number}]", value) for number, value in enumerate(args)] + list(kwargs.items())
         return [_argument(key, value, full) for key, value in named]
     stars: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
@@ -151,25 +159,28 @@ def _own(value: Any) -> Any:
 
 
 def _argument(name: str, value: Any, full: bool) -> Argument:
-    return Argument(short(name), HIDDEN if value == HIDDEN else _shown(value, full))
+    return Argument(short(name), Shown(HIDDEN)) if value == HIDDEN else Argument(short(name), _shown(value, full))
 
 
-def _shown(value: Any, full: bool) -> str:
-    return pretty(value) if full else describe(value)
+def _shown(value: Any, full: bool) -> Shown:
+    if not full:
+        return Shown(describe(value))
+    data = plain(value)
+    return Shown(cut(_written(data)), data if isinstance(data, dict | list) else None)
 
 
-def outcome(result: TaskResult, *, full: bool) -> str:
-    """Return the return value, or the exception with its causes, as text; ``""`` if nothing was stored."""
+def outcome(result: TaskResult, *, full: bool) -> Shown:
+    """Return the return value, or the exception with its causes; ``""`` if nothing was stored."""
     if result.result is None:
-        return ""
+        return Shown("")
     if not full and stores.is_elsewhere(result.result_encoding):
-        return "…"  # a list does not ask for each
+        return Shown("…")  # a list does not ask for each
     try:
         value = value_of(result)
     except (Unreadable, UnknownResult, OperationalError) as reason:
-        return str(reason)
+        return Shown(str(reason))
     if isinstance(value, dict) and "exc_type" in value:
-        return error_text(value) if full else short(value["exc_type"])
+        return Shown(error_text(value) if full else short(value["exc_type"]))
     return _shown(value, full)
 
 
@@ -291,7 +302,11 @@ def pretty(value: Any) -> str:
 
 def written(value: Any) -> str:
     """Return ``value`` as indented JSON, however long, without what keys say is secret."""
-    return json.dumps(plain(value), indent=2, ensure_ascii=False)
+    return _written(plain(value))
+
+
+def _written(data: Any) -> str:
+    return json.dumps(data, indent=2, ensure_ascii=False)
 
 
 def plain(value: Any) -> Any:

@@ -52,6 +52,9 @@ class Problem:
     problem: str
     #: What to do, a command wherever one does it.
     cure: str
+    #: The name of the queue or of the periodic task, the key of the worker or of the task, or since when, as ``1h``;
+    #: ``""`` if it is about nothing of that.
+    about: str = ""
 
 
 def examine(*, full: bool = True) -> list[Problem]:
@@ -192,7 +195,7 @@ def of_broken(broken: Iterable[tuple[str, str]], *, full: bool) -> Iterator[Prob
     arguments, so ``full=False`` leaves it out."""
     for name, error in broken:
         text = f"Periodic task {escape(name)} cannot be sent: {escape(error if full else error.partition(':')[0])}"
-        yield Problem("beats", "error", text, "Correct it in the admin.")
+        yield Problem("beats", "error", text, "Correct it in the admin.", name)
 
 
 def of_beats(beats: Iterable[Beat], now: datetime, *, enabled: int, overdue: int) -> Iterator[Problem]:
@@ -228,6 +231,7 @@ def _rescue() -> Iterator[Problem]:
             f"{_tasks(count)} held by {who}, and nobody takes {'it' if count == 1 else 'them'} back"
             f"{', although workers are online' if online else ''}.",
             "Restart the workers; their logs tell why the rescue fails." if online else "manage.py runworker",
+            str(pk) if worker is not None else "",
         )
 
 
@@ -256,6 +260,7 @@ def of_queues(queues: Iterable[dashboard.QueueNumbers], *, online: bool) -> Iter
                 "error",
                 f"Queue {name} has {_tasks(queue.waiting)} waiting, and no online worker consumes it.",
                 f"manage.py runworker -Q {name}",
+                queue.name,
             )
         elif queue.waiting and queue.workers and wait > LONG_WAIT:
             yield Problem(
@@ -264,6 +269,7 @@ def of_queues(queues: Iterable[dashboard.QueueNumbers], *, online: bool) -> Iter
                 f"Queue {name} has {_tasks(queue.waiting)} waiting, the oldest for {wait / 60:.0f} min: its workers do "
                 "not keep up.",
                 f"manage.py runworker -Q {name} on one more machine, or with a higher --concurrency.",
+                queue.name,
             )
 
 
@@ -301,6 +307,7 @@ def _payloads() -> Iterator[Problem]:
                 f"Task {escape(name)} was sent with {size:,} characters of arguments; DJANGO_TASKS['PAYLOAD_LIMIT'] "
                 f"allows {settings.PAYLOAD_LIMIT:,} bytes.",
                 f"Store the data and send their key. See manage.py tasks show {example}",
+                example,
             )
 
 

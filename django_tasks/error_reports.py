@@ -6,7 +6,7 @@ import traceback as tracebacks
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from . import states
+from . import own_code, states
 from .backends.message import Outcome
 from .redaction import Secrets
 from .serialization import dumps, exception_to_data, storable
@@ -37,7 +37,9 @@ def failure(
 ) -> Outcome:
     """Return the outcome of an attempt that ended by ``error``, without what is ``hidden``."""
     told = exception_to_data(error)
-    encoding, data = dumps(told if hidden is None else hidden.scrub_all(told))
+    place = own_code.Place.of(error)
+    front = {} if place is None else {own_code.KEY: list(place)}
+    encoding, data = dumps({**front, **(told if hidden is None else hidden.scrub_all(told))})
     return Outcome(
         delivery.id,
         delivery.attempt,

@@ -25,15 +25,15 @@
         ├── ContentDisallowed
         └── PayloadTooLarge
 
-``ImproperlyConfigured`` is Django's own. Names are Celery's and kombu's where they have one
-(https://docs.celeryq.dev/en/stable/reference/celery.exceptions.html).
+``ImproperlyConfigured`` is Django's own, and ``DuplicateNodenameWarning`` a ``UserWarning``. Names are Celery's and
+kombu's where they have one (https://docs.celeryq.dev/en/stable/reference/celery.exceptions.html).
 """
 
 from __future__ import annotations
 
 import builtins
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -43,6 +43,7 @@ __all__ = [
     "ChordError",
     "ContentDisallowed",
     "DecodeError",
+    "DuplicateNodenameWarning",
     "EncodeError",
     "Ignore",
     "ImproperlyConfigured",
@@ -141,6 +142,9 @@ class Reject(TaskPredicate):
 class OperationalError(TaskError):
     """The broker or the result store cannot be reached, or refused; whether the call was accepted is unknown."""
 
+    #: What to do about it.
+    cure: ClassVar[str] = "Start the database or correct DATABASES"
+
 
 class TimeoutError(TaskError, builtins.TimeoutError):
     """The operation took longer than it was allowed to."""
@@ -226,6 +230,10 @@ class IncompleteStream(TaskError):
 
 class UnknownResult(TaskError, LookupError):
     """Nobody knows a task of this id: it was never sent, or its result has expired."""
+
+
+class DuplicateNodenameWarning(UserWarning):
+    """Several workers have one node name, so that only one of their answers is told. No error."""
 
 
 class UnpickleableExceptionWrapper(TaskError):

@@ -22,6 +22,7 @@ from django.utils.translation import gettext_lazy as _  # noqa: E402
 
 from . import rates, states  # noqa: E402
 from .bulk_rows import BulkOperation as BulkOperation  # noqa: E402 - models have one home, whatever file it is
+from .failure_rows import FailureMark as FailureMark  # noqa: E402 - models have one home, whatever file it is in
 from .fields import NameField, PartialIndex, PartialUnique, UTCDateTimeField  # noqa: E402
 from .log_rows import TaskLog as TaskLog  # noqa: E402
 from .metrics.rows import QueueSample as QueueSample  # noqa: E402 - models have one home, whatever file they are in

@@ -195,6 +195,20 @@ def count_by(
         }
 
 
+def together(heads: Sequence[models.QuerySet[Any, Any]]) -> list[tuple[Any, ...]]:
+    """Return the rows of all of ``heads``, each of which gives as many values of the same types as the first one does;
+    one query."""
+    sql, params = _union(heads)
+    if not sql:
+        return []
+    compiler = heads[0].query.get_compiler(using=heads[0].db)
+    compiler.setup_query()
+    converters = compiler.get_converters([column for column, _sql, _alias in compiler.select])
+    with connections[heads[0].db].cursor() as cursor:
+        cursor.execute(sql, params)
+        return [tuple(row) for row in compiler.apply_converters(cursor.fetchall(), converters)]
+
+
 @contextmanager
 def time_limit(alias: str, seconds: float = PATIENCE) -> Iterator[None]:
     """Break off each query of this block that takes longer (on SQLite, the block).

@@ -19,8 +19,9 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from . import dashboard, ids, states
+from . import dashboard, ids, own_code, states
 from .conf import settings
+from .failures import Kind
 from .models import PeriodicRun, Task, TaskResult, TaskTag, Worker
 from .querysets import IMPLIED
 from .redaction import hides_some, is_secret, secret_names
@@ -30,7 +31,7 @@ from .registry import tasks
 SCANNED: Final = 100_000
 #: Ids of other tables that a search takes along, the newest ones.
 MOST_IDS: Final = 1_000
-#: The longest wait, in seconds, that databases can add to a moment.
+#: The longest time, in seconds, that databases can add to a moment.
 LONGEST: Final = 3_000_000_000
 #: A prefix that so many task names share is looked for along the states, not name by name.
 MOST_NAMES: Final = 20
@@ -40,6 +41,8 @@ _NUMBER: Final = re.compile(r"(?P<sign>>=|<=|>|<|=)?(?P<number>-?\d{1,9}(?:\.\d{
 _AGE: Final = re.compile(r"(\d{1,6})([smhdw])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _SIGNS: Final = {">=": "gte", "<=": "lte", ">": "gt", "<": "lt", "=": "exact", None: "exact"}
+#: What ran longer began before.
+_BEFORE: Final = {"gte": "lte", "lte": "gte", "gt": "lt", "lt": "gt"}
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, None: 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 #: No row has a key before this one.
 _FIRST: Final = str(UUID(int=0))
@@ -50,10 +53,17 @@ class SearchError(ValueError):
     """What was searched for cannot be understood; the text says why, for the person who typed it."""
 
 
-def word_for_exception(kind: str) -> str | None:
-    """Return the word that finds the failures with this class of exception, ``""`` for none, and no others; ``None`` if
-    there is no such word."""
-    return f'exc:"{kind}"' if _CLASS.fullmatch(kind) or not kind else None
+def words_for_failures(kind: Kind) -> str | None:
+    """Return the words that find the failures of this class of exception from this place, ``""`` for none, and no
+    others; ``None`` if there are no such words. The task's name is not among them."""
+    if kind.exception and not _CLASS.fullmatch(kind.exception):
+        return None
+    return f'exc:"{kind.exception}" at:"{kind.place}"'
+
+
+def is_class(kind: str) -> bool:
+    """May this be the class of an exception, to be searched for by anybody?"""
+    return _CLASS.fullmatch(kind) is not None
 
 
 class Word(NamedTuple):
@@ -128,7 +138,8 @@ class Selection:
         """
         words = parse(text)
         for name, value in filters.items():
-            words.append(Word("since", AGES[value]) if name == "finished" else Word(name, value, literal=True))
+            key, values = _OTHER_WORDS.get(name, (name, {}))
+            words.append(Word(key, values.get(value, value), literal=True))
         return cls(model, words, at or datetime.now(UTC), full, until=at, floor=floor)
 
     def __post_init__(self) -> None:
@@ -189,7 +200,7 @@ class Selection:
         if keys & _FEW:
             return True
         if not self.is_ledger:
-            return keys <= {"state", "queue", "worker"}
+            return keys <= {"state", "worker", "run"}
         if self.names is not None:
             return len(self.names) <= MOST_NAMES and keys <= {"name", "begins", "since", "before"}
         return keys <= {"state", "since", "before"}
@@ -226,6 +237,11 @@ def _notes(scans: bool) -> list[str]:
 
 #: The choices of the filter by time, as words of a search have them.
 AGES: Final[Mapping[str, str]] = {"hour": "1h", "day": "1d", "week": "7d", "month": "30d"}
+#: Filters that have not the name of a word: its key, and its values by their choices.
+_OTHER_WORDS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
+    "finished": ("since", AGES),
+    "retried": ("is", {"yes": "retried"}),
+}
 
 
 # Conditions: each takes the selection and its word --------------------------------------------------------------------
@@ -301,6 +317,12 @@ def _exception(chosen: Selection, word: Word) -> Q:
     return Q(exception__startswith=prefix)
 
 
+def _place(chosen: Selection, word: Word) -> Q:
+    _needs_ledger(chosen, word)
+    found = Q(result__startswith=own_code.beginning(word.value))
+    return found if word.value else ~found
+
+
 def _tag(chosen: Selection, word: Word) -> Q:
     return Q(pk__in=TaskTag.objects.using(settings.DATABASE).filter(tag=word.value).values("task_id"))
 
@@ -312,6 +334,20 @@ def _root(chosen: Selection, word: Word) -> Q:
 
 def _parent(chosen: Selection, word: Word) -> Q:
     return Q(parent_id=ids.key_of(word.value))
+
+
+def _is(chosen: Selection, word: Word) -> Q:
+    conditions = {
+        "root": Q(root_id__isnull=True) | Q(root_id=F("pk")),
+        "child": Q(parent_id__isnull=False),
+        "retried": Q(retries__gt=0),
+    }
+    if word.value not in conditions:
+        raise SearchError(
+            _("is:%(value)s cannot be searched for; there are: %(values)s.")
+            % {"value": word.value, "values": ", ".join(f"is:{one}" for one in conditions)}
+        )
+    return conditions[word.value]
 
 
 def _group(chosen: Selection, word: Word) -> Q:
@@ -336,16 +372,16 @@ def _tries(chosen: Selection, word: Word) -> Q:
 
 
 def _run(chosen: Selection, word: Word) -> Q:
-    _needs_ledger(chosen, word)
-    sign, number = _number(word)
-    return Q(**{f"runtime__{sign}": number})
+    sign, number = _length(word)
+    if chosen.is_ledger:
+        return Q(**{f"runtime__{sign}": number})
+    began = Q(**{f"started_at__{_BEFORE.get(sign, sign)}": chosen.at - timedelta(seconds=number)})
+    return _state(chosen, Word("state", states.STARTED)) & began
 
 
 def _wait(chosen: Selection, word: Word) -> Q:
     _needs_ledger(chosen, word)
-    sign, number = _number(word)
-    if number > LONGEST:
-        raise SearchError(_("%(key)s:%(value)s is longer than 95 years.") % word._asdict())
+    sign, number = _length(word)
     return Q(**{f"started_at__{sign}": F("due_at") + timedelta(seconds=number)})
 
 
@@ -406,9 +442,11 @@ _CONDITIONS: Final[Mapping[str, Callable[[Selection, Word], Q]]] = {
     "state": _state,
     "worker": _worker,
     "exc": _exception,
+    "at": _place,
     "tag": _tag,
     "root": _root,
     "parent": _parent,
+    "is": _is,
     "group": _group,
     "periodic": _periodic,
     "prio": _priority,
@@ -442,6 +480,13 @@ def _number(word: Word, *, below_zero: bool = False) -> tuple[str, float]:
     if found is None or (found["number"].startswith("-") and not below_zero):
         raise SearchError(_("%(key)s:%(value)s needs a number, such as >5 or <=2.5s.") % word._asdict())
     return _SIGNS[found["sign"]], float(found["number"]) * _SECONDS[found["unit"]]
+
+
+def _length(word: Word) -> tuple[str, float]:
+    sign, seconds = _number(word)
+    if seconds > LONGEST:
+        raise SearchError(_("%(key)s:%(value)s is longer than 95 years.") % word._asdict())
+    return sign, seconds
 
 
 def _moment(chosen: Selection, word: Word) -> datetime:

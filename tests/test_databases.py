@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,9 +12,12 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import OperationalError, connections, transaction
 
+from django_tasks.backends import get_broker
+from django_tasks.backends.redis import RedisBroker
 from tests.database_urls import settings_from_url
 from tests.databases import TestDatabase
 from tests.eventually import eventually
+from tests.integration.jobs import echo
 from tests.servers import Server, execute
 
 COUNT_USERS = "import django; django.setup(); from django.contrib.auth.models import User; print(User.objects.count())"
@@ -34,6 +38,21 @@ def test_the_database_may_have_another_alias(database: TestDatabase) -> None:
     assert settings.DJANGO_TASKS["DATABASE"] == database.alias == "tasks"
     assert not User.objects.using("tasks").exists()
     assert database.connection is connections["tasks"]
+
+
+@pytest.mark.databases("redis")
+@pytest.mark.parametrize("test", ["one test", "the next one"])
+def test_a_redis_carries_tasks_here_and_in_other_processes_and_is_empty_at_first(
+    test: str, database: TestDatabase
+) -> None:
+    broker = get_broker()
+    assert isinstance(broker, RedisBroker)
+    assert not list(broker.server.client().scan_iter(f"{broker.server.address.prefix}:*"))
+    echo.delay(test)
+    assert json.loads(database.environ(WORKER_LEASE=5)["TEST_DJANGO_TASKS"]) == {
+        "BROKER_URL": settings.DJANGO_TASKS["BROKER_URL"],
+        "WORKER_LEASE": 5,
+    }
 
 
 @pytest.mark.databases("postgresql", "mariadb", private=True)

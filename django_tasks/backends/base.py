@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from ..stamps import Wanted
 from .control import RemoteControl
-from .message import Admission, Edge, Holder, Message, Outcome, Return, Stepped, Survey
+from .message import Admission, Delivery, Edge, Holder, Message, Outcome, Return, Stepped, Survey
 
 
 class Queues(NamedTuple):
@@ -91,9 +91,44 @@ class Waker(ABC):
         """Was a command among the hints that :meth:`woken` took in since the last call, as far as they say?"""
         return False
 
+    def outdated(self) -> bool:
+        """Are there other queues than at the last call, so that every :class:`Taker` should ask anew?"""
+        return False
+
     @abstractmethod
     def close(self) -> None:
         """Give the descriptor back."""
+
+
+class Handed(NamedTuple):
+    """What a :class:`Taker` brought; ``new_queue``: it heard that there is a queue which others do not know yet."""
+
+    deliveries: list[Delivery]
+    new_queue: bool
+
+
+class Taker(ABC):
+    """Waits for work in the place of a process that has none, and claims one task when there is.
+
+    Any method may raise :class:`~django_tasks.exceptions.OperationalError`: then close it, and find out what the
+    process holds.
+    """
+
+    @abstractmethod
+    def fileno(self) -> int:
+        """Return a descriptor that becomes readable when the wait has ended."""
+
+    @abstractmethod
+    def ask(self, holder: Holder, queues: Queues, unknown: Sequence[str]) -> bool:
+        """Begin to wait for what a step would claim with these arguments; False if there is nothing to wait for."""
+
+    @abstractmethod
+    def answer(self) -> Handed:
+        """End the wait, if it has not ended, and return what was claimed."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give the connection back."""
 
 
 class ResultWaker(ABC):
@@ -220,6 +255,11 @@ class Broker(RemoteControl):
     @abstractmethod
     def register(self, worker: WorkerInfo) -> int:
         """Start a lease and return the id of this start of a worker."""
+
+    @abstractmethod
+    def restate(self, worker: int, *, queues: Queues, concurrency: int) -> None:
+        """Let everybody see what a worker consumes now, and how many places it has. A waker made before listens for
+        what it consumed then."""
 
     @abstractmethod
     def renew(self, worker: int, *, processed: int, draining: bool = False) -> bool:
@@ -349,6 +389,11 @@ class Broker(RemoteControl):
     @abstractmethod
     def waker(self) -> Waker:
         """Return a new source of hints for a worker of this process."""
+
+    def taker(self) -> Taker | None:
+        """Return what waits for the next task of this process, which nobody need wake then; ``None`` where there is no
+        such thing."""
+        return None
 
     @abstractmethod
     def result_waker(self, task_id: str) -> ResultWaker:

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_safe
 
 from ..paging import COUNT_LIMIT
 from .numbers import Numbers, span_called
-from .overview import Overview, overview
+from .overview import LINES, Overview, overview
 from .prometheus import may_see
 
 
@@ -65,8 +65,8 @@ def told(found: Overview) -> dict[str, Any]:
         ],
         "tasks": {name: _numbers(each) for name, each in found.tasks.items()},
         "failures": [
-            {"name": one.name, "exception": one.exception, "count": one.count, "last": one.last.isoformat()}
-            for one in found.failures
+            {**one.kind._asdict(), "count": one.count, "last": one.last.isoformat()}
+            for one in found.failures.groups[:LINES]
         ],
     }
 

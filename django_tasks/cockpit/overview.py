@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from django.db.models import Max, Min, Q
+from django.db.models import Count, Max, Min, Q
 
 from .. import dashboard, looks
 from ..conf import settings
-from ..dashboard import QueueNumbers
+from ..dashboard import QueueNumbers, Taken
 from ..doctor import OVERDUE, Problem, of_beats, of_broken, of_queues, of_workers
+from ..failures import Failures, grouped
 from ..looks import Look, look
 from ..models import Beat, Limit, PeriodicTask, Task, TaskResult, Worker
 from ..paging import COUNT_LIMIT
@@ -66,16 +67,6 @@ class QueueRow:
 
 
 @dataclass(frozen=True, slots=True)
-class FailureGroup:
-    """Failures of one task with one kind of exception."""
-
-    name: str
-    exception: str
-    count: int
-    last: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class WorkerRow:
     """A worker that did not stop, and what it is at."""
 
@@ -83,8 +74,7 @@ class WorkerRow:
     status: str
     #: Seconds since its last heartbeat.
     silent_for: float
-    #: How many of its places are busy.
-    busy: int
+    has: Taken
     #: Tasks that have run for more than about a second, longest first: the name, and for how many seconds.
     running: Sequence[tuple[str, float]]
 
@@ -103,9 +93,8 @@ class Overview:
     #: Of all queues together, by bucket.
     depth: Mapping[int, Depth]
     tasks: Mapping[str, Numbers]
-    failures: Sequence[FailureGroup]
-    #: Are there more failures in the span than were grouped?
-    more_failures: bool
+    #: The newest failures in the span.
+    failures: Failures
     next_runs: Sequence[PeriodicTask]
     #: What the release is called that workers began to run in a bucket, by the number of the bucket.
     releases: Mapping[int, str]
@@ -119,6 +108,13 @@ class Overview:
     def slots(self) -> int:
         """How many tasks the workers that are online can run at a time."""
         return sum(worker.row.concurrency for worker in self.workers if worker.status == "online")
+
+    @property
+    def at_work(self) -> tuple[Taken, int]:
+        """What workers run and have claimed that live, and how many places they have; some take nothing new."""
+        alive = [worker for worker in self.workers if worker.status in ("online", "draining")]
+        has = Taken(sum(worker.has.running for worker in alive), sum(worker.has.claimed for worker in alive))
+        return has, sum(worker.row.concurrency for worker in alive)
 
     def slowest(self) -> list[tuple[str, Numbers]]:
         """Return the tasks with the longest 95th percentile of run times."""
@@ -161,7 +157,8 @@ def gather(span: Span) -> Overview:
     parts = numbers.by_task(span, now)
     depths = numbers.depths(span, now)
     held = _held(workers)
-    failures, more = _failures(seen.now - timedelta(seconds=span.seconds))
+    ended = TaskResult.objects.using(settings.DATABASE)
+    failures = grouped(ended, seen.now - timedelta(seconds=span.seconds), seen.now, FAILURES)
     periodic = _periodic(seen.now)
     rows = [_worker(worker, seen.now, held.get(worker.pk, [])) for worker in workers]
     total = numbers.total(buckets.values())
@@ -169,7 +166,7 @@ def gather(span: Span) -> Overview:
     return Overview(
         span=span,
         look=seen,
-        problems=[*_problems(seen, rows, queues, periodic), *_failing(total, span)],
+        problems=[*_problems(seen, rows, queues, periodic), *_failing(total, failures, span)],
         queues=queues,
         workers=rows,
         buckets=buckets,
@@ -177,7 +174,6 @@ def gather(span: Span) -> Overview:
         depth=depths.get("", {}),
         tasks={name: each for name, each in numbers.grouped(parts, 1).items() if name},
         failures=failures,
-        more_failures=more,
         next_runs=periodic.soon,
         releases=releases(buckets, span),
     )
@@ -262,35 +258,25 @@ def releases(buckets: Iterable[int], span: Span) -> dict[int, str]:
     return found
 
 
-def _held(workers: Sequence[Worker]) -> dict[int, list[tuple[str, datetime | None]]]:
-    """Return for each busy place of a worker the name of the task that runs there, and since when, if that is told."""
+def _held(workers: Sequence[Worker]) -> dict[int, list[tuple[str, datetime | None, int]]]:
+    """Return for each process of a worker that has tasks the name of one that runs there, since when, if that is told,
+    and how many it has."""
     claimed = Task.objects.using(settings.DATABASE).filter(worker_id__in=[worker.pk for worker in workers])
     begun = Max("name", filter=Q(started_at__isnull=False))
-    by_place = claimed.order_by("worker_id").values("worker_id", "slot").annotate(begun=begun, since=Min("started_at"))
-    places = by_place.values_list("worker_id", "begun", "since")
-    found: dict[int, list[tuple[str, datetime | None]]] = {}
-    for worker, name, started in places[:HELD]:
+    by_place = claimed.order_by("worker_id").values("worker_id", "slot")
+    places = by_place.annotate(begun=begun, since=Min("started_at"), count=Count("pk"))
+    found: dict[int, list[tuple[str, datetime | None, int]]] = {}
+    for worker, name, started, count in places.values_list("worker_id", "begun", "since", "count")[:HELD]:
         if worker is not None:
-            found.setdefault(worker, []).append((name, started))
+            found.setdefault(worker, []).append((name, started, count))
     return found
 
 
-def _worker(row: Worker, now: datetime, held: Sequence[tuple[str, datetime | None]]) -> WorkerRow:
-    begun = [(name, max(0.0, (now - at).total_seconds())) for name, at in held if at is not None]
+def _worker(row: Worker, now: datetime, held: Sequence[tuple[str, datetime | None, int]]) -> WorkerRow:
+    begun = [(name, max(0.0, (now - at).total_seconds())) for name, at, _ in held if at is not None]
     running = sorted(begun, key=lambda pair: pair[1], reverse=True)
-    return WorkerRow(row, row.status(now), max(0.0, (now - row.beat_at).total_seconds()), len(held), running)
-
-
-def _failures(since: datetime) -> tuple[list[FailureGroup], bool]:
-    newest = TaskResult.objects.using(settings.DATABASE).failed().filter(finished_at__gte=since)
-    rows = list(newest.order_by("-finished_at").values_list("name", "exception", "finished_at")[:FAILURES])
-    groups: dict[tuple[str, str], FailureGroup] = {}
-    for name, exception, at in rows:
-        key = (name, exception.partition(":")[0])
-        there = groups.get(key)
-        groups[key] = FailureGroup(*key, 1 + (there.count if there else 0), there.last if there else at)
-    ordered = sorted(groups.values(), key=lambda group: group.count, reverse=True)
-    return ordered[:LINES], len(rows) == FAILURES
+    has = dashboard.taken(row, (count for *_, count in held))
+    return WorkerRow(row, row.status(now), max(0.0, (now - row.beat_at).total_seconds()), has, running)
 
 
 def _problems(
@@ -316,13 +302,16 @@ def _problems(
     return found
 
 
-def _failing(total: Numbers, span: Span) -> list[Problem]:
-    rate = total.failure_rate
-    if rate is None or rate < MANY_FAILURES or total.succeeded + total.failed < MANY_ENDS:
+def _failing(total: Numbers, newest: Failures, span: Span) -> list[Problem]:
+    looked_at = sum(group.count for group in (*newest.groups, *newest.aside))
+    quiet = sum(group.count for group in newest.aside) / looked_at if looked_at else 0.0
+    failed = round(total.failed * (1 - quiet))
+    ended = total.succeeded + failed
+    if ended < MANY_ENDS or failed < MANY_FAILURES * ended:
         return []
-    text = f"{100 * rate:.0f} % of the tasks that ran within {escape(span.name)} failed: {total.failed:,}."
+    text = f"{100 * failed / ended:.0f} % of the tasks that ran within {escape(span.name)} failed: {failed:,}."
     cure = "manage.py tasks list --state FAILURE shows them; what was put right is run again by manage.py tasks retry."
-    return [Problem("failures", "warning", text, cure)]
+    return [Problem("failures", "warning", text, cure, span.name)]
 
 
 def _growth(depth: Mapping[int, Depth], buckets: Sequence[int], span: Span) -> float | None:

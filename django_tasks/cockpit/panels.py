@@ -12,12 +12,13 @@ from django.utils.translation import ngettext
 
 from .. import states
 from ..dashboard import QueueNumbers
+from ..failures import Kind
 from ..metrics.histogram import BOUNDS
-from ..search import word_for_exception
+from ..search import words_for_failures
 from . import charts, words
 from .charts import NO_MARKS, Chart, Line, Marks
 from .numbers import Depth, Numbers, Span
-from .overview import FailureGroup, Overview, QueueRow
+from .overview import LINES, Overview, QueueRow
 
 #: How far back the page of failures is to look for what a span shows.
 FAILURES: Final = {"1h": "?since=1h", "6h": "?since=1d", "24h": "?since=1d", "7d": "?since=7d", "30d": "?since=30d"}
@@ -51,7 +52,7 @@ def of_overview(found: Overview) -> dict[str, Any]:
             runs(found.span, found.buckets, "runs", found.releases),
         ],
         "queues": [QueueLine.of(row) for row in found.queues],
-        "failures": [(group, *_found_by(group, found.span)) for group in found.failures],
+        "failures": [(group, *_found_by(group.kind, found.span)) for group in found.failures.groups[:LINES]],
         "failures_query": FAILURES.get(found.span.name, ""),
         "workers": found.workers,
         "slowest": found.slowest(),
@@ -59,11 +60,11 @@ def of_overview(found: Overview) -> dict[str, Any]:
     }
 
 
-def _found_by(group: FailureGroup, span: Span) -> tuple[str, bool]:
+def _found_by(kind: Kind, span: Span) -> tuple[str, bool]:
     """Return what the list of results is asked to show the failures of a group, and whether it shows no others."""
-    word = word_for_exception(group.exception)
-    words_ = f"since:{span.name}" if word is None else f"since:{span.name} {word}"
-    return urlencode({"state": states.FAILURE, "name": group.name, "q": words_}), word is not None
+    asked = words_for_failures(kind)
+    words_ = f"since:{span.name}" if asked is None else f"since:{span.name} {asked}"
+    return urlencode({"state": states.FAILURE, "name": kind.name, "q": words_}), asked is not None
 
 
 def _cards(found: Overview) -> list[Card]:
@@ -73,6 +74,8 @@ def _cards(found: Overview) -> list[Card]:
     online = sum(worker.status == "online" for worker in found.workers)
     lost = sum(worker.status == "lost" for worker in found.workers)
     failed = found.total.failed
+    has, places = found.at_work
+    of_places = _("of %s places") % words.count(places)
     return [
         Card(
             _("Waiting"),
@@ -82,8 +85,8 @@ def _cards(found: Overview) -> list[Card]:
         ),
         Card(
             _("Running"),
-            words.count(found.look.running),
-            _("of %s places") % words.count(found.slots),
+            words.count(has.running),
+            f"{of_places}, {words.claimed(has.claimed)}" if has.claimed else of_places,
             page="task_changelist",
             query="?state=STARTED",
         ),

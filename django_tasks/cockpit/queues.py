@@ -14,11 +14,10 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from .. import access, dashboard, limits, operations
+from .. import access, dashboard, limits, operations, paging
 from ..conf import QUEUE_NAME, settings
 from ..looks import look
 from ..models import Limit, Queue, Task
-from ..paging import COUNT_LIMIT
 from ..registry import tasks
 from . import numbers, overview, panels, words
 from .numbers import SPANS, Span
@@ -27,6 +26,8 @@ from .pausing import PauseForm
 
 #: Seconds for which one request moves tasks, and how many at a time.
 MOVE_FOR, MOVE_BATCH = 2.0, 500
+#: How far it is counted what a question is about, and seconds that each of the three counts may take.
+COUNTED, PATIENCE = 100_000, 1.0
 
 
 def _is_queue(name: str) -> None:
@@ -176,14 +177,27 @@ class QueueAdmin(PageAdmin):
 
     def _confirm(self, request: HttpRequest, name: str, *, title: str, **context: Any) -> HttpResponse:
         trail = [(self.url("queue_changelist"), _("Queues")), (self.url("queue_change", name), name)]
-        waiting = Task.objects.using(settings.DATABASE).purgeable().filter(queue=name)
-        count = waiting[: COUNT_LIMIT + 1].count()
-        counted = ngettext("%s task waits.", "%s tasks wait.", count) % words.count(count)
-        return self.page(request, "queue_confirm.html", title, queue=name, counted=counted, trail=trail, **context)
+        return self.page(
+            request, "queue_confirm.html", title, queue=name, counted=_counted(name), trail=trail, **context
+        )
 
     def _done(self, request: HttpRequest, name: str, sentence: str) -> None:
         self.audit(request, Queue(pk=name, kind=Limit.QUEUE, name=name), sentence)
         self.message_user(request, sentence, messages.SUCCESS)
+
+
+def _counted(queue: str) -> str:
+    """Say how many tasks of a queue can be purged, each kind of them counted along an index of its own."""
+    rows = Task.objects.using(settings.DATABASE).filter(queue=queue)
+    try:
+        with paging.time_limit(settings.DATABASE, PATIENCE):
+            kinds = (rows.claimable(), rows.limited(), rows.unroutable())
+            count = sum(kind[: COUNTED + 1].count() for kind in kinds)
+    except paging.TooSlow:
+        return _("It took too long to count how many tasks wait.")
+    if count > COUNTED:
+        return _("More than %s tasks wait.") % words.amount(COUNTED)
+    return ngettext("%s task waits.", "%s tasks wait.", count) % words.amount(count)
 
 
 def _hides_tasks(request: HttpRequest, name: str) -> bool:

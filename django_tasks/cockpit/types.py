@@ -23,7 +23,7 @@ from ..conf import PRIORITIES, QUEUE_NAME, settings
 from ..exceptions import TaskError
 from ..models import Limit, TaskResult, TaskType
 from ..registry import tasks
-from ..search import word_for_exception
+from ..search import words_for_failures
 from . import numbers, overview, panels
 from .arguments_form import ArgumentsForm, signature_text
 from .numbers import SPANS, Numbers, Span
@@ -81,6 +81,10 @@ class TaskTypeAdmin(PageAdmin):
             raise Http404("No task can be called so")
         if request.method == "POST" and request.POST.get("action") in ("pause", "resume"):
             self.require(request, "pause_limit")
+            done = numbers.by_bucket(span_of(request), dashboard.database_now().timestamp(), name=name)
+            if not _is_known(name, numbers.total(done.values())):
+                self.message_user(request, _("Nobody knows a task %s: nothing was changed.") % name, messages.ERROR)
+                return HttpResponseRedirect(self.url("tasktype_changelist"))
             return self._pause(request, name) if request.POST["action"] == "pause" else self._resume(request, name)
         if request.method == "POST":
             self.require(request, "enqueue_task")
@@ -102,7 +106,7 @@ class TaskTypeAdmin(PageAdmin):
         now = moment.timestamp()
         buckets = numbers.by_bucket(span, now, name=name)
         total = numbers.total(buckets.values())
-        if task is None and not total.ended and name not in dashboard.finished_names():
+        if not _is_known(name, total):
             raise Http404(f"Nobody knows a task {name!r}")
         marks = overview.releases(buckets, span)
         charts = [
@@ -181,6 +185,11 @@ class TaskTypeAdmin(PageAdmin):
         return HttpResponseRedirect(request.get_full_path())
 
 
+def _is_known(name: str, done: Numbers) -> bool:
+    """Does this process know a task, or did one of that name run, lately or as far as the ledger goes back?"""
+    return name in tasks or bool(done.ended) or name in dashboard.finished_names()
+
+
 def _runs(request: HttpRequest, name: str, span: Span) -> dict[str, Any]:
     """Return the last runs of a task, and its failures in a span by exception, as far as this person may see them."""
     if not request.user.has_perm("django_tasks.view_taskresult"):
@@ -192,11 +201,12 @@ def _runs(request: HttpRequest, name: str, span: Span) -> dict[str, Any]:
     try:
         with paging.time_limit(settings.DATABASE, PATIENCE):
             last = list(light.order_by("-finished_at")[:RECENT])
-            failing = failures.grouped(rows, now - timedelta(seconds=span.seconds), now).groups
+            found = failures.grouped(rows, now - timedelta(seconds=span.seconds), now, failures.LOOKED_AT)
     except paging.TooSlow:
         return {"too_slow": True}
     runs = [(row, display.moment(row.finished_at), display.exception_line(row, full=full)) for row in last]
-    groups = [(one, word_for_exception(one.exception), display.moment(one.last)) for one in failing[:RECENT]]
+    failing = sorted((*found.groups, *found.aside), key=lambda one: -one.count)[:RECENT]
+    groups = [(one, words_for_failures(one.kind), display.moment(one.last)) for one in failing]
     return {"runs": runs, "failing": groups}
 
 

@@ -56,6 +56,11 @@ def duration(seconds: float | None) -> str:
     return _("%(days)s days") % {"days": _whole(minutes // (24 * 60))}
 
 
+def claimed(number: int) -> str:
+    """Return how many tasks a worker has taken that have not begun."""
+    return _("%(count)s claimed") % {"count": _whole(number)}
+
+
 def ahead(seconds: float) -> str:
     """Return how far away a moment to come is, in the largest unit of which there is one."""
     if seconds < 60:

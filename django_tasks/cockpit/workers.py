@@ -56,6 +56,15 @@ ORDERS: Final[dict[str, Order]] = {
             "They finish what they run, give back what they have not begun, and end. Nobody starts them again."
         ),
     ),
+    "stop_selected": Order(
+        "shutdown",
+        gettext_lazy("Stop now (its tasks go to others)"),
+        gettext_lazy(
+            "What they run is killed, with all that it has started, and goes to other workers with the rest, from its "
+            "beginning; what is to run at most once ends as failed. Nobody starts them again."
+        ),
+        arguments={"cold": True},
+    ),
 }
 
 
@@ -88,13 +97,13 @@ class WorkerOrders(Audited):
         began = time.monotonic()
         names = sorted({row.name for row in chosen})
         try:
-            answers = _answers(order, names)
+            answers = answers_to(order, names)
         except OperationalError as error:
             self.message_user(request, str(error), messages.ERROR)
             return None
         for row in chosen:
             self.log_change(request, row, str(order.label))
-        _tell(self.message_user, request, order, names, answers, time.monotonic() - began)
+        tell(self.message_user, request, order, names, answers, time.monotonic() - began)
         return None
 
     @admin.action(permissions=["control"], description=gettext_lazy("Forget what is lost or stopped"))
@@ -136,7 +145,7 @@ def _question(
     return TemplateResponse(request, "admin/django_tasks/worker_confirm.html", context)
 
 
-def _answers(order: Order, names: Sequence[str]) -> dict[str, Any] | None:
+def answers_to(order: Order, names: Sequence[str]) -> dict[str, Any] | None:
     """Return the answers by worker; ``None`` where nobody can wait for them."""
     arguments = order.arguments or {}
     try:
@@ -147,16 +156,17 @@ def _answers(order: Order, names: Sequence[str]) -> dict[str, Any] | None:
     return {name: answer for each in given for name, answer in each.items()}
 
 
-def _tell(
-    tell: Callable[..., object],
+def tell(
+    say: Callable[..., object],
     request: HttpRequest,
     order: Order,
     names: Sequence[str],
     answers: Mapping[str, Any] | None,
     took: float,
 ) -> None:
+    """Say what became of an order: who did so, who refused, and who is silent."""
     if answers is None:
-        tell(request, _("%s: sent.") % order.label, messages.SUCCESS)
+        say(request, _("%s: sent.") % order.label, messages.SUCCESS)
         return
     refused = {
         name: answer["error"] for name, answer in answers.items() if isinstance(answer, dict) and "error" in answer
@@ -168,12 +178,12 @@ def _tell(
         "seconds": f"{took:.1f}",
     }
     text = _("%(order)s: %(answered)s of %(all)s did so (%(seconds)s s).") % counts
-    tell(request, text, messages.SUCCESS if counts["answered"] == len(names) else messages.WARNING)
+    say(request, text, messages.SUCCESS if counts["answered"] == len(names) else messages.WARNING)
     for name, reason in refused.items():
-        tell(request, f"{short(name)}: {short(reason, 500)}", messages.ERROR)
+        say(request, f"{short(name)}: {short(reason, 500)}", messages.ERROR)
     if silent := [name for name in names if name not in answers]:
         text = _("No answer yet from %s; a busy worker obeys later.") % ", ".join(map(short, silent))
-        tell(request, text, messages.WARNING)
+        say(request, text, messages.WARNING)
 
 
 def _action(name: str) -> Callable[..., Any]:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from django.contrib import admin
 from django.contrib.admin.utils import quote, unquote
+from django.contrib.auth import get_user_model
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template import TemplateDoesNotExist
@@ -26,9 +27,9 @@ from ..conf import settings
 from ..display import moment
 from ..models import Call, Task, TaskResult
 from ..redaction import REDACTED
-from . import downloads, editing, likeness, logs, relations, timeline
+from . import downloads, editing, likeness, logs, relations, timeline, tree
 from .acting import ActingAdmin
-from .base import Row, badge
+from .base import Row, badge, seconds
 
 STATE_HINTS: dict[str, Any] = {
     states.UNROUTABLE: gettext_lazy("No running worker knows this name. The task waits until one does."),
@@ -156,16 +157,14 @@ class CallAdmin(ActingAdmin):
             "full": full,
             "state_badge": badge(obj),
             "state_hint": STATE_HINTS.get(obj.state, ""),
-            "arguments": [
-                (one.name, one.text, extensions.object_link(obj.name, one.name, one.text) if full else "")
-                for one in display.arguments(obj, full=full)
-            ],
+            "sent": self._sent(request, obj, full=full),
+            "arguments": _arguments(obj, full=full),
             "downloads": downloads.addresses(self, obj) if full else {},
             "links": extensions.links_of(obj, display.options_of(obj)),
             "extras": _extras(request, obj, full=full),
             "redacted": obj.encoding == REDACTED,
             "log": log,
-            "likeness": likeness.likeness(request, obj),
+            **self._same_task(request, obj),
             "type_url": self._page_of("tasktype", obj.name)
             if request.user.has_perm("django_tasks.view_tasktype")
             else "",
@@ -176,8 +175,7 @@ class CallAdmin(ActingAdmin):
             "timeline_rows": timeline.table(spans),
             "workflow_url": self._page_of("workflow", str(obj.root_id or obj.pk)) if children else "",
             "children": [
-                (self.link(child._meta.model_name or "", child.pk, display.short(child.name)), badge(child))
-                for child in children or ()
+                (self.link(child.model, child.key, display.short(child.name)), badge(child)) for child in children or ()
             ],
             "children_too_slow": children is None,
             "done": [(moment(entry.action_time), entry.user, entry.change_message) for entry in done or ()],
@@ -187,6 +185,19 @@ class CallAdmin(ActingAdmin):
             "list_url": reverse(
                 f"admin:django_tasks_{self.opts.model_name}_changelist", current_app=self.admin_site.name
             ),
+        }
+
+    def _same_task(self, request: HttpRequest, obj: Call) -> dict[str, Any]:
+        """Return how the task did lately, and in a day."""
+        runs = likeness.last_runs(request, obj)
+        return {
+            "runs": [
+                (self.link("taskresult", run.id, moment(run.finished_at)), badge(run), seconds(run.runtime))
+                for run in runs
+            ],
+            "runs_failed": sum(run.failed for run in runs),
+            "runs_drawn": likeness.draw(runs),
+            "of_a_day": likeness.of_a_day(request, obj),
         }
 
     def edit_url(self, obj: Call) -> str:
@@ -209,14 +220,39 @@ class CallAdmin(ActingAdmin):
             (_("Tags"), ", ".join(map(str, options.get("tags") or ()))),
             (_("Runs again"), self.link("taskresult", original, original) if original else ""),
             (_("Sent by"), self._sender(request, obj, ancestors)),
-            (_("Sent from"), _origin(options)),
+            (_("Sent from"), display.short(_carried(options, "origin"))),
             (_("Root"), self._ancestor(obj.root_id, ancestors) if obj.root_id != obj.parent_id else ""),
             (_("Workflow"), self.workflow(obj)),
             (_("Group"), self._group_link(group[0]) if isinstance(group, list) and group else ""),
         ]
 
+    def _sent(self, request: HttpRequest, obj: Call, *, full: bool) -> SafeString:
+        """Return when a call was made and where to; by whom, and to who may read payloads in which request, if it took
+        that along."""
+        options = display.options_of(obj)
+        user = self._user(request, _carried(options, "user"))
+        asked = display.short(_carried(options, "request")) if full else ""  # a path may hold a key to something
+        who = format_html("{} ({})", user, asked) if user and asked else user or asked
+        if who:
+            text = _("Created {when} by {who} → queue {queue}, priority {priority}")
+        else:
+            text = _("Created {when} → queue {queue}, priority {priority}")
+        return format_html(text, when=moment(obj.created_at), who=who, queue=obj.queue, priority=obj.priority)
+
+    def _user(self, request: HttpRequest, told: Any) -> SafeString | str:
+        """Return the name of a user, as a link for who may look at users; ``""`` for what is none."""
+        if not isinstance(told, dict):
+            return ""
+        name, key, model, site = display.short(told.get("name", "")), told.get("id"), get_user_model(), self.admin_site
+        if not (isinstance(key, str) and key and key.isprintable() and site.is_registered(model)):
+            return name
+        if not site.get_model_admin(model).has_view_permission(request):
+            return name
+        view = f"admin:{model._meta.app_label}_{model._meta.model_name}_change"
+        return format_html('<a href="{}">{}</a>', reverse(view, args=[quote(key)], current_app=site.name), name)
+
     def _sender(
-        self, request: HttpRequest, obj: Call, ancestors: Mapping[UUID, relations.Ancestor]
+        self, request: HttpRequest, obj: Call, ancestors: Mapping[UUID, relations.Relative]
     ) -> SafeString | str:
         """Return the task or the periodic task that sent a task; ``""`` if neither did."""
         if obj.parent_id is not None:
@@ -229,7 +265,7 @@ class CallAdmin(ActingAdmin):
         how = _("periodic task, by hand") if run.by_hand else _("periodic task")
         return format_html("{} ({})", self.link("periodictask", run.periodic_task_id, name) if seen else name, how)
 
-    def _ancestor(self, key: Any, ancestors: Mapping[UUID, relations.Ancestor]) -> SafeString | str:
+    def _ancestor(self, key: Any, ancestors: Mapping[UUID, relations.Relative]) -> SafeString | str:
         """Return a link to a task by its name; by its key if it is gone, or is not for this person to see."""
         if key is None:
             return ""
@@ -244,10 +280,20 @@ class CallAdmin(ActingAdmin):
         return format_html('<a href="{}?{}">{}</a>', url, urlencode({"q": f'group:"{group}"'}), group)
 
 
-def _origin(options: Mapping[str, Any]) -> str:
-    """Return the process that sent a call, if the call took that along."""
+def _arguments(call: Call, *, full: bool) -> list[tuple[str, str, str, SafeString]]:
+    """Return the name, the text, the address and the tree of each argument; what leads somewhere has no tree."""
+    trees = tree.Trees()
+    found = []
+    for one in display.arguments(call, full=full):
+        url = extensions.object_link(call.name, one.name, one.value.text) if full else ""
+        found.append((one.name, one.value.text, url, SafeString("") if url else trees.draw(one.value.data)))
+    return found
+
+
+def _carried(options: Mapping[str, Any], name: str) -> Any:
+    """Return what a call took along of where it was made; ``""`` for nothing."""
     context = options.get("context")
-    return display.short(context.get("origin") or "") if isinstance(context, dict) else ""
+    return context.get(name) or "" if isinstance(context, dict) else ""
 
 
 def _copied(key: Any) -> str:

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
 
+from .. import own_code
+
 #: The line that begins a frame; in a group of exceptions there is a margin of bars in front.
 _FRAME: Final = re.compile(r'(?P<margin>[ |+]*?)  File "(?P<file>[^"]*)", line \d+')
-#: Files that a project installs or that come with Python, wherever the worker has them.
-_LIBRARY: Final = re.compile(
-    r"[\\/](?:site|dist)-packages[\\/]|[\\/]lib[\\/]python[\d.]+[\\/]|[\\/]Python\d+[\\/]Lib[\\/]|^<frozen "
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +30,7 @@ def parts(traceback: str) -> list[Part]:
     for line in traceback.splitlines():
         begins = _FRAME.match(line)
         if begins is not None:
-            margin, is_library = begins["margin"], _LIBRARY.search(begins["file"]) is not None
+            margin, is_library = begins["margin"], own_code.is_library(begins["file"])
             has_own |= not is_library
         elif margin is not None and not line.startswith((f"{margin}    ", f"{margin}  [Previous line")):
             margin, is_library = None, False

@@ -15,21 +15,23 @@ from django.utils.translation import gettext_lazy
 from .. import changelists, display, operations
 from ..display import moment
 from ..models import TaskResult
-from . import failing
+from . import failing, tree
 from .base import Row, badge, seconds
-from .calls import CallAdmin
+from .columns import ListedCallAdmin
 
 
-class TaskResultAdmin(CallAdmin):
+class TaskResultAdmin(ListedCallAdmin):
     """The ledger."""
 
     list_display = (
         "task_name",
         "shown_state",
-        "finished",
-        "run_time",
-        "attempt",
         "queue",
+        "arguments",
+        "finished",
+        "wait",
+        "run_time",
+        "tries",
         "shown_worker",
         "workflow",
         "shown_id",
@@ -39,8 +41,15 @@ class TaskResultAdmin(CallAdmin):
         changelists.FinishedFilter,
         changelists.QueueFilter,
         changelists.NameFilter,
+        changelists.ExceptionFilter,
+        changelists.ByWorkerFilter,
+        changelists.RunFilter,
+        changelists.RetriedFilter,
+        changelists.PlaceFilter,
+        changelists.PriorityFilter,
+        changelists.TagFilter,
     )
-    filters = frozenset({"state", "queue", "name", "finished"})
+    filters = frozenset({"state", "queue", "name", "finished", "exc", "worker", "run", "retried", "is", "prio", "tag"})
     changelist_class = changelists.ResultChangeList
 
     def get_urls(self) -> list[Any]:
@@ -53,7 +62,7 @@ class TaskResultAdmin(CallAdmin):
 
     def all_columns(self, request: HttpRequest) -> Any:
         error = "error" if self.sees_payload(request) else "error_class"
-        task, state, *others = self.list_display
+        task, state, *others = super().all_columns(request)
         return (task, state, error, *others)
 
     @admin.display(description=gettext_lazy("state"))
@@ -83,6 +92,7 @@ class TaskResultAdmin(CallAdmin):
     def detail(self, request: HttpRequest, obj: TaskResult) -> dict[str, Any]:
         context = super().detail(request, obj)
         full = context["full"]
+        outcome = display.outcome(obj, full=full)
         waited = (obj.started_at - obj.due_at).total_seconds() if obj.started_at else None
         times: list[Row] = [
             (_("Created"), moment(obj.created_at)),
@@ -103,7 +113,8 @@ class TaskResultAdmin(CallAdmin):
             **context,
             "sections": [(_("Call"), self.identity(request, obj)), (_("Times"), times), (_("Delivery"), delivery)],
             "exception": display.exception_line(obj, full=full),
-            "outcome": display.outcome(obj, full=full),
+            "outcome": outcome.text,
+            "outcome_tree": tree.Trees().draw(outcome.data),
             "traceback": display.cut(obj.traceback or "") if full else "",
         }
 

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from django.contrib.admin.models import LogEntry
-from django.db.models import Value
+from django.db.models import Q, Value
 from django.http import HttpRequest
 
 from .. import access, paging
@@ -19,44 +19,46 @@ MOST: Final = 50
 PATIENCE: Final = 0.5
 
 
-def sent_by(request: HttpRequest, call: Call) -> list[Task | TaskResult] | None:
-    """Return the tasks that a task sent, newest first, as far as this person may see them; ``None`` if that took too
-    long."""
-    where = {"root_id": call.root_id or call.pk, "parent_id": call.pk}
-    found: list[Task | TaskResult] = []
-    try:
-        with paging.time_limit(settings.DATABASE, PATIENCE):
-            for model in (Task, TaskResult):
-                rows: Any = access.visible(request, model._default_manager.using(settings.DATABASE).filter(**where))
-                found += rows.only("name", "state", "custom_id").order_by("-pk")[:MOST]
-    except paging.TooSlow:
-        return None
-    return found[:MOST]
-
-
-class Ancestor(NamedTuple):
-    """A task that another one comes from."""
+class Relative(NamedTuple):
+    """A task that another one comes from, or that it sent."""
 
     key: UUID
     #: The model whose page it has.
     model: str
     name: str
     custom_id: str | None
+    state: str
 
 
-def ancestors(request: HttpRequest, call: Call) -> dict[UUID, Ancestor]:
+def sent_by(request: HttpRequest, call: Call) -> list[Relative] | None:
+    """Return the tasks that a task sent, newest first, as far as this person may see them; ``None`` if that took too
+    long. One query."""
+    where = Q(root_id=call.root_id or call.pk, parent_id=call.pk)
+    try:
+        with paging.time_limit(settings.DATABASE, PATIENCE):
+            return [Relative(*row) for row in _relatives(request, where).order_by("-pk")[:MOST]]
+    except paging.TooSlow:
+        return None
+
+
+def ancestors(request: HttpRequest, call: Call) -> dict[UUID, Relative]:
     """Return the task that sent a task and the first of its workflow by their keys, as far as this person may see
     them."""
     keys = {key for key in (call.parent_id, call.root_id) if key is not None and key != call.pk}
     if not keys:
         return {}
+    return {row[0]: Relative(*row) for row in _relatives(request, Q(pk__in=keys))}
+
+
+def _relatives(request: HttpRequest, where: Q) -> Any:
+    """Return what is to be known of the tasks and results that fit, as far as this person may see them."""
     todo, done = (
-        access.visible(request, model._default_manager.using(settings.DATABASE).filter(pk__in=keys))
+        access.visible(request, model._default_manager.using(settings.DATABASE).filter(where))
         .order_by()
-        .values_list("pk", Value(str(model._meta.model_name)), "name", "custom_id")
+        .values_list("pk", Value(str(model._meta.model_name)), "name", "custom_id", "state")
         for model in (Task, TaskResult)
     )
-    return {row[0]: Ancestor(*row) for row in todo.union(done, all=True)}
+    return todo.union(done, all=True)
 
 
 def run_of(call: Call) -> PeriodicRun | None:

@@ -13,33 +13,47 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from .. import access, changelists, dashboard, display, ids
+from .. import access, changelists, dashboard, display, ids, states
 from ..cockpit.pages import live_answer, new_fragment, render_fragment
 from ..conf import settings
 from ..display import moment
 from ..models import Task, TaskResult
 from . import logs, timeline
-from .base import Row, badge
-from .calls import STATE_HINTS, CallAdmin
+from .base import Row, badge, seconds
+from .calls import STATE_HINTS
+from .columns import ListedCallAdmin
 
 
-class TaskAdmin(CallAdmin):
+class TaskAdmin(ListedCallAdmin):
     """The to-do list."""
 
     list_display = (
         "task_name",
         "shown_state",
         "queue",
+        "arguments",
         "priority",
         "created",
         "due",
-        "attempt",
+        "wait",
+        "run",
+        "tries",
         "worker",
         "workflow",
         "shown_id",
     )
-    list_filter = (changelists.TaskStateFilter, changelists.QueueFilter, changelists.NameFilter)
-    filters = frozenset({"state", "queue", "name"})
+    list_filter = (
+        changelists.TaskStateFilter,
+        changelists.QueueFilter,
+        changelists.NameFilter,
+        changelists.ByWorkerFilter,
+        changelists.RunFilter,
+        changelists.RetriedFilter,
+        changelists.PlaceFilter,
+        changelists.PriorityFilter,
+        changelists.TagFilter,
+    )
+    filters = frozenset({"state", "queue", "name", "worker", "run", "retried", "is", "prio", "tag"})
     changelist_class = changelists.TaskChangeList
 
     def get_urls(self) -> list[Any]:
@@ -53,6 +67,12 @@ class TaskAdmin(CallAdmin):
     @admin.display(description=gettext_lazy("due"))
     def due(self, row: Task) -> Any:
         return moment(row.due_at)
+
+    @admin.display(description=gettext_lazy("run time"))
+    def run(self, row: Any) -> str:
+        if row.state != states.STARTED or row.started_at is None:
+            return ""
+        return seconds(max(0.0, (row.seen_at - row.started_at).total_seconds()))
 
     @admin.display(description=gettext_lazy("worker"))
     def worker(self, row: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
@@ -16,12 +16,14 @@ from django.utils.translation import gettext_lazy
 
 from .. import access, changelists, dashboard, display
 from ..cockpit import words
+from ..cockpit.desk import WorkerDesk
 from ..cockpit.pages import EVERY, live_answer, new_fragment, render_fragment
-from ..cockpit.workers import WorkerOrders
 from ..conf import settings
+from ..dashboard import Taken, taken
 from ..display import moment
 from ..models import Task, Worker
 from .base import ReadOnlyAdmin, Row, badge, seconds
+from .live_lists import LiveList
 
 #: Tasks of a worker that its page lists.
 MOST: Final = 100
@@ -42,14 +44,14 @@ class Held(NamedTuple):
 class _List(changelists.WorkerChangeList):
     def prepare(self, request: HttpRequest, rows: Sequence[Any]) -> None:
         now = dashboard.database_now()
-        busy = _busy([row.pk for row in rows])
+        taken = _taken(rows)
         for row in rows:
             row.shown_status = row.status(now)
-            row.busy = busy.get(row.pk, 0)
+            row.taken = taken[row.pk]
             row.up_for = _up_for(row, now)
 
 
-class WorkerAdmin(WorkerOrders, ReadOnlyAdmin):
+class WorkerAdmin(WorkerDesk, LiveList, ReadOnlyAdmin):
     """Who is at work."""
 
     change_form_template = "admin/django_tasks/worker.html"
@@ -60,13 +62,19 @@ class WorkerAdmin(WorkerOrders, ReadOnlyAdmin):
     filters = frozenset({"status"})
     changelist_class = _List
 
+    class Media:
+        css: ClassVar = {"all": ("django_tasks/cockpit.css",)}
+
+    def get_urls(self) -> list[Any]:
+        return [*self.desk_urls(), *super().get_urls()]
+
     @admin.display(description=gettext_lazy("status"))
     def status(self, row: Any) -> SafeString:
         return self.badge_of(row.shown_status)
 
     @admin.display(description=gettext_lazy("busy places"))
     def places(self, row: Any) -> str:
-        return f"{words.amount(row.busy)} / {words.amount(row.concurrency)}"
+        return _places(row, row.taken)
 
     @admin.display(description=gettext_lazy("up for"))
     def up(self, row: Any) -> str:
@@ -104,19 +112,19 @@ class WorkerAdmin(WorkerOrders, ReadOnlyAdmin):
             "every": EVERY,
             "content": render_fragment("worker_content.html", request, context, self.admin_site.name),
             "buttons": self.order_buttons(request, obj, context["status"]),
+            "desk": self.desk(request, obj, context["status"]),
         }
 
     def present(self, request: HttpRequest, obj: Worker) -> dict[str, Any]:
         """Return what the part of its page shows that follows it."""
         now = dashboard.database_now()
         status = obj.status(now)
-        busy = _busy([obj.pk]).get(obj.pk, 0)
         about: list[Row] = [
             (_("Name"), obj.name),
             (_("Host"), obj.hostname),
             (_("Process id"), str(obj.pid)),
             (_("Pool"), obj.pool),
-            (_("Busy places"), f"{words.amount(busy)} / {words.amount(obj.concurrency)}"),
+            (_("Busy places"), _places(obj, _taken([obj])[obj.pk])),
             (_("Queues"), obj.queues),
             (_("Version"), obj.version),
         ]
@@ -159,12 +167,19 @@ class WorkerAdmin(WorkerOrders, ReadOnlyAdmin):
         return found
 
 
-def _busy(workers: Sequence[int]) -> dict[int, int]:
-    """Return how many places of each of these workers are busy; one query. In each there may be several tasks, which
-    run one after the other."""
-    claimed = Task.objects.using(settings.DATABASE).filter(worker_id__in=workers).order_by()
-    places = claimed.values_list("worker_id").annotate(Count("slot", distinct=True))
-    return {pk: count for pk, count in places if pk is not None}
+def _taken(workers: Sequence[Worker]) -> dict[int, Taken]:
+    """Return what each of these workers has taken; one query."""
+    claimed = Task.objects.using(settings.DATABASE).filter(worker_id__in=[row.pk for row in workers]).order_by()
+    found: dict[int | None, list[int]] = {}
+    for pk, _slot, count in claimed.values_list("worker_id", "slot").annotate(Count("pk")):
+        found.setdefault(pk, []).append(count)
+    return {row.pk: taken(row, found.get(row.pk, ())) for row in workers}
+
+
+def _places(worker: Worker, has: Taken) -> str:
+    """Return how many of its places are busy, and what it has claimed beyond that, in words."""
+    places = f"{words.amount(has.running)} / {words.amount(worker.concurrency)}"
+    return f"{places}, {words.claimed(has.claimed)}" if has.claimed else places
 
 
 def _up_for(row: Worker, now: Any) -> str:

@@ -18,9 +18,10 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.text import capfirst
 
 from .. import access
-from ..cockpit import words
+from ..cockpit import cures, words
 from ..cockpit.numbers import Numbers
 from ..display import moment
+from ..doctor import Problem
 from ..task_admin import frames
 
 register = template.Library()
@@ -42,6 +43,12 @@ def djt_amount(number: float) -> str:
 def djt_duration(seconds: float | None) -> str:
     """Write how long."""
     return words.duration(seconds)
+
+
+@register.filter
+def djt_claimed(number: int) -> str:
+    """Write how many tasks are claimed that have not begun."""
+    return words.claimed(number)
 
 
 @register.filter
@@ -80,6 +87,12 @@ def djt_long(text: str) -> bool:
 def djt_frames(traceback: str) -> list[frames.Part]:
     """Take a traceback apart: what is the project's, and what is to be folded."""
     return frames.parts(traceback)
+
+
+@register.filter
+def djt_cure(problem: Problem) -> cures.Cure | None:
+    """Give the page that helps with what is wrong."""
+    return cures.cure_of(problem)
 
 
 @register.filter

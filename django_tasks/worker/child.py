@@ -10,9 +10,11 @@ import socket
 import threading
 import time
 from collections import deque
+from typing import Any
 
 from django.db import close_old_connections
 
+from ..backends.base import Taker
 from ..backends.message import Claim, Delivery, Holder, Return, claim_of
 from ..exceptions import OperationalError
 from ..executor import Execution, execute
@@ -24,11 +26,14 @@ from .board import Board
 from .memory import resident_kib
 from .puller import (
     GIVE_BACK_AFTER,
+    HEARD,
     IDLE,
     LINGER,
     LINGER_LOOK,
+    LISTENS,
     LOOK,
     MORE,
+    NEW,
     TRUST_FOR,
     ChildOptions,
     Puller,
@@ -58,6 +63,7 @@ class Child(Puller):
         self._claims: deque[tuple[int, Delivery]] = deque()
         self._running_since: float | None = None
         self._active = threading.Event()
+        self._taker: Taker | None = None
 
     def run(self) -> None:
         """Work until stopped."""
@@ -75,6 +81,7 @@ class Child(Puller):
             self._active.set()
             side.join(timeout=5)
             self._store_all()
+            self._drop_taker()
 
     # Claiming and storing
 
@@ -198,17 +205,57 @@ class Child(Puller):
             if deliveries:
                 self._run_batch(deliveries)
                 return
+        if self._asks():
+            self._say(LISTENS)
+            while not self._done() and not self._woken(1.0, self._taker):
+                pass
+            if deliveries := self._answer():
+                self._run_batch(deliveries)
+            return
         self._say(IDLE)
         while not self._done() and not self._woken(1.0):
             pass
 
-    def _woken(self, timeout: float) -> bool:
-        readable, _, _ = select.select([self._channel], [], [], timeout)
-        if not readable:
-            return False
-        if not self._channel.recv(64):
+    def _woken(self, timeout: float, taker: Taker | None = None) -> bool:
+        descriptors: list[Any] = [self._channel] if taker is None else [self._channel, taker]
+        readable, _, _ = select.select(descriptors, [], [], timeout)
+        if self._channel in readable and not self._channel.recv(64):
             self._stopping = True  # the supervisor is gone
-        return True
+        return bool(readable)
+
+    def _asks(self) -> bool:
+        """Have the next task handed to this process, where the broker does so; will it be?"""
+        if self._queues is None or self._options.burst:
+            return False
+        try:
+            with self._lock:
+                if self._taker is None:
+                    self._taker = self._broker.taker()
+                return self._taker is not None and self._taker.ask(self.holder, self._queues, self._not_to_claim())
+        except OperationalError:  # a hint will do
+            self._drop_taker()
+            return False
+
+    def _answer(self) -> list[Delivery]:
+        """Wait no longer; return what was handed to this process."""
+        assert self._taker is not None  # noqa: S101 - it was asked
+        try:
+            with self._lock:
+                deliveries, new_queue = self._taker.answer()
+                self._take_in(deliveries)
+        except BaseException as error:
+            self._in_doubt = True
+            self._drop_taker()
+            if isinstance(error, OperationalError):
+                return []
+            raise
+        self._say(HEARD + NEW if new_queue else HEARD)
+        return deliveries
+
+    def _drop_taker(self) -> None:
+        if self._taker is not None:
+            self._taker.close()
+            self._taker = None
 
     def _done(self) -> bool:
         options = self._options

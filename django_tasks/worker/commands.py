@@ -26,6 +26,7 @@ from ..result import signal_name
 from ..routing import validate_queue
 from ..serialization import loads
 from ..stamps import matching, wanted
+from .memory import usage
 from .remote import State, able
 from .report import report_text, settings_given
 from .slots import Running
@@ -157,10 +158,26 @@ def revoked(state: State) -> Any:
     return get_broker().revoked(limit=MOST)
 
 
+@_looks(default_timeout=2.0)
+def stacks(state: State) -> Any:
+    """Tell as a text what the threads of each process do right now, and coroutines."""
+    running = _running(state)
+    names = {(seen.key, seen.attempt): f"{seen.name} ({seen.id})" for seen in _seen(running)}
+    found = state.worker.stacks()
+
+    def about(pid: int) -> str:
+        runs = [names.get(key, key[0]) for key, (where, _) in running.items() if where == pid]
+        head = f"Process {pid} runs {', '.join(runs) or 'nothing'}."
+        return f"{head}\n\n{found.get(pid) or 'It says nothing: it is stopped, has just begun, or is about to end.'}"
+
+    return {"ok": "\n\n".join(about(pid) for pid in sorted(state.worker.child_pids().values()))}
+
+
 @_looks()
 def stats(state: State) -> Any:
     """Tell numbers and facts of the worker."""
     worker = state.worker
+    pids = sorted(worker.child_pids().values())
     info, child = worker.info, worker.options.child
     connection = connections[get_broker().alias]
     where = connection.settings_dict
@@ -172,7 +189,7 @@ def stats(state: State) -> Any:
         "pool": {
             "implementation": f"django_tasks.worker:{info.pool}",
             "max-concurrency": info.concurrency,
-            "processes": sorted(worker.child_pids().values()),
+            "processes": pids,
             "max-tasks-per-child": child.max_tasks or "N/A",
             "put-guarded-by-semaphore": False,
             "timeouts": [child.limits.soft or 0, child.limits.hard or 0],
@@ -188,6 +205,9 @@ def stats(state: State) -> Any:
         "prefetch_count": child.most_claims or 0,
         "rusage": _usage(),
         "version": __version__,
+        "processes": {str(pid): usage(pid) for pid in dict.fromkeys([os.getpid(), *pids])},
+        "clock_skew": worker.steward.clock_skew(),
+        **_autoscaler(worker),
     }
 
 
@@ -299,9 +319,20 @@ def autoscale(state: State, max: int, min: int = 1) -> Any:
     return {"ok": f"autoscale now max={max} min={min}"}
 
 
-@_acts()
-def shutdown(state: State) -> Any:
-    """Stop the worker: running tasks are finished, the rest goes back."""
+def _cold(word: str) -> bool:
+    if word != "cold":
+        raise ValueError("allowed is cold, or nothing")
+    return True
+
+
+@_acts(args=[("cold", _cold)], signature="[cold]")
+def shutdown(state: State, cold: bool = False) -> Any:
+    """Stop the worker: running tasks are finished, the rest goes back; cold: they are killed, and go back, too."""
+    if not isinstance(cold, bool):
+        raise TypeError(f"cold must be True or False, not {cold!r}")
+    if cold:
+        able(state.worker, "stop_now")()
+        return {"ok": "shutting down at once"}
     state.worker.stop()
     return {"ok": "shutting down"}
 
@@ -443,6 +474,14 @@ def _queue(name: str) -> dict[str, Any]:
         "max_length_bytes": None,
         "max_priority": None,
     }
+
+
+def _autoscaler(worker: Any) -> dict[str, Any]:
+    """Return what Celery's workers tell if they autoscale; else nothing."""
+    if (bounds := getattr(worker, "autoscales", None)) is None:
+        return {}
+    taken = len(worker.steward.running()) + len(worker.steward.unstarted())
+    return {"autoscaler": {"max": bounds[0], "min": bounds[1], "current": len(worker.child_pids()), "qty": taken}}
 
 
 def _hang_up() -> None:

@@ -78,15 +78,14 @@ class Lease:
 
 
 def patiently(begin: Callable[[], None], ended: Callable[[], bool], wait: Callable[[float], object]) -> bool:
-    """Call ``begin`` until the database can be reached; False if ``ended`` came first."""
+    """Call ``begin`` until database and broker can be reached; False if ``ended`` came first."""
     delay = 0.5
     while not ended():
         try:
             begin()
             return True
         except OperationalError as error:
-            cure = "Start the database or correct DATABASES"
-            logger.error("%s. %s; trying again in %.1f s (Ctrl-C ends).", error, cure, delay)
+            logger.error("%s. %s; trying again in %.1f s (Ctrl-C ends).", error, error.cure, delay)
             wait(delay)
             delay = min(delay * 2, 10.0)
     return False

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -54,6 +54,9 @@ class LoopChild(ThreadChild):
     @property
     def thread_count(self) -> int:
         return min(self.concurrency, settings.WORKER_ASYNCIO_THREADS)
+
+    def coroutines(self) -> Mapping[str, asyncio.Task[Any]]:
+        return {claim[0]: task for claim, task in list(self._coroutines.items())}
 
     def _run_loop(self, ready: threading.Event) -> None:
         async def live() -> None:

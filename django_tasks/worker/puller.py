@@ -10,8 +10,10 @@ import socket
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from asyncio import Task
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from django.db import DatabaseError
 
@@ -52,6 +54,8 @@ LINGER_LOOK = 0.005
 #: What a child says: I have nothing to do; there may be more to do; I take nothing new, another one may begin; limits
 #: may let more through.
 IDLE, MORE, RETIRES, FREED = b"i", b"m", b"d", b"l"
+#: And: I have nothing to do, and hear of work by myself; I have heard something; there is a queue unknown to others.
+LISTENS, HEARD, NEW = b"t", b"h", b"n"
 #: What a child is told: look for work; look for what was revoked; end what can be ended.
 WAKE, REVOKED, CANCEL = b"w", b"r", b"c"
 
@@ -67,6 +71,8 @@ class ChildOptions:
     most_claims: int | None = None
     #: What counts where neither call nor task has limits of its own.
     limits: TimeLimits = NONE
+    #: The worker ends when nothing is due, so nothing is to be claimed unseen by its steward.
+    burst: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +137,10 @@ class Puller(ABC):
     def run(self) -> None:
         """Work until stopped, or until its share is run."""
 
+    def coroutines(self) -> Mapping[str, Task[Any]]:
+        """Return the coroutines that run here, by the ids of their tasks. Safe in any thread."""
+        return {}
+
     @abstractmethod
     def _known_claims(self) -> set[Claim]:
         """Return what runs, or is claimed to run."""
@@ -188,11 +198,15 @@ class Puller(ABC):
         self._refuse(stepped.refused)
         if done:
             self._settled(done, stepped.refused)
-        counted = {claim_of(one) for one in stepped.deliveries if self._is_counted(one)}
+        self._take_in(stepped.deliveries, done)
+        return stepped
+
+    def _take_in(self, deliveries: Sequence[Delivery], done: Sequence[Outcome | Return] = ()) -> None:
+        """These are ours now, and those no more. Needs the lock."""
+        counted = {claim_of(one) for one in deliveries if self._is_counted(one)}
         if counted or (self._counted and not self._counted.isdisjoint(map(claim_of, done))):
             self._freed(map(claim_of, done))
             self._counted |= counted
-        return stepped
 
     def _refuse(self, ids: Iterable[str]) -> None:
         for task_id in ids:

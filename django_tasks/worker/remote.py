@@ -39,8 +39,10 @@ REMEMBER = 60.0
 class Worker(Protocol):
     """What commands may do to a worker; its methods may be called from any thread."""
 
-    info: WorkerInfo
     steward: Steward
+
+    @property
+    def info(self) -> WorkerInfo: ...
 
     def stop(self) -> None: ...
 

@@ -23,7 +23,7 @@ from .pools import consumed
 from .puller import Options
 from .remote import Remote
 from .slots import Slot
-from .stacks import dump_on_signal
+from .stacks import dump_on_signal, told
 from .steward import LAST_WORDS, Steward
 from .wards import Ward
 
@@ -34,7 +34,6 @@ class Solo:
     """One worker in one process. :meth:`run` returns its exit code."""
 
     def __init__(self, info: WorkerInfo, options: Options, health: Health | None = None) -> None:
-        self.info = info
         self.options = options
         self.health = health or Health()
         self.steward = Steward(info, on_lease_lost=self._lease_lost, on_drained=self.stop if options.burst else None)
@@ -49,6 +48,11 @@ class Solo:
         self._rounds = 0
         self._stopped = False
         self._anew = False
+
+    @property
+    def info(self) -> WorkerInfo:
+        """What it is."""
+        return self.steward.info
 
     def run(self) -> int:
         """Work until a signal ends it, or the child has run its share; 0 is an orderly end."""
@@ -123,12 +127,16 @@ class Solo:
 
     def _consume(self) -> None:
         queues = self.board.queues(consumed(self.options.pools))
-        self.info = self.steward.info = self.info._replace(queues=queues or Queues(("",)))
+        self.steward.restate(queues=queues or Queues(("",)))
         self.steward.change_queues({0: queues})
 
     def child_pids(self) -> dict[int, int]:
         """Return the process id of the one slot: its own."""
         return {self._rounds: os.getpid()}
+
+    def stacks(self) -> dict[int, str]:
+        """Return what the threads of this process do now, but for the one that asks."""
+        return {os.getpid(): told()}
 
     def _register(self) -> bool:
         def wait(seconds: float) -> None:

@@ -131,7 +131,7 @@ class WorkerCommand:
         )
         options = Options(
             pools=self.pools,
-            child=ChildOptions(self.queues, self.max_tasks, self.max_memory, self.prefetch, self.limits),
+            child=ChildOptions(self.queues, self.max_tasks, self.max_memory, self.prefetch, self.limits, self.burst),
             shutdown_timeout=self.shutdown_timeout,
             burst=self.burst,
             autoscale=self.autoscale,
@@ -349,7 +349,7 @@ def _pidfile(path: str | None) -> Any:
     file = Path(path)
     try:
         if pid := _alive(file):
-            raise CommandError(f"--pidfile {path}: a worker with process id {pid} is running", returncode=73)
+            raise CommandError(f"--pidfile {path}: it names the process {pid}, which is running", returncode=73)
         file.write_text(f"{os.getpid()}\n")
     except OSError as error:
         raise CommandError(f"--pidfile {path}: {error}") from error

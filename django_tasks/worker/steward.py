@@ -14,6 +14,7 @@ import select
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
@@ -21,14 +22,14 @@ from typing import Any, Protocol
 from .. import limits, signals
 from ..backends import get_broker
 from ..backends.base import Queues, Waker, WorkerInfo
-from ..backends.message import Claim, Outcome, Survey
+from ..backends.message import Claim, Holder, Outcome, Survey
 from ..conf import settings
 from ..exceptions import OperationalError
 from ..registry import tasks
 from .accounts import WRITE_EVERY, Scribe
 from .chores import Chores
 from .lease import Lease, patiently
-from .puller import FREED, GIVE_BACK_AFTER, IDLE, MORE, RETIRES, REVOKED
+from .puller import FREED, GIVE_BACK_AFTER, HEARD, IDLE, LISTENS, MORE, NEW, RETIRES, REVOKED
 from .slots import Running
 from .wards import Ward
 
@@ -53,6 +54,9 @@ COMMANDS_EVERY, COMMANDS_NET, COMMANDS_AFTER_HINT = 0.5, 30.0, 0.1
 STOP_EVERY = 1.0
 #: Seconds between looks whether more children would have work, if there may be more.
 PRESSURE_EVERY = 0.5
+#: Seconds after the end of a child that heard of work by itself at which the broker has learned of that end, whatever
+#: the network between them lost.
+LATE = 30.0
 #: Seconds between looks at the limits, while something waits for them or could: the net below every hint.
 ADMIT_EVERY = 1.0
 #: Seconds after which the loop turns, even if there is nothing to do: somebody may watch whether it does.
@@ -83,6 +87,7 @@ class Steward:
         on_terminate: Callable[[str, int, str], object] | None = None,
     ) -> None:
         self.info = info
+        self._restating = threading.Lock()
         #: True once the worker takes nothing new.
         self.draining = False
         #: True while it takes nothing new, until it is told to take tasks again.
@@ -97,6 +102,7 @@ class Steward:
         self._broker = get_broker()
         self._lease = Lease(self._broker, on_lease_lost)
         self._wards: dict[int, Ward] = {}
+        self._listened: deque[Holder] = deque()
         self._retired = 0
         self._scribe = Scribe(self._broker.metrics)
         #: When the worker began, by ``time.monotonic()``.
@@ -116,7 +122,7 @@ class Steward:
         self._found_due_at: int | None = None
         self._chores = Chores(self._broker)
         self._due = dict.fromkeys(("look", "survey", "waker", "commands", "numbers"), 0.0)
-        self._due["pressure"] = self._due["stop"] = float("inf")
+        self._due["pressure"] = self._due["stop"] = self._due["late"] = float("inf")
         self._due["admit"] = 0.0
         #: Is there anything that limits hold back, or may there soon be?
         self._gated = any(task._flow is not None and task._flow.is_limited for task in tasks.values())
@@ -195,7 +201,10 @@ class Steward:
             self._scribe.accounts.read(ward.holder.slot, ward.counts)
             self._scribe.accounts.forget(ward.holder.slot)
             self._retired += ward.slot.processed
-            ward.channel.close()
+            ward.close()
+            if ward.listens:
+                self._listened.append(ward.holder)
+                self._due["late"] = time.monotonic() + LATE
             if lost:
                 logger.warning("%s: %d tasks were taken back", reason, lost)
                 self._wake_one()
@@ -247,6 +256,10 @@ class Steward:
         return "" if self._lease.is_confirmed else "the lease has run out and is not renewed yet"
 
     # Called by commands, in the steward's thread
+
+    def clock_skew(self) -> float:
+        """Return by how many seconds the database's clock is ahead of this machine's."""
+        return self._broker.metrics.skew()
 
     def running(self) -> list[tuple[int, Running]]:
         """Return what the children run, each with its slot."""
@@ -339,6 +352,8 @@ class Steward:
         if now >= self._due["stop"]:
             self._due["stop"] = now + STOP_EVERY if self._busy() else float("inf")
             self._stop_revoked()
+        if now >= self._due["late"]:
+            self._take_back_late()
         if self.feels_pressure and now >= self._due["pressure"]:
             self._due["pressure"] = now + PRESSURE_EVERY
             idle = self._any_idle()
@@ -382,17 +397,30 @@ class Steward:
             if RETIRES in said:
                 ward.retires, ward.idle = True, False
                 self._on_retiring()
-            elif said.endswith(IDLE):
-                ward.idle = True
+            elif said.endswith((IDLE, LISTENS)):
+                ward.idle, ward.listens = True, said.endswith(LISTENS)
                 self._idle_since = time.monotonic()
                 self._due["survey"] = time.monotonic() + SURVEY_AFTER_VAIN if self._in_vain() else 0.0
+            elif HEARD in said:
+                ward.idle = False
+            if NEW in said:
+                self.wake_all()
             if MORE in said:
                 self._wake_one()
-            if FREED in said:
+            if FREED in said or (HEARD in said and self._gated):
                 self._due["admit"] = 0.0
         if self._busy():
             self._due["stop"] = min(self._due["stop"], time.monotonic() + STOP_EVERY)
             self._due["look"] = min(self._due["look"], time.monotonic() + VISIBLE_AFTER / 2)
+
+    def _take_back_late(self) -> None:
+        """Take back what was handed to those who were gone already."""
+        reason = "its process was gone when the task was handed to it"
+        while self._listened:
+            if self._broker.lose(self._listened[0], [], max_losses=settings.TASK_MAX_WORKER_LOSSES, reason=reason):
+                self._wake_one()
+            self._listened.popleft()
+        self._due["late"] = float("inf")
 
     def _look(self) -> None:
         """See what runs for long: show it, and relieve a blocked child of what it holds behind it."""
@@ -442,6 +470,19 @@ class Steward:
                 ward.wake()
                 self._due["look"] = min(self._due["look"], time.monotonic() + VISIBLE_AFTER / 2)
 
+    def restate(self, **changed: Any) -> None:
+        """It consumes something else, or has another number of places; let everybody see it. Safe in any thread."""
+        with self._restating:
+            self.info = self.info._replace(**changed)
+
+        def work() -> None:
+            if "queues" in changed:
+                self._drop_waker()
+            if not self.quiet:  # what it will consume again
+                self._broker.restate(self.worker, queues=self.info.queues, concurrency=self.info.concurrency)
+
+        self.order_surely(work)
+
     def change_queues(self, by_place: Mapping[int, Queues | None]) -> None:
         """From now on the pools consume these. Safe in any thread."""
 
@@ -475,9 +516,12 @@ class Steward:
         if self._waker is None:
             self._waker = self._broker.waker()
             self._due["survey"] = self._due["commands"] = 0.0
-        if not self._declared_idle:
-            self._declare_idle(True)
+        waits = any(ward.idle and not ward.listens for ward in self._wards.values())
+        if waits != self._declared_idle:
+            self._declare_idle(waits)
             self._due["survey"] = self._due["waker"] = 0.0
+        if self._waker.outdated():
+            self.wake_all()
         now = time.monotonic()
         descriptor = self._waker.fileno()
         if descriptor is not None or now >= self._due["waker"]:

@@ -17,7 +17,7 @@ import socket
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 from queue import Empty, SimpleQueue
 from signal import Signals
@@ -49,7 +49,7 @@ from .remote import Remote
 from .roster import Roster
 from .site_connections import close_pools
 from .slots import Slot
-from .stacks import dump_on_signal
+from .stacks import Line, asking_signal, collect, dump_on_signal
 from .steward import LAST_WORDS, Steward
 from .threads import ThreadChild
 from .verdicts import Verdicts
@@ -70,7 +70,6 @@ class Supervisor:
     """One worker. :meth:`run` returns its exit code."""
 
     def __init__(self, info: WorkerInfo, options: Options, health: Health | None = None) -> None:
-        self.info = info
         self.options = options
         self.health = health or Health()
         self.steward = Steward(
@@ -103,6 +102,11 @@ class Supervisor:
         self._bell_in, self._bell_out = os.pipe()
         os.set_blocking(self._bell_in, False)
         os.set_blocking(self._bell_out, False)
+
+    @property
+    def info(self) -> WorkerInfo:
+        """What it is."""
+        return self.steward.info
 
     def run(self) -> int:
         """Work until a signal ends it; 0 is an orderly end."""
@@ -143,6 +147,7 @@ class Supervisor:
             (signal.SIGUSR1, self._on_dump),
         ):
             signal.signal(number, handler)
+        signal.signal(asking_signal(), signal.SIG_IGN)  # a child is not asked before it can answer
 
     def _on_stop(self, number: int, frame: FrameType | None) -> None:
         if self._ending is None:
@@ -151,9 +156,7 @@ class Supervisor:
             self._grace = 0.0
 
     def _on_quit(self, number: int, frame: FrameType | None) -> None:
-        self._grace = 0.0
-        self._cold = True
-        self.stop(number, "Cold")
+        self.stop_now()
 
     def _on_child(self, number: int, frame: FrameType | None) -> None:
         pass  # the wake-up descriptor has woken the loop
@@ -174,6 +177,15 @@ class Supervisor:
         self.steward.draining = True
         signals.worker_shutting_down.emit(self.info.name, sig=signal.Signals(number).name, how=how, exitcode=0)
         self._ring()
+
+    def stop_now(self) -> None:
+        """End the worker at once: what runs is killed, and goes back with the rest; nobody is to blame.
+
+        Safe in a signal handler and from any thread.
+        """
+        self._grace = 0.0
+        self._cold = True
+        self.stop(signal.SIGQUIT, "Cold")
 
     # The loop
 
@@ -215,7 +227,8 @@ class Supervisor:
         ours, theirs = socket.socketpair()
         pool = self.options.pools[place]
         slot: Slot | Roster = Slot() if pool.kind == "prefork" else Roster(capacity(pool.concurrency))
-        ward = Ward(Holder(self.steward.worker, self._next_slot, self.info.name), slot, ours)
+        line = Line()
+        ward = Ward(Holder(self.steward.worker, self._next_slot, self.info.name), slot, ours, line)
         ward.place, ward.queues = place, self.board.queues(pool.queues)
         ward.cancels = pool.kind == "asyncio"
         untold = self._verdicts.take_untold()
@@ -228,8 +241,9 @@ class Supervisor:
                 warnings.simplefilter("ignore", DeprecationWarning)  # the gate is what it warns of
                 pid = os.fork()
             if pid == 0:
-                self._become_child(ward.holder, pool, slot, ward.counts, ours, theirs, untold)
+                self._become_child(ward.holder, pool, slot, ward.counts, ours, theirs, line, untold)
         theirs.close()
+        line.opened()
         self._processes[pid] = Process(pid, ward, time.monotonic(), place)
         self.steward.take_on(ward)
 
@@ -241,6 +255,7 @@ class Supervisor:
         counts: Counts,
         ours: socket.socket,
         theirs: socket.socket,
+        line: Line,
         untold: Sequence[Ended],
     ) -> None:
         code = 1
@@ -250,7 +265,7 @@ class Supervisor:
             signal.set_wakeup_fd(-1)
             ours.close()
             for process in self._processes.values():
-                process.ward.channel.close()
+                process.ward.close()
             os.close(self._bell_in)
             os.close(self._bell_out)
             self.health.leave()
@@ -260,6 +275,7 @@ class Supervisor:
             dump_on_signal()
             child = self._child(holder, pool, slot, theirs)
             child.counts = counts
+            line.answer(child.coroutines)
             signal.signal(signal.SIGTERM, lambda number, frame: child.stop())
             if self._ending is not None:  # the signal came before its handler
                 child.stop()
@@ -368,7 +384,12 @@ class Supervisor:
         if self._autoscale is not None:
             place, now = self._prefork(), time.monotonic()
             pressed, idle = self.steward.pressure
-            self._wanted[place] = self._autoscale.wanted(self._wanted[place], pressed=pressed, idle=idle, now=now)
+            self._want(place, self._autoscale.wanted(self._wanted[place], pressed=pressed, idle=idle, now=now))
+
+    def _want(self, place: int, processes: int) -> None:
+        if more := processes - self._wanted[place]:
+            self._wanted[place] = processes
+            self.steward.restate(concurrency=self.info.concurrency + more)
 
     def _prefork(self) -> int:
         """Return the place of the pool whose processes can be more or fewer. Raises ``ValueError``."""
@@ -404,7 +425,7 @@ class Supervisor:
         self._order(lambda: self._resize(place, -n))
 
     def _resize(self, place: int, by: int) -> None:
-        self._wanted[place] = max(1, self._wanted[place] + by)
+        self._want(place, max(1, self._wanted[place] + by))
         if self._autoscale is not None:  # as Celery does: who resizes by hand moves the bounds along
             self._autoscale = self._autoscale.including(self._wanted[place])
 
@@ -472,12 +493,30 @@ class Supervisor:
         self._consume()
 
     def _consume(self) -> None:
-        self.info = self.info._replace(queues=self.board.queues(consumed(self.options.pools)) or Queues(("",)))
-        self.steward.info = self.info
         pools = self.options.pools
+        self.steward.restate(queues=self.board.queues(consumed(pools)) or Queues(("",)))
         self.steward.change_queues({place: self.board.queues(pool.queues) for place, pool in enumerate(pools)})
 
     # Called by the steward's thread
+
+    @property
+    def autoscales(self) -> tuple[int, int] | None:
+        """The most and the fewest child processes that it may have, if their number follows the work."""
+        scale = self._autoscale
+        return None if scale is None else (scale.maximum, scale.minimum)
+
+    def stacks(self) -> dict[int, str]:
+        """Return by process ids what the threads of each child do now; nothing of one that cannot say. Takes a second
+        at the longest."""
+
+        def send(pids: Set[int]) -> None:
+            for pid in pids & self._processes.keys():
+                families.send(pid, asking_signal())
+
+        lines = {process.pid: process.ward.line for process in list(self._processes.values())}
+        return collect(
+            {pid: line for pid, line in lines.items() if line is not None}, lambda pids: self._order(lambda: send(pids))
+        )
 
     def child_pids(self) -> dict[int, int]:
         """Return the process ids of the children by their slots."""

@@ -12,6 +12,7 @@ from ..backends.message import Claim, Holder
 from .counts import Counts
 from .puller import WAKE
 from .slots import Window
+from .stacks import Line
 
 
 @dataclass(slots=True, eq=False)
@@ -21,6 +22,8 @@ class Ward:
     holder: Holder
     slot: Window
     channel: socket.socket
+    #: Where it is asked for its stacks; ``None`` if it is this process.
+    line: Line | None = None
     #: What became of what it ran.
     counts: Counts = field(default_factory=Counts)
     #: Which of the worker's pools it belongs to.
@@ -30,6 +33,8 @@ class Ward:
     #: It cancels coroutines that were revoked, when told to look.
     cancels: bool = False
     idle: bool = False
+    #: It hears of work by itself while it is idle.
+    listens: bool = False
     #: It takes nothing new, and ends when what it runs has ended.
     retires: bool = False
     #: Its process has ended; what it held is taken back soon.
@@ -49,6 +54,12 @@ class Ward:
         """Have it look for work, and at what it was told."""
         with contextlib.suppress(OSError):
             self.channel.send(WAKE)
+
+    def close(self) -> None:
+        """Hang up."""
+        self.channel.close()
+        if self.line is not None:
+            self.line.close()
 
     def hear(self) -> bytes | None:
         """Return what it said since the last time: ``None`` for nothing, empty if its process has ended."""

@@ -18,7 +18,7 @@ from django_tasks import ids, operations, paging, shared_task, states
 from django_tasks.models import IntervalSchedule, PeriodicRun, PeriodicTask, Task, TaskResult, TaskTag, Worker
 from django_tasks.redaction import HIDDEN
 from django_tasks.serialization import dumps
-from django_tasks.task_admin import frames, relations
+from django_tasks.task_admin import frames, relations, tree
 from tests.admin.conftest import Browser
 from tests.admin.pages import list_url, page_url, read, text_of
 from tests.rows import UNKNOWN, ago, failure, finished, saved, waiting
@@ -43,7 +43,7 @@ def test_arguments_have_the_names_of_the_signature(root: Client) -> None:
     [row] = saved([finished(name=send_letter.name, body=body)])
     page = shown(root, row)
     assert 'to "anna"' in page
-    assert '*copies [ "ben", "cem" ]' in page
+    assert '*copies 0 "ben" 1 "cem" As text [ "ben", "cem" ]' in page
     assert '"color": { "rgb": [ 1, 2 ] }' in page
     assert "self" not in page.partition("Arguments")[2].partition("Call")[0]
 
@@ -52,6 +52,57 @@ def test_arguments_of_a_task_that_is_not_known_or_was_changed_have_their_places(
     saved([unknown := finished(name=UNKNOWN, body='[[7],{"key":8}]'), changed := finished(body='[[1],{"z":2}]')])
     assert "args[0] 7 key 8" in shown(root, unknown)
     assert "args[0] 1 z 2" in shown(root, changed)
+
+
+def test_a_value_is_unfolded_step_by_step_from_its_first_level_on(root: Client) -> None:
+    value: dict[str, Any] = {"order": {"lines": [{"sku": "<b>"}, 2.5]}, "empty": [], "paid": None, "<key>": "ä"}
+    [row] = saved([finished(name=send_letter.name, body=json.dumps([["anna"], value]), result=json.dumps([value]))])
+    page = read(root, page_url(RESULTS, row.pk))
+    lines = (
+        '<li><span class="djt-part">sku</span> <code>&quot;&lt;b&gt;&quot;</code></li>',
+        '<summary><span class="djt-part">lines</span> <code>list, 2 items</code></summary>',
+        '<li><details><summary><span class="djt-part">order</span> <code>dict, 1 keys</code></summary>',
+        '<li><span class="djt-part">1</span> <code>2.5</code></li>',
+        '<li><span class="djt-part">empty</span> <code>[]</code></li>',
+        '<li><span class="djt-part">paid</span> <code>null</code></li>',
+        '<li><span class="djt-part">&lt;key&gt;</span> <code>&quot;ä&quot;</code></li>',
+    )
+    for line in lines:
+        assert page.count(line) == 2, line
+    assert "<details open" not in page
+
+
+def test_a_tree_is_drawn_in_part_however_large_or_deep_a_value_is(root: Client) -> None:
+    deep: Any = 1
+    for _ in range(200):
+        deep = [deep]
+    drawn = tree.Trees().draw([[7] * 4_100, deep, {"a": "x" * 900_000}])
+    assert f"… {4_100 - tree.MOST_OF_ONE:,} more" in drawn
+    assert drawn.count("<ul") <= tree.DEEPEST + 2
+    assert len(drawn) < 20_000
+    wide = tree.Trees().draw({str(one): list(range(50)) for one in range(90)})
+    assert wide.count("<li>") <= tree.MOST + 90 + 1
+    assert all(f'<span class="djt-part">{one}</span> <code>list, 50 items' in wide for one in range(90))
+    [row] = saved([finished(name=UNKNOWN, body=json.dumps([[deep, *range(2_000)], {"a": [8] * 4_100}]))])
+    page = read(root, page_url(RESULTS, row.pk))
+    assert page.count("djt-part") <= tree.MOST
+    assert len(page) < 500_000
+
+
+def test_what_leads_somewhere_and_what_is_not_to_be_read_has_no_tree(
+    root: Client, browser: Browser, settings: Any
+) -> None:
+    [row] = saved([finished(body='[[{"a": 1}],{}]', result='{"b": 2}')])
+    assert "djt-tree" not in read(browser("view_taskresult"), page_url(RESULTS, row.pk))
+    assert read(root, page_url(RESULTS, row.pk)).count('<ul class="djt-tree">') == 2
+    settings.DJANGO_TASKS = {**settings.DJANGO_TASKS, "ADMIN_OBJECT_LINK": "tests.admin.test_details.to_the_shop"}
+    page = read(root, page_url(RESULTS, row.pk))
+    assert page.count('<ul class="djt-tree">') == 1
+    assert '<a href="/shop/">{' in page
+
+
+def to_the_shop(task: str, argument: str, value: Any) -> str:
+    return "/shop/"
 
 
 def test_what_a_name_says_is_secret_is_hidden_from_everybody(root: Client) -> None:
@@ -70,7 +121,7 @@ def test_what_a_name_says_is_secret_is_hidden_from_everybody(root: Client) -> No
     page = shown(root, row)
     assert "canary" not in page
     assert "told" in page
-    assert page.count("********") == 5
+    assert page.count("********") == 5 + 3, "and in the trees beside the texts"
 
 
 def test_what_the_sender_gave_as_argsrepr_stands_for_the_arguments(root: Client) -> None:
@@ -191,7 +242,7 @@ def test_relatives_and_the_worker_are_linked(root: Client) -> None:
         name="w1@h", hostname="h", pid=7, pool="prefork", concurrency=2, queues="a,b -c", version="1", lease=20.0,
         started_at=ago(9), beat_at=ago(1),
     )  # fmt: skip
-    [parent] = saved([finished()])
+    [parent] = saved([finished(name=UNKNOWN)])
     saved([row := waiting(state=states.STARTED, worker_id=worker.pk, slot=0, parent_id=parent.pk, root_id=parent.pk)])
     page = read(root, page_url(TASKS, row.pk))
     assert page.count(page_url(RESULTS, parent.pk)) == 1
@@ -200,6 +251,19 @@ def test_relatives_and_the_worker_are_linked(root: Client) -> None:
     about = read(root, page_url("worker", worker.pk))
     assert page_url(TASKS, row.pk) in about
     assert "a,b -c" in about
+
+
+@pytest.mark.databases("sqlite", "postgresql")
+def test_tasks_that_it_sent_are_listed_newest_first_wherever_they_are(root: Client) -> None:
+    [parent] = saved([finished(name=UNKNOWN)])
+    relation = {"parent_id": parent.pk, "root_id": parent.pk}
+    [first] = saved([finished(name="a.first", **relation)])
+    [second] = saved([waiting(name="b.second", **relation)])
+    [third] = saved([failure(name="c.third", **relation)])
+    page = shown(root, parent)
+    assert "Tasks that it sent c.third FAILURE b.second PENDING a.first SUCCESS Show as a workflow" in page
+    for row in (first, second, third):
+        assert page_url(row._meta.model_name, row.pk) in read(root, page_url(RESULTS, parent.pk))
 
 
 def test_a_task_that_a_schedule_sent_tells_which(root: Client, browser: Browser) -> None:
@@ -225,6 +289,31 @@ def test_a_task_tells_which_process_sent_it_if_it_took_that_along(root: Client) 
     )
     assert "Sent from gen7@web1" in shown(root, row)
     assert "Sent from" not in shown(root, odd)
+
+
+def test_a_task_tells_who_sent_it_and_to_who_may_read_payloads_in_which_request(root: Client, browser: Browser) -> None:
+    carried = {"user": {"id": "7_1", "name": "<anna>"}, "request": "POST /orders/1543"}
+    rows = saved(
+        [
+            both := finished(queue="mail", priority=5, options=json.dumps({"context": carried})),
+            asked := finished(options=json.dumps({"context": {"request": "GET /"}})),
+            nobody := finished(),
+            *(
+                finished(options=json.dumps({"context": {"user": told, "request": [1]}}))
+                for told in (7, {"id": 3, "name": None}, {"id": "", "name": ["x"]}, {"id": "1\n2"}, {})
+            ),
+        ]
+    )
+    assert "by <anna> (POST /orders/1543) → queue mail, priority 5" in shown(root, both)
+    assert '<a href="/admin/auth/user/7_5F1/change/">&lt;anna&gt;</a>' in read(root, page_url(RESULTS, both.pk))
+    assert "by GET / → queue default, priority 0" in shown(root, asked)
+    assert re.search(r"Created \S+ \S+ \S+ \S+ → queue default, priority 0", shown(root, nobody))
+    for row in rows:
+        assert "Created" in shown(root, row)
+    reader = browser("view_taskresult")
+    assert "by <anna> → queue mail" in shown(reader, both)
+    assert "/orders/1543" not in read(reader, page_url(RESULTS, both.pk))
+    assert "/auth/user/" not in read(reader, page_url(RESULTS, both.pk))
 
 
 def test_relatives_that_are_gone_or_hidden_have_their_ids_only(root: Client, settings: Any) -> None:

@@ -18,9 +18,10 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import get_resolver
 
-from django_tasks import actions, ids, limits
-from django_tasks.cockpit import queues, workers, workflows
+from django_tasks import actions, failures, ids, limits
+from django_tasks.cockpit import desk, queues, workers, workflows
 from django_tasks.models import BulkOperation, IntervalSchedule, Limit, PeriodicTask
+from django_tasks.task_admin import failing
 from tests.admin.conftest import Browser
 from tests.cockpit.site_rows import a_worker
 from tests.databases import TestDatabase
@@ -28,6 +29,8 @@ from tests.rows import KNOWN, ago, failure, finished, saved, waiting
 
 pytestmark = pytest.mark.databases("sqlite")
 
+#: A group of failures that nobody said anything of, and one that somebody acknowledged and muted.
+NEW, ASIDE = (failures.Kind(KNOWN, name, "") for name in ("ValueError", "OSError"))
 #: Where whoever may look may keep something of their own.
 ONES_OWN = re.compile(r"/(task|taskresult)/views/$")
 
@@ -46,7 +49,9 @@ def keys(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> dict[str, A
     monkeypatch.setattr(workers, "PATIENCE", 0.01)
     root, done = ids.new_id(), UUID(ids.new_id())
     [task] = saved([waiting(queue="mail", root_id=root, due_at=ago(-600))])
-    [result] = saved([failure(queue="mail", root_id=root)])
+    [result, _known] = saved([failure(queue="mail", root_id=root), failure(exception="OSError: disk full")])
+    failures.acknowledge(ASIDE, "anna")
+    failures.mute(ASIDE, "anna")
     saved([finished(id=done, root_id=done)])
     schedule = IntervalSchedule.objects.create(every=1, period="hours")
     on, off = (
@@ -96,7 +101,8 @@ def answers(client: Client, address: str, keys: dict[str, Any]) -> Iterator[Any]
     model = address.split("/")[3]
     named = admin.site.get_model_admin(apps.get_model("django_tasks", model)).actions or ()
     names = {one if isinstance(one, str) else one.__name__ for one in named}
-    names |= {"pause", "resume", "purge", "move", "send", *workflows.ORDERS}
+    names |= {"pause", "resume", "purge", "move", "send", *workflows.ORDERS, *failing.ORDERS}
+    names |= desk.QUESTIONS.keys() | desk.CHANGES.keys() if address.endswith("/desk/") else set()
     for name in sorted(names):
         choices: list[dict[str, str]] = [{"_selected_action": str(keys[model])}]
         if address.endswith(f"/{model}/"):
@@ -107,7 +113,7 @@ def answers(client: Client, address: str, keys: dict[str, Any]) -> Iterator[Any]
                 {
                     "action": name, **chosen, "post": "yes", "sure": "1", "name": "mail", "to": "other",
                     "queue": "other", "signal": "SIGTERM", "eta_0": "2099-01-01", "eta_1": "12:00:00",
-                    "arg-x": "1", "args": "[2]",
+                    "arg-x": "1", "args": "[2]", "group": ASIDE.key if name.startswith("un") else NEW.key,
                     "kwargs": "{}", "rate": "9/s", "_save": "1", "_run": "1",
                 },
             )  # fmt: skip
@@ -189,6 +195,7 @@ class Case(NamedTuple):
     def post(self, client: Client, keys: dict[str, Any]) -> None:
         key = str(keys[self.row])
         place = f"{key.replace('_', '_5F')}/{self.page}/" if self.page else ""
+        place = "failures/" if self.page == "failures" else place
         chosen = {} if self.page else {"_selected_action": key}
         client.post(f"/admin/django_tasks/{self.model}/{place}", {**chosen, "post": "yes", **self.order})
 
@@ -209,8 +216,12 @@ CASES = [
     Case("task", "task", "edit", {"args": "[5]", "kwargs": "{}"}, ("enqueue_task", "view_payload")),
     Case("taskresult", "taskresult", "edit", {"args": "[5]", "kwargs": "{}"},
          ("enqueue_task", "retry_taskresult", "view_payload")),
+    *(Case("taskresult", "taskresult", "failures", {"action": name, "group": kind.key}, ("acknowledge_failure",))
+      for name, kind in (("acknowledge", NEW), ("mute", NEW), ("unacknowledge", ASIDE), ("unmute", ASIDE))),
     *(Case("worker", "worker", "", {"action": name}, ("control_worker",)) for name in workers.ORDERS),
     Case("worker", "lost", "", {"action": "forget_selected"}, ("control_worker",)),
+    *(Case("worker", "worker", "desk", {"action": name, "queue": "mail", "min": "1", "max": "2"}, ("control_worker",))
+      for name in (*desk.QUESTIONS, *desk.CHANGES)),
     Case("queue", "queue", "change", {"action": "pause"}, ("pause_limit",)),
     Case("queue", "paused", "change", {"action": "resume"}, ("pause_limit",)),
     Case("queue", "queue", "change", {"action": "purge", "name": "mail"}, ("purge_queue",)),
@@ -261,5 +272,5 @@ def test_no_order_is_without_a_case() -> None:
     pages += [
         ("queue", name) for name in queues.QueueAdmin(apps.get_model("django_tasks.Queue"), admin.site)._actions()
     ]
-    for page in pages:
+    for page in (*pages, *(("taskresult", name) for name in failing.ORDERS)):
         assert page in known

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from typing import Any
 
 import pytest
@@ -13,9 +14,11 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from django_tasks import operations, states
-from django_tasks.models import Task, TaskLog, TaskResult
+from django_tasks.metrics.rows import HOUR
+from django_tasks.models import Rollup, Task, TaskLog, TaskResult
 from tests.admin.conftest import Browser
 from tests.admin.pages import page_url, read, text_of
+from tests.cockpit.site_rows import durations, rollup
 from tests.databases import TestDatabase
 from tests.rows import ago, failure, finished, saved, waiting
 
@@ -126,12 +129,34 @@ def test_how_the_same_task_did_is_told_to_those_who_may_know(root: Client, brows
     row = TaskResult.objects.order_by("pk")[0]
     page = shown(root, row)
     assert "4, 1 of them failed" in page
-    assert "half of them at most 0.5 s, the longest 1 s" in page
+    assert re.findall(r"(FAILURE|SUCCESS) (1|0\.5) s", page.partition("Same task")[2]) == [
+        ("FAILURE", "1"),
+        *[("SUCCESS", "0.5")] * 3,
+    ]
+    drawn = read(root, page_url("taskresult", row.pk)).partition('<svg class="djt-spark"')[2].partition("</svg>")[0]
+    assert re.findall(r'djt-span-(\w+)" x="(\d+)"', drawn) == [
+        ("ok", "0"), ("ok", "6"), ("ok", "12"), ("bad", "18"), ("bad", "18"),
+    ], "a failure has a mark above its bar"  # fmt: skip
+    assert "Last 24 hours" not in page
     assert f"/tasktype/{row.name.replace('_', '_5F')}/" in read(root, page_url("taskresult", row.pk))
     others = browser("view_task", "view_taskresult")
     assert "/tasktype/" not in read(others, page_url("taskresult", row.pk))
     saved([todo := waiting()])
     assert "of them failed" not in shown(browser("view_task"), todo)
+
+
+def test_how_the_same_task_did_in_a_day_is_told_to_who_may_see_task_types(root: Client, browser: Browser) -> None:
+    [row] = saved([finished()])
+    kinds = ((0, row.name, 2), (20 * HOUR, row.name, 1), (30 * HOUR, row.name, 100), (0, "another", 100))
+    Rollup.objects.bulk_create(
+        rollup(
+            "mail", name, moment=int(time.time()) - age, length=HOUR, succeeded=7, failed=failed,
+            **durations(7, wait=1.0, run=2.0),
+        )
+        for age, name, failed in kinds
+    )  # fmt: skip
+    assert "Last 24 hours 17 done, 3 of them failed; 0 retries. Half of them ran for at most" in shown(root, row)
+    assert "Last 24 hours" not in shown(browser("view_taskresult"), row)
 
 
 def test_logs_go_with_their_tasks(database: TestDatabase) -> None:

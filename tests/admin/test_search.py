@@ -40,7 +40,7 @@ def test_each_word_finds_its_results(database: TestDatabase) -> None:
                 attempt=4,
                 runtime=90.0,
                 body='[["welcome", 7],{"order_id":1543,"to":"anna \\"x\\""}]',
-                result='{"exc_type":"ValueError","text":"lost parcel"}',
+                result='{"frame":["shop/mail.py","send",31],"exc_type":"ValueError","text":"lost parcel"}',
                 options=json.dumps({"group": ["g-1", 0]}),
                 root_id=ROOT,
                 parent_id=PARENT,
@@ -58,7 +58,7 @@ def test_each_word_finds_its_results(database: TestDatabase) -> None:
     for text in (
         str(row.pk), f"id:{row.pk}", "shop.", "name:shop.mail.send", "name:shop.*", "name:x,shop.mail.send",
         "queue:mail", "queue:a,mail", "state:failure", "state:FAILURE,REVOKED", "worker:w1@web", "exc:ValueError",
-        "exc:Value*",
+        "exc:Value*", 'at:"shop/mail.py in send"',
         'exc:"ValueError: bo"', "tag:vip", f"root:{ROOT}", f"parent:{PARENT}", "group:g-1", 'periodic:"Nightly report"',
         "prio:-5", "prio:<0", "prio:<=-5", "prio:=-5",
         "prio:>-6 prio:<-4", "try:4", "try:>3", "run:>1m", "run:>=90s", "wait:>10m", "wait:<=1001s wait:>=999",
@@ -73,6 +73,8 @@ def test_each_word_finds_its_results(database: TestDatabase) -> None:
         "state:revoked",
         "name:shop",
         "exc:Value",
+        'at:"shop/mail.py in sen"',
+        'exc:ValueError at:""',
         "try:>4",
     ):
         assert found(text) == set(), text
@@ -113,7 +115,7 @@ def test_each_word_finds_its_tasks(database: TestDatabase) -> None:
 @pytest.mark.parametrize(
     ("text", "model", "said"),
     [
-        ("colour:red", TaskResult, "There is no colour: to search for; there are: args, before"),
+        ("colour:red", TaskResult, "There is no colour: to search for; there are: args, at, before"),
         ("kwargs:1", TaskResult, "There is no kwargs:"),
         ("queue.x:1", TaskResult, "There is no queue.x:"),
         ("state:started", TaskResult, "in the list of the tasks"),
@@ -126,8 +128,11 @@ def test_each_word_finds_its_tasks(database: TestDatabase) -> None:
         ("since:999999w", TaskResult, "needs an age"),
         ("since:0001-01-01T00:00+14:00", TaskResult, "needs an age"),
         ("wait:>999999999d", TaskResult, "longer than 95 years"),
+        ("run:>999999999d", Task, "longer than 95 years"),
+        ("is:nothing", TaskResult, "is:nothing cannot be searched for; there are: is:root, is:child"),
         ("kwargs.db_password:hunter", Task, "is shown to nobody"),
         ("exc:ValueError", Task, "Only task results"),
+        ("at:x", Task, "Only task results"),
         ('name:"a', TaskResult, "a quotation mark is missing"),
         ("x" * 300, TaskResult, "255 characters"),
     ],

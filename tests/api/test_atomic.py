@@ -14,7 +14,7 @@ from django_tasks.exceptions import Ignore
 from tests.api.conftest import Runner
 from tests.inprocess import Worker
 
-pytestmark = pytest.mark.databases("sqlite", "postgresql", "mariadb")
+pytestmark = pytest.mark.databases("sqlite", "postgresql", "mariadb", "redis")
 
 
 @shared_task

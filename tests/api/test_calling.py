@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
-from django.db import connections, transaction
+from django.db import transaction
 from django.test import TestCase, override_settings
 from django.utils import timezone
 
@@ -29,7 +29,7 @@ from tests.api.conftest import Runner
 from tests.databases import TestDatabase
 from tests.inprocess import Worker
 
-pytestmark = pytest.mark.databases("sqlite")
+pytestmark = pytest.mark.databases("sqlite", "redis")
 
 
 @shared_task
@@ -257,7 +257,7 @@ def test_a_task_sent_by_a_task_has_its_priority_if_the_setting_says_so(run: Runn
 # Which ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.databases("sqlite", "postgresql", "mariadb")
+@pytest.mark.databases("sqlite", "postgresql", "mariadb", "redis")
 @pytest.mark.parametrize("task_id", ["order-17", "Ünïcode 🎈", "x" * 255, AN_ID, AN_ID.upper(), UUID(AN_ID)], ids=str)
 def test_the_caller_may_choose_the_id(task_id: Any, run: Runner) -> None:
     result = run.apply(add, (1, 2), task_id=task_id)
@@ -468,7 +468,7 @@ def test_many_calls_are_sent_at_once_and_results_come_in_order(run: Runner) -> N
     assert {result.queue for result in results} == {"bulk"}
 
 
-@pytest.mark.databases("sqlite", "postgresql", "mariadb")
+@pytest.mark.databases("sqlite", "postgresql", "mariadb", "redis")
 def test_many_calls_need_few_statements(
     database: TestDatabase, django_assert_max_num_queries: Callable[..., Any]
 ) -> None:
@@ -500,7 +500,7 @@ def test_of_many_calls_all_are_sent_or_none(run: Runner) -> None:
 # Transactions --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.databases("sqlite", "postgresql", "mariadb")
+@pytest.mark.databases("sqlite", "postgresql", "mariadb", "redis")
 def test_a_call_joins_the_transaction_of_its_caller(worker: Worker) -> None:
     """R21: a rollback leaves no task, a commit leaves it."""
     with transaction.atomic():
@@ -578,14 +578,10 @@ def test_on_commit_waits_for_another_database(worker: Worker) -> None:
 
 
 def test_tasks_can_be_sent_and_awaited_from_asynchronous_code(run: Runner) -> None:
-    def finish() -> None:
-        run.finish()
-        connections.close_all()  # of the thread that runs what is synchronous
-
     async def view() -> tuple[int, AsyncResult[int], AsyncResult[int]]:
         one = await add.adelay(1, 2)
         other = await add.aapply_async((3, 4), queue="mail")
-        await sync_to_async(finish)()
+        await sync_to_async(run.finish)()
         return await one.aget(timeout=60), one, other
 
     value, one, other = asyncio.run(view())

@@ -17,7 +17,7 @@ from django_tasks.exceptions import AlreadyRegistered, ImproperlyConfigured
 from tests.api.conftest import Runner
 from tests.inprocess import Worker
 
-pytestmark = pytest.mark.databases("sqlite")
+pytestmark = pytest.mark.databases("sqlite", "redis")
 
 
 @shared_task

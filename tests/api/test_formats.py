@@ -15,7 +15,7 @@ from django_tasks.serialization import register, register_compression, unregiste
 from tests.api.conftest import Runner
 from tests.inprocess import Worker
 
-pytestmark = pytest.mark.databases("sqlite")
+pytestmark = pytest.mark.databases("sqlite", "redis")
 
 NEEDS = {"msgpack": "msgpack", "yaml": "yaml", "zstd": "zstandard"}
 VALUE = {"text": "Ünïcode 🎈", "number": 2**40, "day": date(2026, 1, 2), "price": Decimal("1.10"), "bytes": b"\x00\xff"}

@@ -17,7 +17,7 @@ from tests.api.conftest import Runner
 from tests.api.recorder import Recorded, names, recording
 from tests.inprocess import Worker
 
-pytestmark = pytest.mark.databases("sqlite")
+pytestmark = pytest.mark.databases("sqlite", "redis")
 
 
 @shared_task(bind=True, base=Recorded, max_retries=1)

@@ -17,6 +17,8 @@ from tests.api.conftest import Runner
 from tests.databases import TestDatabase
 from tests.inprocess import Worker
 
+pytestmark = pytest.mark.databases("sqlite", "postgresql", "mariadb", "redis")
+
 
 def declared(*functions: Any) -> dict[str, dict[str, Any]]:
     """Return the limits that a worker writes down for these tasks."""

@@ -23,9 +23,10 @@ from django_tasks.exceptions import (
     UnpickleableExceptionWrapper,
 )
 from tests.api.conftest import Runner
+from tests.backends.calls import a_message, send
 from tests.inprocess import Worker
 
-pytestmark = pytest.mark.databases("sqlite")
+pytestmark = pytest.mark.databases("sqlite", "redis")
 
 
 @shared_task
@@ -234,9 +235,8 @@ def test_expected_errors_are_logged_quietly(throws: Any, run: Runner, caplog: py
 def test_a_message_that_cannot_be_read_is_a_failure_that_people_see(worker: Worker) -> None:
     """R15: a malformed message never stops a worker."""
     bad = ['{"no": "list"}', "[[1], 2]", "[1, {}]", "not json", "[[],{},", '[[], {"1": 2}, 3]', "[" * 5000]
-    results = [give.delay(number) for number in range(len(bad) + 1)]
-    for result, body in zip(results, bad, strict=False):
-        models.Task.objects.filter(pk=result.id).update(body=body)
+    sent = send(get_broker(), *(a_message(give.name, body=body) for body in [*bad, "[[1],{}]"]))
+    results = [AsyncResult[Any](task_id) for task_id in sent]
     worker.drain()
     assert [result.state for result in results] == ["FAILURE"] * len(bad) + ["SUCCESS"]
     assert {type(result.result).__name__ for result in results[:-1]} == {"DecodeError"}
@@ -287,7 +287,7 @@ def test_a_task_that_rejects_itself_for_ever_ends_in_eager_mode(database: Any) -
 # Revoked -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.databases("sqlite", "postgresql", "mariadb")
+@pytest.mark.databases("sqlite", "postgresql", "mariadb", "redis")
 @pytest.mark.parametrize("options", [{}, {"countdown": 3600}, {"task_id": "my-own"}], ids=str)
 def test_what_is_revoked_before_it_starts_never_runs(options: dict[str, Any], worker: Worker) -> None:
     """R12: a revoke accepted before the start prevents the start, whoever works later."""
@@ -377,7 +377,7 @@ def test_that_a_running_task_is_to_be_ended_is_written_down_for_its_worker(worke
 # Progress ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.databases("sqlite", "postgresql", "mariadb")
+@pytest.mark.databases("sqlite", "postgresql", "mariadb", "redis")
 def test_progress_is_seen_at_once(worker: Worker) -> None:
     seen: list[Any] = []
 

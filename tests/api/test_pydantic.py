@@ -10,12 +10,14 @@ from typing import Annotated, Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from django_tasks import Task, models, shared_task
+from django_tasks import AsyncResult, Task, models, shared_task
+from django_tasks.backends import get_broker
 from tests.api.conftest import Runner
+from tests.backends.calls import a_message, send
 from tests.inprocess import Worker
 
 pydantic = pytest.importorskip("pydantic")
-pytestmark = pytest.mark.databases("sqlite")
+pytestmark = pytest.mark.databases("sqlite", "redis")
 
 
 class Line(pydantic.BaseModel):  # type: ignore[name-defined,misc]
@@ -71,8 +73,8 @@ def test_what_does_not_fit_is_refused_when_the_task_is_called(args: Any, where: 
 
 
 def test_what_does_not_fit_when_it_runs_is_a_failure(worker: Worker) -> None:
-    result = total.delay(Order(**AN_ORDER))
-    models.Task.objects.update(body='[[{"number": "x"}],{}]')
+    [sent] = send(get_broker(), a_message(total.name, body='[[{"number": "x"}],{}]'))
+    result = AsyncResult[Any](sent)
     worker.drain()
     assert (result.state, type(result.result).__name__) == ("FAILURE", "ValidationError")
 

@@ -23,7 +23,7 @@ from tests.api.conftest import Runner
 from tests.databases import TestDatabase
 from tests.inprocess import Worker
 
-pytestmark = pytest.mark.databases("sqlite")
+pytestmark = pytest.mark.databases("sqlite", "redis")
 
 
 @shared_task
@@ -182,7 +182,7 @@ def test_what_is_forgotten_is_unknown(worker: Worker) -> None:
 # Waiting -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.databases("sqlite", "postgresql", "mariadb")
+@pytest.mark.databases("sqlite", "postgresql", "mariadb", "redis")
 def test_get_waits_until_the_task_is_done(worker: Worker) -> None:
     result = add.apply_async((1, 2), countdown=0.3)
     with working_elsewhere(worker):
@@ -301,7 +301,7 @@ def test_get_in_a_task_that_is_called_as_a_function_is_allowed(run: Runner) -> N
     assert outer() == 3
 
 
-@pytest.mark.databases("sqlite", "postgresql", "mariadb")
+@pytest.mark.databases("sqlite", "postgresql", "mariadb", "redis")
 def test_get_in_the_transaction_that_holds_the_call_is_refused_at_once(worker: Worker) -> None:
     before = add.delay(4)
     with transaction.atomic():

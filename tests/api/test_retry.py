@@ -14,7 +14,7 @@ from django_tasks.exceptions import MaxRetriesExceededError, Retry
 from tests.api.conftest import Runner
 from tests.inprocess import Worker
 
-pytestmark = pytest.mark.databases("sqlite")
+pytestmark = pytest.mark.databases("sqlite", "redis")
 
 
 class Flaky(Exception):

@@ -17,13 +17,10 @@ from django_tasks.executor import execute
 from django_tasks.models import Task, TaskResult
 from django_tasks.redaction import HIDDEN, REDACTED
 from tests.admin.pages import page_url, read, text_of
-from tests.api.test_sensitive import CANARY, Declined, charge, log_in, name_of, seen, stored_texts
+from tests.api.test_sensitive import CANARY, PIN, Declined, charge, leaks, log_in, name_of, seen, stored_texts
 from tests.inprocess import Worker
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
-
-#: No moment or id has it by chance.
-PIN = 4_111_222_233_334
 
 durabilities = pytest.mark.parametrize("durable", [True, False], ids=["durable", "without rows"])
 
@@ -62,11 +59,6 @@ def kept_texts() -> str:
         elif client.type(key) == b"list":
             texts.append(repr(client.lrange(key, 0, -1)))
     return " ".join(texts)
-
-
-def leaks(text: str) -> list[str]:
-    """Return what is in this text that should not be."""
-    return [trace for trace in ("canary", str(PIN)) if trace in text]
 
 
 def shown(row: TaskResult) -> str:

@@ -16,6 +16,8 @@ from tests.api.conftest import Runner
 from tests.databases import TestDatabase
 from tests.inprocess import Worker
 
+pytestmark = pytest.mark.databases("sqlite", "postgresql", "mariadb", "redis")
+
 
 @pytest.mark.parametrize(
     ("options", "message"),

@@ -8,11 +8,11 @@ from datetime import timedelta
 
 import pytest
 
-from django_tasks import states
+from django_tasks import failures, states
 from django_tasks.backends.base import Broker
 from django_tasks.backends.message import Holder
 from django_tasks.ids import new_id
-from django_tasks.models import TaskResult
+from django_tasks.models import FailureMark, TaskResult
 from tests.backends.bench import Bench
 from tests.backends.calls import a_message, a_worker, claim, finish, send, success
 
@@ -91,3 +91,16 @@ def test_a_lost_worker_is_kept_while_it_holds_something(broker: Broker, bench: B
     assert broker.rescue(max_losses=9) == 1
     broker.prune({})
     assert bench.worker(holder.worker) is None
+
+
+def test_marks_of_failures_are_forgotten_once_they_say_nothing(broker: Broker) -> None:
+    kinds = [failures.Kind("shop.mail", name, "") for name in ("old", "new", "old, muted", "muted", "neither")]
+    old, now = broker.now() - 32 * DAY, broker.now()
+    for kind in kinds:
+        failures.mute(kind, "anna")
+    FailureMark.objects.exclude(exception="muted").update(acknowledged_at=old)
+    FailureMark.objects.exclude(exception__contains="muted").update(muted_until=now - DAY)
+    FailureMark.objects.filter(exception="new").update(acknowledged_at=now - 29 * DAY)
+    FailureMark.objects.filter(exception="neither").update(acknowledged_at=None, muted_until=None)
+    broker.prune({})
+    assert set(FailureMark.objects.values_list("exception", flat=True)) == {"new", "old, muted", "muted"}

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.contrib.auth.models import User
 
-from django_tasks import chain, group, states
+from django_tasks import chain, failures, group, states
 from django_tasks.models import BulkOperation, CrontabSchedule, Limit, PeriodicTask, Task, TaskResult, Worker
 from tests.app.tasks import add, echo
 from tests.cockpit.site_rows import fill
@@ -25,6 +25,7 @@ def furnish(*, oddities: bool = True) -> dict[str, str]:
     User.objects.create_superuser("root", password="root")  # noqa: S106 - guards nothing
     fill()
     failed = _failed("the mail server said: " + ("x" * 200 if oddities else "450 mailbox busy, try again later"))
+    _muted()
     running, retrying = _unfinished()
     operation = BulkOperation.objects.create(
         action="retry", user_id="1", user_name="root", created_at=ago(5), started_at=ago(4), total=2000, changed=1200,
@@ -46,6 +47,7 @@ def furnish(*, oddities: bool = True) -> dict[str, str]:
         "edited arguments": f"taskresult/{failed.pk}/edit/",
         "history of a task": f"taskresult/{failed.pk}/history/",
         "failures": "taskresult/failures/",
+        "failures that are aside": "taskresult/failures/?aside=1",
         "periodic tasks": "periodictask/",
         "periodic task": f"periodictask/{periodic.pk}/change/",
         "new periodic task": "periodictask/add/",
@@ -98,6 +100,15 @@ def _failed(text: str) -> TaskResult:
         ]
     )  # fmt: skip
     return failed  # type: ignore[no-any-return]
+
+
+def _muted() -> None:
+    name, told = "shop.tasks.count_the_till", {"exc_type": "LookupError", "text": "no such till"}
+    result = json.dumps({"frame": ["shop/tills.py", "count", 41], **told}, separators=(",", ":"))
+    saved([failure(name=name, exception="LookupError: no such till", result=result, seconds_ago=at) for at in (9, 99)])
+    kind = failures.Kind(name, "LookupError", "shop/tills.py in count")
+    failures.mute(kind, "root")
+    failures.acknowledge(kind, "root")
 
 
 def _unfinished() -> list[Task]:

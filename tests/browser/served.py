@@ -14,9 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from django.db import connections
-
-from tests.databases import TestDatabase
+from tests.databases import TestDatabase, forget_connections
 from tests.eventually import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,10 +65,7 @@ def chromium() -> Iterator[Any]:
             yield browser
         finally:
             browser.close()
-            # While Playwright's loop runs, this thread has other connections. Those of this test would be the next's.
-            for connection in connections.all(initialized_only=True):
-                connection.close()
-                del connections[connection.alias]
+            forget_connections()  # while Playwright's loop runs, this thread has other ones
 
 
 def log_in(browser: Any, site_url: str, **options: Any) -> tuple[Any, list[str]]:

@@ -27,8 +27,13 @@ def test_what_is_shown_can_be_copied(pages: dict[str, str], chromium: Any, site_
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     if not clipboard:
         page.add_init_script(NO_CLIPBOARD)
-    [row] = saved([failure(traceback=TRACEBACK)])
-    said = {"arguments": "x: 1\ny: 2", "exception": "ValueError: boom", "traceback": TRACEBACK, "id": str(row.pk)}
+    [row] = saved([failure(traceback=TRACEBACK, body="[[1,[2]],{}]")])  # one with a tree beside its text
+    said = {
+        "arguments": "x: 1\ny: [\n  2\n]",
+        "exception": "ValueError: boom",
+        "traceback": TRACEBACK,
+        "id": str(row.pk),
+    }
     for what, text in said.items():
         page.goto(f"{site_url}taskresult/{row.pk}/change/")
         button = page.get_by_role("button", name=f"Copy the {what}", exact=True)

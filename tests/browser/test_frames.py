@@ -16,6 +16,7 @@ import pytest
 from tests.browser import served
 from tests.browser.rows import furnish
 from tests.databases import TestDatabase
+from tests.rows import saved, waiting
 
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.timeout(600)]
 
@@ -25,6 +26,7 @@ LOOKED_AT = (
     "overview",
     "tasks",
     "failed task",
+    "failures",
     "new periodic task",
     "task type",
     "queue",
@@ -66,6 +68,15 @@ def test_each_page_stands_in_another_frame(database: TestDatabase, frame: str) -
     ]
 
 
+def test_what_is_new_in_a_list_is_drawn_as_the_list_is(database: TestDatabase, frame: str) -> None:
+    furnish()
+    found = visit(database, frame, {"list": "task/", "new": "task/?fragment=1"})
+    tables = [re.findall(r"<table[^>]*result_list.*</table>", page, re.DOTALL) for _status, page in found.values()]
+    whole, new = ([re.sub(r">[^<]*<", "><", table) for table in each] for each in tables)
+    assert len(new) == 1
+    assert new == whole
+
+
 def test_lists_and_forms_are_drawn_by_unfold(database: TestDatabase) -> None:
     if importlib.util.find_spec("unfold") is None:
         pytest.skip("unfold is not for this Python")
@@ -98,4 +109,13 @@ def test_no_script_fails_in_another_frame(pages: dict[str, str], frame: str, loo
     for name in LOOKED_AT:
         page.goto(site_url + pages[name])
         served.keep(page, f"{frame} {name}")
+    assert not complaints
+    saved([waiting(queue="new")])
+    page.goto(f"{site_url}task/?queue=new")
+    page.select_option("[data-djt-every]", "2")
+    saved([waiting(queue="new", name="late.comer")])
+    page.get_by_text("late.comer").wait_for()
+    page.locator("#action-toggle, .action-toggle").first.check()
+    assert page.locator("tr.selected").count() == 2, "what came is not chosen with all"
+    assert "2 of 2 selected" in page.inner_text("div.actions")
     assert not complaints

@@ -61,7 +61,7 @@ def test_l_and_r_are_about_what_is_live(pages: dict[str, str], chromium: Any, si
         page.keyboard.press("r")
     page.keyboard.press("l")
     assert page.input_value("[data-djt-every]") == "5"
-    page.goto(f"{site_url}task/")
+    page.goto(f"{site_url}limit/")
     with page.expect_navigation():
         page.keyboard.press("r")
     assert not complaints

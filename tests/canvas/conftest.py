@@ -1,4 +1,4 @@
-"""Fixtures of the tests of workflows: three ways of running them, which must come to the same."""
+"""Fixtures of the tests of workflows: two ways of running them, which must come to the same."""
 
 from __future__ import annotations
 
@@ -7,29 +7,25 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from django.conf import settings
-from django.test import override_settings
 
-from django_tasks.backends import close_all, get_broker
+from django_tasks.backends import get_broker
 from django_tasks.models import Edge, Task
 from tests.api.conftest import MODES, Runner
 from tests.canvas import jobs
 from tests.databases import TestDatabase
 
-REDIS = "redis"
-
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "run" in metafunc.fixturenames:
-        metafunc.parametrize("run", (*MODES, REDIS), indirect=True)
+        metafunc.parametrize("run", MODES, indirect=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Which database is behind it makes no difference in the caller, and with Redis little: one is enough."""
+    """What carries the tasks of others makes no difference in the caller: one kind is enough."""
 
     def is_repetition(item: pytest.Item) -> bool:
         params: dict[str, Any] = item.callspec.params if hasattr(item, "callspec") else {}
-        return params.get("run") in ("eager", REDIS) and params.get("database", "sqlite") != "sqlite"
+        return params.get("run") == "eager" and params.get("database", "sqlite") != "sqlite"
 
     items[:] = [item for item in items if not is_repetition(item)]
 
@@ -38,11 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def run(request: pytest.FixtureRequest, database: TestDatabase) -> Iterator[Runner]:
     """Give what runs tasks, once in each way."""
     with ExitStack() as stack:
-        if request.param == REDIS:
-            url = request.getfixturevalue("redis_url")
-            stack.callback(close_all)
-            stack.enter_context(override_settings(DJANGO_TASKS={**settings.DJANGO_TASKS, "BROKER_URL": url}))
-        yield Runner("eager" if request.param == "eager" else "real", stack)
+        yield Runner(request.param, stack)
 
 
 def assert_nothing_is_left() -> None:

@@ -13,7 +13,7 @@ from tests.api.conftest import Runner
 from tests.canvas.conftest import assert_nothing_is_left
 from tests.canvas.jobs import add, boom, ignoring, listed, note, note_error, note_failed, notes, shaky, summed, total
 
-pytestmark = pytest.mark.databases("sqlite", "postgresql")
+pytestmark = pytest.mark.databases("sqlite", "postgresql", "redis")
 
 #: The callbacks of every batch here.
 CALLED: dict[str, Any] = {
@@ -90,7 +90,7 @@ def test_the_callback_for_the_end_may_be_many(run: Runner) -> None:
     assert [[one["state"] for one in told] for told, _ in notes] == [["FAILURE", "SUCCESS"]] * 2
 
 
-@pytest.mark.databases("sqlite")
+@pytest.mark.databases("sqlite", "redis")
 def test_a_revoked_task_fails_its_batch(run: Runner) -> None:
     if run.is_eager:
         pytest.skip("nothing waits there")
@@ -101,7 +101,7 @@ def test_a_revoked_task_fails_its_batch(run: Runner) -> None:
     assert_nothing_is_left()
 
 
-@pytest.mark.databases("sqlite")
+@pytest.mark.databases("sqlite", "redis")
 def test_a_batch_is_found_again_by_its_id(run: Runner) -> None:
     if run.is_eager:
         pytest.skip("there is no ledger")

@@ -14,7 +14,7 @@ from tests.api.conftest import Runner
 from tests.canvas.conftest import assert_nothing_is_left
 from tests.canvas.jobs import add, boom, listed, note, note_error, notes, summed, total
 
-pytestmark = pytest.mark.databases("sqlite", "postgresql")
+pytestmark = pytest.mark.databases("sqlite", "postgresql", "redis")
 
 
 def finish(run: Runner, flow: dag) -> dict[str, Any]:

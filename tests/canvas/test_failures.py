@@ -13,6 +13,8 @@ from tests.api.conftest import Runner
 from tests.canvas.conftest import assert_nothing_is_left
 from tests.canvas.jobs import add, boom, ignoring, listed, note, note_error, note_failed, notes, summed
 
+pytestmark = pytest.mark.databases("sqlite", "postgresql", "mariadb", "redis")
+
 E = note_error
 
 
@@ -109,7 +111,7 @@ def test_each_errback_is_told_once(run: Runner, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in CANVASES if name != "callback"])
-@pytest.mark.databases("sqlite")
+@pytest.mark.databases("sqlite", "redis")
 def test_the_result_raises_what_failed_first(run: Runner, name: str) -> None:
     make, _ = CANVASES[name]
     result = finish(run, make())
@@ -135,7 +137,7 @@ def test_a_chords_body_fails_with_chord_error_which_names_the_first_failure_of_t
     assert str(caught.value) == f"Dependency {result.parent[1].id} raised ValueError('boom')"
 
 
-@pytest.mark.databases("sqlite")
+@pytest.mark.databases("sqlite", "redis")
 def test_errors_are_read_where_values_may_not_be_json(run: Runner) -> None:
     run.configure(TASK_SERIALIZER="yaml", RESULT_SERIALIZER="yaml", ACCEPT_CONTENT=["yaml"])
     result = finish(run, chord([note.s(1), boom.s()], summed.s()))
@@ -149,19 +151,19 @@ def test_the_rest_of_a_header_runs_though_one_failed(run: Runner) -> None:
     assert sorted(notes) == [1, 2]
 
 
-@pytest.mark.databases("sqlite")
+@pytest.mark.databases("sqlite", "redis")
 def test_an_errback_that_takes_an_id_alone_is_given_that_of_the_task_that_failed(run: Runner) -> None:
     result = finish(run, chain(boom.s().on_error(note_failed.s("more")), add.s(1)))
     assert notes == [("failed", result.parent.id, "more")]
 
 
-@pytest.mark.databases("sqlite")
+@pytest.mark.databases("sqlite", "redis")
 def test_an_immutable_errback_is_given_nothing(run: Runner) -> None:
     finish(run, boom.s().on_error(note.si("failed")))
     assert notes == ["failed"]
 
 
-@pytest.mark.databases("sqlite")
+@pytest.mark.databases("sqlite", "redis")
 def test_a_chain_as_an_errback_begins_with_the_id_of_the_task_that_failed(run: Runner) -> None:
     result = finish(run, boom.s().on_error(chain(note.s(), note.s())))
     assert notes == [result.id, result.id]

@@ -17,7 +17,7 @@ from tests.canvas.jobs import add, boom, summed, total
 from tests.databases import TestDatabase
 from tests.inprocess import Worker
 
-pytestmark = pytest.mark.databases("sqlite", "postgresql")
+pytestmark = pytest.mark.databases("sqlite", "postgresql", "redis")
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from tests.canvas.jobs import (
     where,
 )
 
-pytestmark = pytest.mark.databases("sqlite", "postgresql")
+pytestmark = pytest.mark.databases("sqlite", "postgresql", "redis")
 
 
 def finish(run: Runner, canvas: Any) -> Any:
@@ -202,7 +202,7 @@ def test_a_workflow_is_sent_in_the_callers_transaction(run: Runner) -> None:
     assert result.get(timeout=0) == ["sum", [1, 2]]
 
 
-@pytest.mark.databases("sqlite")
+@pytest.mark.databases("sqlite", "redis")
 def test_a_delay_begins_when_the_task_has_waited_long_enough(run: Runner) -> None:
     if run.is_eager:
         pytest.skip("nothing waits there")

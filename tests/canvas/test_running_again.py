@@ -12,6 +12,8 @@ from tests.canvas.jobs import add, note_error, notes, summed, total
 from tests.databases import TestDatabase
 from tests.inprocess import Worker
 
+pytestmark = pytest.mark.databases("sqlite", "postgresql", "mariadb", "redis")
+
 #: Whether :func:`fragile` fails.
 broken: set[int] = set()
 

@@ -10,6 +10,8 @@ from django_tasks import chain, chord, group
 from tests.api.conftest import Runner
 from tests.canvas.jobs import add, listed, replacing, shaky, summed, total
 
+pytestmark = pytest.mark.databases("sqlite", "postgresql", "mariadb", "redis")
+
 I = listed  # noqa: E741 - it returns its arguments
 
 #: Canvases, and what Celery 5.7 with Redis returns for them.

@@ -10,6 +10,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.test import Client, override_settings
 
+from django_tasks import paging
 from django_tasks.cockpit import numbers, queues
 from django_tasks.models import Limit, Task
 from tests.admin.conftest import Browser
@@ -176,8 +177,23 @@ def test_a_queue_has_its_page_however_many_there_are(root: Client, monkeypatch: 
     assert root.get(url("z")).status_code == 200
 
 
-def test_a_question_counts_no_further_than_a_page_can_wait(root: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queues, "COUNT_LIMIT", 2)
-    monkeypatch.setattr("django_tasks.cockpit.words.COUNT_LIMIT", 2)
-    saved(waiting(queue="mail") for _ in range(5))
-    assert "2+ tasks wait." in act(root, "mail", "purge")
+@pytest.mark.databases("sqlite", "postgresql")
+def test_a_question_counts_exactly_and_no_further_than_a_page_can_wait(
+    root: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(waiting(queue="mail") for _ in range(3))
+    saved([waiting(queue="mail", state="LIMITED", limit_key="x"), waiting(queue="mail", state="UNROUTABLE")])
+    saved([waiting(queue="mail", state="WAITING"), waiting(queue="mail", state="STARTED", worker_id=1)])
+    assert "5 tasks wait." in act(root, "mail", "purge")
+    monkeypatch.setattr(queues, "COUNTED", 4)
+    assert "More than 4 tasks wait." in act(root, "mail", "purge")
+
+
+def test_a_question_is_put_without_a_number_where_counting_takes_too_long(
+    root: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queues, "PATIENCE", -1.0)
+    monkeypatch.setattr(paging, "_SQLITE_STEPS", 1)
+    saved([waiting(queue="mail")])
+    assert "It took too long to count how many tasks wait." in act(root, "mail", "purge")
+    assert "1 task deleted." in act(root, "mail", "purge", name="mail")

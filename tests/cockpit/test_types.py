@@ -16,7 +16,7 @@ from django.test import Client, override_settings
 
 from django_tasks import shared_task
 from django_tasks.cockpit.arguments_form import ArgumentsForm, signature_text
-from django_tasks.models import Task, TaskType
+from django_tasks.models import Limit, Task, TaskType
 from django_tasks.registry import tasks
 from tests.admin.conftest import Browser
 from tests.admin.pages import ids_in, read, text_of
@@ -140,6 +140,17 @@ def test_a_task_of_another_release_has_a_page_without_a_form(root: Client) -> No
 
 def test_a_name_that_nobody_knows_has_no_page(root: Client) -> None:
     assert root.get(url("never.heard.of")).status_code == 404
+
+
+@pytest.mark.parametrize("action", ["pause", "resume"])
+def test_what_nobody_knows_is_not_paused_and_that_is_said(root: Client, action: str) -> None:
+    answer = root.post(url("never.heard.of"), {"action": action}, follow=True)
+    assert "Nobody knows a task never.heard.of: nothing was changed." in answer.content.decode()
+    assert answer.redirect_chain == [(INDEX, 302)]
+    assert not Limit.objects.exists()
+    saved([finished(name=UNKNOWN)])
+    root.post(url(UNKNOWN), {"action": "pause"})
+    assert Limit.objects.get().name == UNKNOWN, "what ran is known"
 
 
 def test_a_task_is_sent_as_the_form_says(root: Client, declared: Any) -> None:

@@ -6,10 +6,12 @@ import json
 from typing import Any
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.test import override_settings
 
+from django_tasks.cockpit.desk import CHANGES, QUESTIONS
 from django_tasks.cockpit.workers import ORDERS
-from django_tasks.dashboard import database_now
+from django_tasks.dashboard import database_now, taken
 from django_tasks.models import Command, Task, Worker
 from tests.admin.conftest import Browser
 from tests.admin.pages import page_url, read, text_of
@@ -58,12 +60,14 @@ def test_a_worker_tells_what_it_is_at_and_goes_on_telling(browser: Browser) -> N
     worker = a_worker("w1", started_at=ago(7200))
     taken = {"state": "STARTED", "worker_id": worker.pk, "attempt": 1}
     meta = json.dumps({"current": 62, "total": 100, "note": "canary"})
-    saved([waiting(slot=0, started_at=ago(75), meta=meta, **taken), waiting(slot=1, **taken), waiting(slot=1, **taken)])
+    saved(
+        [waiting(slot=0, started_at=ago(7515), meta=meta, **taken), waiting(slot=1, **taken), waiting(slot=1, **taken)]
+    )
     client = browser("view_worker", "view_task")
     url = page_url("worker", worker.pk)
     page = read(client, url)
     text = " ".join(text_of(page).split())
-    for words in ("Busy places 2 / 4", "Up for 2 h", "75 s", "62 %"):
+    for words in ("Busy places 2 / 4, 1 claimed", "Up for 2 h", "2 h 5 min", "62 %"):
         assert words in text, words
     assert '<progress value="62.000000" max="100.000000"' in page
     assert "canary" not in page
@@ -86,9 +90,10 @@ def test_the_list_and_the_overview_tell_how_busy_workers_are(browser: Browser) -
     saved([waiting(slot=0, started_at=ago(3_600), **taken), waiting(slot=0, **taken), waiting(slot=3, **taken)])
     client = browser("view_worker", "view_overview")
     listed = " ".join(text_of(read(client, LIST)).split())
-    assert "online 2 / 4 2 h" in listed
+    assert "online 2 / 4, 1 claimed 2 h" in listed
     overview = " ".join(text_of(read(client, "/admin/django_tasks/overview/")).split())
-    assert "online 2 / 4 shop.tasks.shrink 1 h" in overview
+    assert "online 2 / 4, 1 claimed shop.tasks.shrink 1 h" in overview
+    assert "Running 2 of 4 places, 1 claimed" in overview
 
 
 def test_what_is_lost_or_stopped_and_holds_nothing_is_forgotten(browser: Browser) -> None:
@@ -142,3 +147,95 @@ def test_a_worker_shows_what_it_has_taken_to_those_who_may_see_tasks(browser: Br
     assert mine.name in overview
     for task in Task.objects.all():
         assert str(task.pk) not in overview
+
+
+@pytest.mark.parametrize(
+    ("pool", "by_process", "running", "claimed"),
+    [
+        ("prefork", [3, 1], 2, 2),
+        ("prefork", [1] * 5, 4, 1),  # one that was taken away finishes what it runs
+        ("solo", [2], 1, 1),
+        ("threads", [3], 3, 0),
+        ("asyncio", [9], 4, 5),
+        ("prefork+threads", [], 0, 0),
+    ],
+)
+def test_no_worker_runs_more_than_it_has_places(pool: str, by_process: list[int], running: int, claimed: int) -> None:
+    """What is claimed behind what runs is told apart."""
+    assert taken(Worker(pool=pool, concurrency=1 if pool == "solo" else 4), by_process) == (running, claimed)
+
+
+# Questions and changes on the page of a worker -----------------------------------------------------------------------
+
+
+def ask(client: Any, worker: Worker, action: str, **fields: object) -> str:
+    """Press a button of the page; return what the page says that follows."""
+    address = f"{LIST}{worker.pk}/desk/"
+    return " ".join(text_of(client.post(address, {"action": action, **fields}, follow=True).content.decode()).split())
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, answer: object) -> None:
+    monkeypatch.setattr("django_tasks.cockpit.desk.answers_to", lambda order, names: {names[0]: answer})
+
+
+def test_whoever_may_control_workers_has_questions_on_the_page_of_one_that_runs(browser: Browser) -> None:
+    worker, threads, gone = a_worker("w1"), a_worker("w2", pool="threads"), a_worker("w3", stopped_at=ago(9))
+    controls = browser("view_worker", "control_worker")
+    page = read(controls, page_url("worker", worker.pk))
+    assert all(f'name="action" value="{action}"' in page for action in (*QUESTIONS, *CHANGES))
+    assert 'value="autoscale"' not in read(controls, page_url("worker", threads.pk)), "its pool has a fixed size"
+    assert 'value="stats"' not in read(controls, page_url("worker", gone.pk))
+    assert 'value="stats"' not in read(browser("view_worker"), page_url("worker", worker.pk))
+    assert "None of them is running." in ask(controls, gone, "stats")
+    assert controls.get(f"{LIST}{worker.pk}/desk/").headers["Location"] == page_url("worker", worker.pk)
+    assert controls.post(f"{LIST}{worker.pk}/desk/", {"action": "shutdown"}).status_code == 400
+    assert not Command.objects.exists()
+
+
+def test_a_silent_worker_is_said_to_be_silent(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("django_tasks.cockpit.workers.PATIENCE", 0.1)
+    worker, client = a_worker("w1"), browser(is_superuser=True)
+    assert "It did not answer within 0.1 s" in ask(client, worker, "stats")
+    assert "No answer yet from w1" in ask(client, worker, "add_consumer", queue="mail")
+    said = list(LogEntry.objects.order_by("pk").values_list("change_message", flat=True))
+    assert said == ["Memory, processor time, totals", "Consume it, too: Queue mail"]
+
+
+def test_what_cannot_be_told_to_a_worker_is_refused_before_it_is_sent(browser: Browser) -> None:
+    worker, client = a_worker("w1"), browser(is_superuser=True)
+    assert "Queue: queue is 'a b'; allowed" in ask(client, worker, "add_consumer", queue="a b")
+    assert "At least: This field is required." in ask(client, worker, "autoscale", max="3")
+    assert "At least 3, but at most 2: that cannot be." in ask(client, worker, "autoscale", min="3", max="2")
+    assert not Command.objects.exists()
+    assert not LogEntry.objects.exists()
+
+
+def test_what_a_worker_tells_is_shown_in_words(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker, client = a_worker("w1"), browser(is_superuser=True)
+    told = {
+        "pid": worker.pid, "uptime": 7200, "clock_skew": -2.5, "prefetch_count": 0, "version": "1.0",
+        "total": {"shop.mail": 1200, "shop.pack": 7}, "broker": {"transport": "mysql", "hostname": "db", "port": 1},
+        "processes": {"4711": {"memory_kib": 51_200, "cpu_seconds": 3.5}, "4712": None},
+        "pool": {"timeouts": [0, 60.0], "max-tasks-per-child": "N/A"}, "autoscaler": {"max": 8, "min": 2},
+    }  # fmt: skip
+    answering(monkeypatch, told)
+    page = ask(client, worker, "stats")
+    for words in (
+        "4711 50.0 MB 3.5 s", "4712 – –", "Up for 2 h", "Clock 2.5 s ahead of the database's", "Broker mysql db 1",
+        "Autoscale 2 – 8", "Time limits, soft and hard –, 60.0 s", "shop.mail 1,200 shop.pack 7",
+    ):  # fmt: skip
+        assert words in page.replace("\xa0", " "), words
+    answering(monkeypatch, {**told, "pid": 1})
+    assert "Another process answered" in ask(client, worker, "stats")
+    answering(monkeypatch, {"ok": "Process 4711 runs <b>.\n\nThread MainThread:"})
+    assert "&lt;b&gt;" in client.post(f"{LIST}{worker.pk}/desk/", {"action": "stacks"}).content.decode()
+
+
+@pytest.mark.parametrize("answer", [[], "no", {"error": "KeyError('stats')"}, {"total": [], "processes": {"1": "x"}}])
+def test_what_a_worker_of_another_release_tells_breaks_no_page(
+    answer: object, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering(monkeypatch, answer)
+    worker, client = a_worker("w1"), browser(is_superuser=True)
+    for action in QUESTIONS:
+        assert "Ask again" in ask(client, worker, action)

@@ -52,6 +52,7 @@ def test_no_worker_is_a_problem(database: TestDatabase, tasks: Command) -> None:
             "level": "error",
             "problem": "No worker is online: nothing runs.",
             "cure": "manage.py runworker",
+            "about": "",
         }
     ]
     assert "ERROR workers: No worker is online" in tasks("doctor").out

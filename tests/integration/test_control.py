@@ -19,6 +19,7 @@ from tests.integration.site import SHORT_LEASE, Site, Worker
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 SQLITE = pytest.mark.databases("sqlite")
+REDIS_TOO = pytest.mark.databases("sqlite", "postgresql", "redis")
 
 COMMANDS = ["tests.integration.jobs", "tests.integration.site_commands"]
 #: Far more than an answer takes, in seconds: a test that waits so long has failed.
@@ -186,6 +187,7 @@ def total_of(name: str) -> int:
     return sum(answer["total"].get(name, 0) for answer in (ask().stats() or {}).values())
 
 
+@REDIS_TOO
 def test_query_task_tells_what_each_worker_knows(site: Site) -> None:
     two_workers(site)
     [running, other] = keep_busy(site, 2)
@@ -267,6 +269,7 @@ def test_a_busy_worker_answers_within_a_second(site: Site) -> None:
     assert sorted(times)[-2] < PROMPT, times
 
 
+@REDIS_TOO
 def test_an_idle_worker_answers_at_once(site: Site) -> None:
     two_workers(site)
     times = []
@@ -469,6 +472,7 @@ def test_processes_are_added_taken_away_and_replaced(site: Site) -> None:
     site.account(work.enqueue_many([()] * 20))
 
 
+@REDIS_TOO
 def test_queues_are_consumed_and_left_at_run_time(site: Site) -> None:
     site.launch("-n", "w1@t", "-Q", "first", concurrency=1).wait_for_children(1)
     waiting = work.apply_async(queue="second")
@@ -488,6 +492,7 @@ def queues_of(node: str) -> list[str]:
     return [queue["name"] for queue in (ask().active_queues() or {})[node]]
 
 
+@REDIS_TOO
 def test_a_running_task_is_terminated_by_its_id(site: Site) -> None:
     two_workers(site)
     [ended, other] = keep_busy(site, 2)

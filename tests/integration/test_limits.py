@@ -105,7 +105,7 @@ def running(site: Site) -> list[Entry]:
     return [entry for entry in site.journal("start") if (entry.task_id, entry.attempt) not in ended]
 
 
-@pytest.mark.databases("sqlite", "postgresql")
+@pytest.mark.databases("sqlite", "postgresql", "redis")
 def test_a_queue_is_paused_and_resumed_under_load(site: Site) -> None:
     site.start(concurrency=2, **JOBS)
     sent = work.enqueue_many([(0.01,)] * 600)
@@ -128,7 +128,7 @@ def still(site: Site) -> int:
     return len(site.journal("start"))
 
 
-@pytest.mark.databases("sqlite")
+@pytest.mark.databases("sqlite", "redis")
 def test_a_pause_ends_by_itself_while_the_worker_is_idle(site: Site) -> None:
     site.start(concurrency=1, **JOBS)
     began = time.monotonic()
@@ -153,7 +153,7 @@ def test_a_long_backlog_of_limited_tasks_delays_no_other(site: Site) -> None:
     assert max(delays) < 3
 
 
-@pytest.mark.databases("sqlite", "postgresql")
+@pytest.mark.databases("sqlite", "postgresql", "redis")
 def test_a_tenant_with_one_task_does_not_wait_behind_one_with_thousands(site: Site) -> None:
     site.start(concurrency=2, **JOBS)
     of_a_tenant.enqueue_many([("a", 0.02)] * 3_000)

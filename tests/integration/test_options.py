@@ -83,7 +83,7 @@ def test_the_pid_file_holds_a_place_for_one_worker(site: Site) -> None:
     assert file.read_text() == f"{worker.pid}\n"
     second = site.launch(*options)
     assert second.wait() == 73
-    assert f"a worker with process id {worker.pid} is running" in second.said()
+    assert f"it names the process {worker.pid}, which is running" in second.said()
     assert worker.stop() == 0
     assert not file.exists()
     worker = site.start(*options)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,7 +15,7 @@ import pytest
 from django_tasks.backends.redis.server import script_text
 from django_tasks.backends.redis.wakers import NET
 from tests.databases import TestDatabase
-from tests.integration.jobs import work
+from tests.integration.jobs import wait_at_gate, work
 from tests.integration.limited_jobs import two_at_a_time
 from tests.integration.redis_site import RedisSite
 
@@ -60,6 +62,44 @@ def test_an_idle_worker_sends_little_but_its_heartbeat(site: RedisSite) -> None:
     # Rows that wait are compared with Redis now and then, by one script, and nothing else comes as often as that.
     assert found.total() - found["beat"] <= BEATS, found
     assert not any(result.ready() for result in later)
+
+
+def wait_until_all_wait(site: RedisSite, count: int) -> None:
+    """Return once so many connections wait for tokens: one of each child, and the supervisor's."""
+    with site.redis.client() as client:
+        site.wait_for(lambda: sum(one["cmd"] == "blpop" for one in client.client_list()) == count)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.databases("sqlite")
+def test_idle_children_are_handed_tasks_without_their_supervisor(site: RedisSite) -> None:
+    """A wait does not keep the worker from ending at once, either."""
+    worker = site.start(WORKER_HEARTBEAT_INTERVAL=5.0, WORKER_LEASE=60.0)
+    assert work.delay().get(timeout=60) == 1
+    wait_until_all_wait(site, 3)
+    worker.send(signal.SIGSTOP)
+    try:
+        for durable in (True, False):
+            assert work.apply_async(durable=durable).get(timeout=SOON) == 1
+    finally:
+        worker.send(signal.SIGCONT)
+    wait_until_all_wait(site, 3)
+    began = time.monotonic()
+    assert worker.stop() == 0
+    assert time.monotonic() - began < SOON
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.databases("sqlite")
+def test_all_idle_children_hear_of_a_queue_that_is_new(site: RedisSite) -> None:
+    site.start()
+    assert work.delay().get(timeout=60) == 1
+    wait_until_all_wait(site, 3)
+    long = wait_at_gate.apply_async((str(site.gates),), queue="new")
+    started = site.wait_for_start(long)
+    assert work.apply_async(queue="new").get(timeout=SOON) == 1
+    site.open_gate(started)
+    assert long.get(timeout=60) == 1
 
 
 @pytest.mark.timeout(240)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -342,30 +342,28 @@ def test_a_server_that_is_away_is_told_by_the_doctor_alone(make_site: Callable[.
     site.redis.start()
 
 
-def test_an_old_server_is_refused(make_site: Callable[..., RedisSite]) -> None:
-    class Older(Server):
-        def version(self) -> tuple[int, ...]:
-            return 5, 0
-
-    site = make_site()
+def as_if_it_were(monkeypatch: pytest.MonkeyPatch, *version: int) -> Server:
+    """Return the broker's server, which says that it is of this version."""
     broker = get_broker()
     assert isinstance(broker, RedisBroker)
-    with closing(Older(broker.server.address, 2.0)) as server:
-        [one] = fitness.problems(server)
+    monkeypatch.setattr(broker.server, "version", lambda: version)
+    return broker.server
+
+
+def test_an_old_server_is_refused(make_site: Callable[..., RedisSite], monkeypatch: pytest.MonkeyPatch) -> None:
+    site = make_site()
+    [one] = fitness.problems(as_if_it_were(monkeypatch, 5, 0))
     assert one.fatal
     assert "is version 5.0; commands of 6.2 are needed" in one.problem
     assert site.redis.pid
 
 
-def test_a_server_that_nobody_can_empty_is_told_of(make_site: Callable[..., RedisSite]) -> None:
-    class Older(Server):
-        def version(self) -> tuple[int, ...]:
-            return 6, 2
-
+def test_a_server_that_nobody_can_empty_is_told_of(
+    make_site: Callable[..., RedisSite], monkeypatch: pytest.MonkeyPatch
+) -> None:
     site = make_site()
-    broker = get_broker()
-    assert isinstance(broker, RedisBroker)
-    with closing(Older(broker.server.address, 2.0)) as server, site.redis.client() as client:
+    server = as_if_it_were(monkeypatch, 6, 2)
+    with site.redis.client() as client:
         assert fitness.problems(server) == []
         client.config_set("maxmemory", "20mb")
         [one] = fitness.problems(server)
@@ -393,7 +391,8 @@ def test_who_waits_is_woken_and_who_does_not_leaves_nothing(make_site: Callable[
 
     def is_as_before() -> bool:
         parts, channels, connections = census()
-        return parts <= before[0] | {"k"} and channels == before[1] and connections <= before[2] + 1
+        few = before[2] + 4  # children open theirs when they first need them
+        return parts <= before[0] | {"k"} and channels == before[1] and connections <= few
 
     eventually(is_as_before, message=f"something stays: {census()} after {before}")
 

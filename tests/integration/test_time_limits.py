@@ -64,6 +64,7 @@ def test_a_hard_limit_ends_whatever_the_code_does_and_frees_the_slot(site: Site,
     assert f"Task {slow.id} is ended: its time limit of 1 s has passed" in worker.said()
 
 
+@pytest.mark.databases("sqlite", "redis")
 def test_neighbours_of_an_overdue_task_go_back_untouched(site: Site) -> None:
     """R13: what was claimed with it runs once, with no loss and no history."""
     slow = take.apply_async(("sleep_in_c",), priority=1, time_limit=1)
@@ -151,6 +152,7 @@ def test_the_settings_count_where_nothing_else_says(site: Site) -> None:
     failed_of(slow, TimeLimitExceeded)
 
 
+@pytest.mark.databases("sqlite", "redis")
 def test_a_retry_after_a_soft_limit_has_the_same_limits(site: Site) -> None:
     site.start(concurrency=1, IMPORTS=IMPORTS)
     result = retry_when_late.apply_async(soft_time_limit=0.2, time_limit=30)

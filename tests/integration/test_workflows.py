@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from django_tasks import chain, chord, group, states
 from django_tasks.models import Task, TaskResult
-from tests.databases import TestDatabase
 from tests.eventually import eventually
-from tests.integration.redis_site import RedisSite
 from tests.integration.site import PATIENCE, SHORT_LEASE, Site, Worker
 from tests.integration.workflow_jobs import bad_part, part, shaky_part, told, total
 
@@ -28,16 +25,6 @@ SETTINGS: dict[str, Any] = {
 WIDTH, LENGTH, EACH = 12, 6, 4
 
 
-@pytest.fixture(params=["database", "redis"])
-def place(request: pytest.FixtureRequest, database: TestDatabase, tmp_path: Path) -> Iterator[Site]:
-    """Give a site whose tasks are carried by its database, and one with a Redis."""
-    if request.param == "redis" and database.kind != "sqlite":
-        pytest.skip("Redis is tried with one database")
-    site = Site(database, tmp_path) if request.param == "database" else RedisSite(database, tmp_path)
-    yield site
-    site.close()
-
-
 def kill_a_child(worker: Worker) -> None:
     eventually(worker.children)[0].kill()
 
@@ -47,26 +34,26 @@ def kill_all_children(worker: Worker) -> None:
         child.kill()
 
 
-@pytest.mark.databases("sqlite", "postgresql")
-def test_workflows_end_in_order_wherever_a_kill_falls(place: Site) -> None:
+@pytest.mark.databases("sqlite", "postgresql", "redis")
+def test_workflows_end_in_order_wherever_a_kill_falls(site: Site) -> None:
     """R6, R7, R27: each body runs with every result of its header, each step of a chain once more than it was struck at
     most, an errback is told once of what failed, and nothing is left waiting."""
     chords, broken, chains = [], [], []
-    worker = place.start(**SETTINGS)
+    worker = site.start(**SETTINGS)
     faults: list[Callable[[Worker], None]] = [kill_a_child, kill_all_children, Worker.kill_tree]
     for fault in faults * ROUNDS:
-        begun = len(place.journal("start"))
+        begun = len(site.journal("start"))
         for _ in range(EACH):
             chords.append(chord([part.s(number) for number in range(WIDTH)] + [shaky_part.s(WIDTH)])(total.s()))
             broken.append(chord([part.s(1), bad_part.s(2), part.s(3)], total.s()).on_error(told.s()).apply_async())
             steps = (shaky_part.s() if number % 3 == 2 else part.s() for number in range(LENGTH - 1))
             chains.append(chain(part.s(0), *steps, group(part.s(), part.s()), total.s()).apply_async())
-        place.wait_for_entries(begun + WIDTH, "start")
+        site.wait_for_entries(begun + WIDTH, "start")
         fault(worker)
         if fault is Worker.kill_tree:
-            worker = place.start(**SETTINGS)
+            worker = site.start(**SETTINGS)
     # What a killed worker released and did not publish in Redis is found by a sweeper, and that may take its turn.
-    place.wait_for(lambda: not Task.objects.exists(), timeout=2 * PATIENCE, message="something is left waiting")
+    site.wait_for(lambda: not Task.objects.exists(), timeout=2 * PATIENCE, message="something is left waiting")
 
     assert {one.get(timeout=0) for one in chords} == {sum(range(1, WIDTH + 2))}
     assert {one.get(timeout=0) for one in chains} == {2 * (LENGTH + 1)}
@@ -81,6 +68,6 @@ def test_workflows_end_in_order_wherever_a_kill_falls(place: Site) -> None:
     assert sum(lines.values()) == TaskResult.objects.count()
     of_errbacks = TaskResult.objects.filter(name=told.name).values_list("result", flat=True)
     assert {(result or "").partition("(")[0] for result in of_errbacks} == {'"total: ChordError'}
-    starts = Counter(entry.task_id for entry in place.journal("start"))
+    starts = Counter(entry.task_id for entry in site.journal("start"))
     retried = {str(key) for key in TaskResult.objects.filter(retries__gt=0).values_list("pk", flat=True)}
     assert max(starts[one] - (2 if one in retried else 0) for one in starts) <= 1 + len(faults) * ROUNDS

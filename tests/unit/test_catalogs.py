@@ -58,7 +58,8 @@ def test_a_catalog_has_each_text_and_is_compiled(path: Path) -> None:
     """To bring it up to date: see "Texts in other languages" in CONTRIBUTING.md."""
     written = read_po(io.BytesIO(path.read_bytes()))
     texts = told(written)
-    assert set(said()) <= texts.keys()
+    assert set(said()) - texts.keys() == set(), "not there"
+    assert texts.keys() - set(said()) == set(), "said nowhere any more"
     assert all(strings and all(strings) for strings in texts.values()), "not all is translated"
     assert not [each.id for each in written if each.fuzzy]
     assert not [each.id for each in written if list(each.check(written))], "what is put in differs"

@@ -23,7 +23,7 @@ from django_tasks.exceptions import (
 def test_everything_but_djangos_own_is_a_task_error() -> None:
     for name in exceptions.__all__:
         cls = getattr(exceptions, name)
-        assert issubclass(cls, TaskError) or name == "ImproperlyConfigured"
+        assert issubclass(cls, TaskError | UserWarning) or name == "ImproperlyConfigured"
 
 
 @pytest.mark.parametrize(

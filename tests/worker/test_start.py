@@ -143,7 +143,7 @@ def test_a_pid_file_that_names_no_other_live_process_is_taken_over(tmp_path: Pat
 def test_a_pid_file_of_a_live_process_is_respected(tmp_path: Path) -> None:
     file = tmp_path / "pid"
     file.write_text(str(os.getppid()))
-    refused = pytest.raises(CommandError, match=f"a worker with process id {os.getppid()} is running")
+    refused = pytest.raises(CommandError, match=f"it names the process {os.getppid()}, which is running")
     with refused as raised, _pidfile(str(file)):
         pytest.fail("two workers")
     assert raised.value.returncode == 73

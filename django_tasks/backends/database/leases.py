@@ -11,7 +11,7 @@ from typing import Any
 from ... import exceptions, states
 from ...ids import dashed
 from .. import outcomes
-from ..base import Broker, Held, WorkerInfo
+from ..base import Broker, Held, Queues, WorkerInfo
 from ..message import Holder, Outcome, Return, entries
 from .dialect import TASK, WORKER, Dialect
 from .engine import Engine
@@ -60,6 +60,12 @@ class DatabaseLeases(Broker, ABC):
             return int(cursor.fetchone()[0] if isinstance(self.dialect, PostgreSQL) else cursor.lastrowid)
 
         return self.engine.transaction(work)
+
+    def restate(self, worker: int, *, queues: Queues, concurrency: int) -> None:
+        self.engine.execute(
+            f"UPDATE {WORKER} SET queues = %s, concurrency = %s WHERE id = %s",
+            [str(queues), concurrency, worker],
+        )
 
     def renew(self, worker: int, *, processed: int, draining: bool = False) -> bool:
         return bool(

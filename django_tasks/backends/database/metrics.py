@@ -51,6 +51,12 @@ class Metrics:
 
         return self._engine.transaction(work)
 
+    def skew(self) -> float:
+        """Return by how many seconds the database's clock is ahead of this machine's."""
+        before = time.time()
+        [(now,)] = self._engine.query(f"SELECT {self._engine.dialect.epoch(self._engine.dialect.now)}")
+        return float(now) - (before + time.time()) / 2
+
     def sample(self) -> bool:
         """Write down what the queues hold, if nobody has done so in this minute; return whether it was done.
 

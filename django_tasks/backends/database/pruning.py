@@ -22,6 +22,10 @@ from .workflow import EDGE, GROUP
 FORGET_WORKERS = 86_400.0
 #: Seconds after which the state of a limit says nothing any more.
 FORGET_STATES = 3_600.0
+#: Seconds after which nobody looks at a failure any more that was acknowledged: the admin shows those of 30 days.
+FORGET_MARKS = 31 * 86_400.0
+
+MARK = "django_tasks_failuremark"
 
 
 class DatabasePruning(Broker, ABC):
@@ -70,6 +74,11 @@ class DatabasePruning(Broker, ABC):
             self.engine.execute(f"DELETE FROM {GROUP} WHERE created_at < {self.dialect.later}", [-kept.total_seconds()])
         self.engine.execute(
             f"DELETE FROM {STATE} WHERE moment < {self.dialect.epoch(self.dialect.now)} - %s", [FORGET_STATES]
+        )
+        self.engine.execute(
+            f"DELETE FROM {MARK} WHERE (acknowledged_at IS NULL OR acknowledged_at < {self.dialect.later})"
+            f" AND (muted_until IS NULL OR muted_until < {self.dialect.now})",
+            [-FORGET_MARKS],
         )
         return count
 

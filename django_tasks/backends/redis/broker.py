@@ -19,7 +19,7 @@ from django.db import connections, transaction
 
 from ... import exceptions, states
 from ...ids import dashed
-from ..base import Queues, ResultWaker, Waker
+from ..base import Queues, ResultWaker, Taker, Waker
 from ..control import Line, Seen
 from ..database.dialect import LIMITED, TASK, rules_of
 from ..database.leases import MANY
@@ -32,6 +32,7 @@ from .holding import Holding
 from .leases import HELD
 from .ledger import Written
 from .sweeper import Sweeper
+from .takers import RedisTaker
 from .wakers import RedisCaller, RedisLine, RedisWaker
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class RedisBroker(Holding):
         super().__init__(alias, url)
         self.sweeper = Sweeper(self.leases, self.rows, self._take_back_rows)
         self._waker: RedisWaker | None = None
+        self._idle = False
 
     # Looking
 
@@ -155,7 +157,7 @@ class RedisBroker(Holding):
             logger.warning("%s. %d rescheduled tasks are published later", error, len(rows))
 
     def _rows_seen(self, task_ids: Sequence[str]) -> dict[str, str]:
-        """Return the queues of those of these tasks that the caller's transaction sees a row of."""
+        """Return the queues of those of these tasks that the caller's transaction sees a row of, in their order."""
         found: dict[str, str] = {}
         with connections[self.alias].cursor() as cursor:
             for start in range(0, len(task_ids), MANY):
@@ -163,7 +165,7 @@ class RedisBroker(Holding):
                 marks = ", ".join([self.dialect.uuid] * len(keys))
                 cursor.execute(f"SELECT id, queue FROM {TASK} WHERE id IN ({marks})", keys)
                 found.update((dashed(row[0]), row[1]) for row in cursor.fetchall())
-        return found
+        return {one: found[one] for one in task_ids if one in found}
 
     def _remove(self, queue: str, ids: Sequence[str]) -> None:
         try:
@@ -249,10 +251,14 @@ class RedisBroker(Holding):
     def waker(self) -> Waker:
         if self.server.is_cluster:
             return Poller()  # no command waits for keys of many queues: they are on different servers
-        self._waker = RedisWaker(self.leases, self._worker, self._consumed)
+        self._waker = RedisWaker(self.leases, self._worker, self._consumed, idle=self._idle)
         return self._waker
 
+    def taker(self) -> Taker | None:
+        return None if self.server.is_cluster else RedisTaker(self)
+
     def set_idle(self, worker: int, idle: bool) -> None:
+        self._idle = idle
         if self._waker is not None:
             self._waker.listen(idle)
 

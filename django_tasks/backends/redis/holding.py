@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 
 from ...conf import settings
-from ..base import Held, WorkerInfo
+from ..base import Held, Queues, WorkerInfo
 from ..database.dialect import WORKER
 from ..database.leases import MANY
 from ..message import Holder, Outcome
@@ -25,6 +25,10 @@ class Holding(Stepping):
         self._worker, self._lease, self._consumed = number, worker.lease, worker.queues
         self._mark = self.leases.begin(number, worker.lease, secrets.token_hex(8))
         return number
+
+    def restate(self, worker: int, *, queues: Queues, concurrency: int) -> None:
+        super().restate(worker, queues=queues, concurrency=concurrency)
+        self._consumed = queues
 
     def renew(self, worker: int, *, processed: int, draining: bool = False) -> bool:
         lease = self._lease if worker == self._worker else self._lease_of(worker)

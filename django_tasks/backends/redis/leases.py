@@ -234,7 +234,7 @@ class Leases:
         unknown: Sequence[str],
         released: Sequence[Published] = (),
     ) -> tuple[float, list[Taken], list[str]]:
-        words: list[Any] = [worker, slot, limit, len(proofs)]
+        words: list[Any] = [worker, slot, limit, 0, len(proofs)]
         for some in proofs.values():
             words.append(len(some))
             for one in some:
@@ -247,7 +247,21 @@ class Leases:
         keys = [self.server.queue(name) for name in (*proofs, *queues)]
         if released:
             keys += [self.server.shared("queues"), self.server.shared("new")]
-        found = self.server.run("step", keys, words)
+        return self._read_step(self.server.run("step", keys, words), queues, worker)
+
+    def step_ahead(self, queues: Sequence[str], *, worker: int, slot: int, unknown: Sequence[str]) -> list[Any]:
+        """Return what follows the name of the script ``step`` to lease one task to a worker, should it then have its
+        own lease; :meth:`read_ahead` reads the answer. Not in a cluster."""
+        keys = [*map(self.server.queue, queues), self.server.shared("workers")]
+        return [len(keys), *keys, worker, slot, 1, 1, 0, 0, *unknown]
+
+    def read_ahead(self, found: Sequence[Any], queues: Sequence[str], worker: int) -> tuple[float, list[Taken]]:
+        """Return the moment, and the leases."""
+        return self._read_step(found, queues, worker)[:2]
+
+    def _read_step(
+        self, found: Sequence[Any], queues: Sequence[str], worker: int
+    ) -> tuple[float, list[Taken], list[str]]:
         now, kept = float(found[0]), int(found[1])
         self._clock = now, time.monotonic()
         taken = []

@@ -64,6 +64,12 @@ _SPARING = frozenset(
 GLOBAL = "{~}"
 
 
+class RedisAway(OperationalError):
+    """Redis cannot be reached, or refused."""
+
+    cure = "Start Redis or correct BROKER_URL"
+
+
 class Server:
     """One process's connections to one server (or a cluster); usable from any thread. Connects at first use."""
 
@@ -109,6 +115,10 @@ class Server:
             except _errors().NoScriptError:  # the server has been restarted, or is another one
                 return client.execute_command("EVAL", text, len(keys), *keys, *args)
 
+    def digest(self, script: str) -> str:
+        """Return what ``EVALSHA`` calls a script by, which the server knows once it was run."""
+        return self._script(script)[1]
+
     def command(self, *words: Any, avoid: bool = False) -> Any:
         """Run one command. Raises as :meth:`run` does."""
         client = self.client(avoid=avoid)
@@ -140,7 +150,7 @@ class Server:
 
     def _refuse_if(self, avoid: bool) -> None:
         if avoid and time.monotonic() < self._avoided_until:
-            raise OperationalError(f"{self.name} was asked a moment ago and {self._problem}")
+            raise RedisAway(f"{self.name} was asked a moment ago and {self._problem}")
 
     def connection(self) -> Any:
         """Return a connection that is the caller's alone, open; to be disconnected by the caller."""
@@ -208,10 +218,10 @@ class Server:
                 self._avoid(problem, began)
             if isinstance(error, errors.ReadOnlyError):  # it has become a replica: ask again who is not
                 self.close()
-            raise OperationalError(f"{self.name} {problem}") from error
+            raise RedisAway(f"{self.name} {problem}") from error
         except OSError as error:
             self._avoid(f"cannot be reached: {error}", began)
-            raise OperationalError(f"{self.name} cannot be reached: {error}") from error
+            raise RedisAway(f"{self.name} cannot be reached: {error}") from error
 
     def _avoid(self, problem: str, began: float) -> None:
         """Nobody knows what took effect; who need not wait for an answer does not ask for a while."""

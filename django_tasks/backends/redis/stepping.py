@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from ... import states
 from ..base import Queues
@@ -38,12 +39,29 @@ class Stepping(Endings):
             self._exchange([], holder, 0, ())
             return Stepped([], frozenset(refused))
         claimed = self._claim(queues, holder, limit, unknown, after_idle=not done)
-        if claimed and self._rules.age > SURVEY_EVERY:  # they may have been changed since
-            self._rules = rules_of(self.engine.query(self.dialect.rules_sql()))
-        if self._rules and claimed:
-            claimed = self._hold_back(claimed, holder, queues, limit, unknown)
+        claimed = self._obey_rules(claimed, holder, queues, limit, unknown)
         hand_on([one for one in done if isinstance(one, Outcome)], refused, claimed)
         return Stepped(claimed, frozenset(refused))
+
+    def take_ahead(
+        self, found: Sequence[Any], names: Sequence[str], *, holder: Holder, queues: Queues, unknown: Sequence[str]
+    ) -> list[Delivery]:
+        """Take in what a step brought that was sent ahead; ``names`` are the queues that it took from."""
+        now, taken = self.leases.read_ahead(found, names, holder.worker)
+        claimed = self._receive(now, taken, holder, bool(taken) and self.others.present())
+        return self._obey_rules(claimed, holder, queues, 1, unknown)
+
+    def not_paused(self, names: Sequence[str]) -> list[str]:
+        """Return those of these queues that were not paused at the last look."""
+        paused = self._rules.paused_queues()
+        return [name for name in names if name not in paused] if paused else list(names)
+
+    def _obey_rules(
+        self, claimed: list[Delivery], holder: Holder, queues: Queues, limit: int, unknown: Sequence[str]
+    ) -> list[Delivery]:
+        if claimed and self._rules.age > SURVEY_EVERY:  # they may have been changed since
+            self._rules = rules_of(self.engine.query(self.dialect.rules_sql()))
+        return self._hold_back(claimed, holder, queues, limit, unknown) if self._rules and claimed else claimed
 
     def _claim(
         self, queues: Queues, holder: Holder, limit: int, unknown: Sequence[str], *, after_idle: bool = False
@@ -63,8 +81,7 @@ class Stepping(Endings):
     def _in_turn(self, names: Sequence[str]) -> list[str]:
         """Return queues in the order of this claim: now and then another one is the first, so that a backlog does not
         stop the others."""
-        paused = self._rules.paused_queues()
-        order = [name for name in names if name not in paused] if paused else list(names)
+        order = self.not_paused(names)
         self._turn += 1
         if len(order) < 2 or self._turn % ROTATION:
             return order
@@ -91,6 +108,9 @@ class Stepping(Endings):
             for task_id in some:
                 self._claims.pop(task_id, None)
             self._drop_rows([one for one in with_row if one in some], {one.id: one.attempt for one in proofs[queue]})
+        return self._receive(now, taken, holder, shared)
+
+    def _receive(self, now: float, taken: list[Taken], holder: Holder, shared: bool) -> list[Delivery]:
         deliveries = [self._delivery(one, holder, now) for one in taken]
         asked = taken if shared else [one for one in taken if one.stopped or _ASKED.intersection(one.entry.flags)]
         return self._ask(asked, deliveries, holder, shared) if asked else deliveries

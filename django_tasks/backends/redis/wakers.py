@@ -31,22 +31,23 @@ class RedisWaker(Waker):
     """Waits for a token on a connection of its own.
 
     A token of a queue is for one worker: whoever takes it without being idle hands it on. A busy worker waits for the
-    tokens of commands alone.
+    tokens of commands alone, and so does one whose idle processes all have a :class:`.takers.RedisTaker`.
     """
 
     tells_commands: ClassVar[bool] = True
     net: ClassVar[float] = NET
 
-    def __init__(self, leases: Leases, worker: int, queues: Queues) -> None:
+    def __init__(self, leases: Leases, worker: int, queues: Queues, *, idle: bool) -> None:
         self._leases = leases
         self._server = leases.server
         self._wanted = queues
         self._new = self._server.shared("new")
         self._own = self._server.shared(f"command:{worker}")
-        self._idle = True
+        self._idle = idle
         self._commanded = False
         self._asks = False
         self._keys: list[str] = []
+        self._known = leases.of(queues, known=True)
         self._connection = self._server.connection()
         with self._server.telling():
             self._connection.send_command("CLIENT", "ID")
@@ -98,6 +99,10 @@ class RedisWaker(Waker):
     def commanded(self) -> bool:
         commanded, self._commanded = self._commanded, False
         return commanded
+
+    def outdated(self) -> bool:
+        known, self._known = self._known, self._leases.of(self._wanted, known=True)
+        return known != self._known
 
     def close(self) -> None:
         self._connection.disconnect()

@@ -393,12 +393,12 @@ def _everything(row: Task | TaskResult) -> dict[str, Any]:
         "tags": list(display.options_of(call).get("tags", ())),
         "options": display.shown_options(call),
         "encoding": row.encoding,
-        "arguments": [asdict(argument) for argument in display.arguments(call, full=True)],
+        "arguments": [{"name": one.name, "text": one.value.text} for one in display.arguments(call, full=True)],
         "attempts": [asdict(attempt) for attempt in display.attempts(call, full=True)],
     }
     if isinstance(row, TaskResult):
         shown["retried_as"] = [asdict(copy) for copy in operations.copies_of(row)]
-        shown["result"] = display.outcome(row, full=True)
+        shown["result"] = display.outcome(row, full=True).text
         shown["traceback"] = display.cut(row.traceback or "")
     else:
         name = dashboard.worker_names([row.worker_id]).get(row.worker_id, "") if row.worker_id else ""

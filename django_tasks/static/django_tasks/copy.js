@@ -5,7 +5,8 @@
 (() => {
   const textOf = (element) => {
     const rows = [...element.querySelectorAll("tr")];
-    if (rows.length) return rows.map((row) => [...row.cells].map((cell) => cell.textContent.trim()).join(": ")).join("\n");
+    const ofCell = (cell) => (cell.querySelector("pre") ?? cell).textContent.trim(); // not the tree beside it
+    if (rows.length) return rows.map((row) => [...row.cells].map(ofCell).join(": ")).join("\n");
     const parts = [...element.querySelectorAll("pre")]; // what is folded, too, without the words on the fold
     return parts.length ? parts.map((part) => part.textContent).join("\n") : element.textContent.trim();
   };

@@ -3,13 +3,13 @@
 // Fetches the live part of a page again and again, while somebody looks. Without it the page is as whole, and as of its
 // loading.
 document.addEventListener("DOMContentLoaded", () => {
-  const KEY = "django_tasks.every";
   const SLOWEST = 60;
   const GIVE_UP_AFTER = 30 * 60 * 1000;
   const part = document.querySelector("[data-djt-live]");
   const select = document.querySelector("[data-djt-every]");
   const said = document.querySelector("[data-djt-said]");
   if (!part || !select || !said) return;
+  const KEY = ["django_tasks.every", select.dataset.djtEvery].filter(Boolean).join(".");
 
   let timer = 0;
   let etag = "";
@@ -28,8 +28,9 @@ document.addEventListener("DOMContentLoaded", () => {
 
   // What is typed, chosen or marked in there must not vanish.
   const inUse = () => {
+    if (!part.dispatchEvent(new Event("djt:look", { cancelable: true }))) return true; // a list has its own reasons
     const active = document.activeElement;
-    if (active && part.contains(active) && active.matches("input, select, textarea")) return true;
+    if (active && part.contains(active) && active.matches("input:not([type=checkbox]), select, textarea")) return true;
     const selection = document.getSelection();
     return Boolean(selection && !selection.isCollapsed && part.contains(selection.anchorNode));
   };
@@ -38,9 +39,10 @@ document.addEventListener("DOMContentLoaded", () => {
   const mark = (element) => `${element.tagName} ${element.getAttribute("href") ?? element.closest("details")?.dataset.djtKey}`;
 
   const replace = (html) => {
+    const next = new DOMParser().parseFromString(html, "text/html").body;
+    if (!part.dispatchEvent(new CustomEvent("djt:arrived", { cancelable: true, detail: next }))) return; // and is filled
     const open = new Set([...part.querySelectorAll("details[open][data-djt-key]")].map((one) => one.dataset.djtKey));
     const focused = part.contains(document.activeElement) ? mark(document.activeElement) : null;
-    const next = new DOMParser().parseFromString(html, "text/html").body;
     for (const one of next.querySelectorAll("details[data-djt-key]")) one.open = open.has(one.dataset.djtKey);
     const scrolled = [...part.querySelectorAll(".djt-scroll")].map((one) => [one.scrollLeft, one.scrollTop]);
     part.replaceChildren(...next.childNodes);

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from django_tasks import states
-from django_tasks.backends.base import Broker
+from django_tasks.backends.base import Broker, Queues
 from django_tasks.backends.control import Line
 from django_tasks.backends.message import Holder, Outcome
 from django_tasks.dashboard import database_now
 from django_tasks.exceptions import WouldBlockForever
-from django_tasks.models import Beat
+from django_tasks.models import Beat, Worker
 from django_tasks.periodic import BEAT_LOST_AFTER
 from tests.backends.bench import Bench
 from tests.backends.calls import LEASE, a_message, a_worker, claim_one, finish, send
@@ -151,6 +151,11 @@ class Commanding:
             bench.let_pass(60)
             assert line.nodes() == [(first.worker, "b@test", "*"), (second.worker, "a@test", "*")]
             assert broker.nodes() == line.nodes()
+
+    def test_others_see_what_a_worker_consumes_now(self, broker: Broker, holder: Holder) -> None:
+        broker.restate(holder.worker, queues=Queues(("mail",)), concurrency=7)
+        assert broker.nodes() == [(holder.worker, holder.name, "mail")]
+        assert Worker.objects.get(pk=holder.worker).concurrency == 7
 
     def test_a_beat_answers_each_ping_once_that_names_it(self, broker: Broker, holder: Holder, bench: Bench) -> None:
         beat, other = a_beat("beat@a"), a_beat("beat@b")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from django_tasks import states
@@ -13,6 +14,7 @@ from django_tasks.models import Edge as EdgeRow
 from django_tasks.models import Task
 from tests.backends.bench import Bench
 from tests.backends.calls import ALL, a_message, a_worker, claim, claim_one, finish, ids, send, success
+from tests.eventually import eventually
 
 
 def a_node(*before: Message, kind: str = AFTER, waiting: bool | None = None, **place: Any) -> Message:
@@ -74,6 +76,8 @@ class Workflows:
         broker.publish_workflow([first, second], [Edge(first.id, second.id)])
         one = claim_one(broker, holder)
         [earlier, lower] = send(broker, a_message(), a_message(priority=-1))
+        sent = broker.now()
+        eventually(lambda: broker.now() > sent + timedelta(milliseconds=1))  # which is a clock's finest tick
         [two] = broker.step([done(one)], holder=holder, queues=ALL, limit=1).deliveries
         assert two.id == earlier
         assert ids(broker.step([success(two)], holder=holder, queues=ALL, limit=10).deliveries) == [second.id, lower]

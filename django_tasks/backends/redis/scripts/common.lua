@@ -79,6 +79,15 @@ local function wake(queue)
   if redis.call('LLEN', queue .. ':k') == 0 then redis.call('RPUSH', queue .. ':k', '1') end
 end
 
+-- Is something due?
+local function is_due(queue)
+  for _, priority in ipairs(redis.call('ZRANGE', queue .. ':p', 0, -1)) do
+    local ready = queue .. ':r:' .. priority
+    if #redis.call('ZRANGE', ready, '-inf', exact(now), 'BYSCORE', 'LIMIT', 0, 1) > 0 then return true end
+  end
+  return false
+end
+
 -- The worker that holds an id, and its lease.
 local function holder(queue, id)
   for _, worker in ipairs(redis.call('SMEMBERS', queue .. ':h')) do

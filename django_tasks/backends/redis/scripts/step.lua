@@ -1,17 +1,19 @@
 -- Forget what is finished, let wait what may run because of that, then lease what is due, best first: in one step, so no
 -- crash can fall in between, and a lease is written down before the task leaves its queue.
 --
--- KEYS: the queues in which something ended, then those to take from, in order; if something is to wait, those of name.lua.
--- ARGV: worker, slot, limit, how many queues of the first kind; for each of those how many ids, then for each id: id,
---   attempt, 1 if the database says that it is done for good (else only this attempt's lease counts), v if it is
---   believed to have no row; how many are to wait, then for each of them: which of the queues to take from, its name, and
---   id, priority, due, entry as for publish.lua; then the names of tasks that are not to be taken.
+-- KEYS: the queues in which something ended, then those to take from, in order; if something is to wait, those of name.lua;
+--   if the worker must have a lease, the first of lease.lua.
+-- ARGV: worker, slot, limit, 1 if the worker must have a lease, how many queues of the first kind; for each of those how
+--   many ids, then for each id: id, attempt, 1 if the database says that it is done for good (else only this attempt's
+--   lease counts), v if it is believed to have no row; how many are to wait, then for each of them: which of the queues
+--   to take from, its name, and id, priority, due, entry as for publish.lua; then the names of tasks that are not to be
+--   taken.
 -- Returns the moment; how many ids follow, and those: what was believed to have no row, and has one; then for each
 --   lease: which of the queues, id, entry, due, 1 if it must not start unasked.
-local worker, slot, limit, ended = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local worker, slot, limit, ended = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[5])
 -- Arguments on the stack are few, and what waits at the head with an unknown name may be many.
 local MANY, SCAN = 500, 20000
-local at = 5
+local at = 6
 local kept = {}
 
 for number = 1, ended do
@@ -73,6 +75,19 @@ local found = {exact(now), #kept}
 for _, id in ipairs(kept) do found[#found + 1] = id end
 local taken = 0
 
+local last = #KEYS - (released > 0 and 2 or 0)
+if ARGV[4] == '1' then
+  -- Who waited for this may be cut off: then what it was told of is for somebody else.
+  local till = redis.call('ZSCORE', KEYS[last], worker)
+  last = last - 1
+  if not till or tonumber(till) < now then
+    for number = ended + 1, last do
+      if is_due(KEYS[number]) then wake(KEYS[number]) end
+    end
+    return found
+  end
+end
+
 local function take(number, queue)
   local before = taken
   local stops = redis.call('EXISTS', queue .. ':s') == 1
@@ -132,7 +147,7 @@ local function take(number, queue)
   if taken > before then redis.call('SADD', queue .. ':h', worker) end
 end
 
-for number = ended + 1, #KEYS - (released > 0 and 2 or 0) do
+for number = ended + 1, last do
   if taken < limit then take(number - ended, KEYS[number]) end
 end
 for i = first, first + 6 * released - 1, 6 do
