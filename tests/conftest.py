@@ -50,7 +50,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--each-in",
         metavar="PATHS",
-        help="of these databases, use each for the tests under these paths, separated by commas, for others the last one",
+        help="run the tests under these paths, separated by commas, on each of those, others on the last one only",
     )
 
 
