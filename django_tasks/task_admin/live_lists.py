@@ -32,6 +32,7 @@ class LiveList(ReadOnlyAdmin):
             raise BadRequest(str(error)) from error
         if not listed.live_url:
             return HttpResponse(status=TOO_OFTEN)
+        listed.formset = None  # before Django 6, the view sets it
         context = {
             "cl": listed,
             "opts": self.opts,

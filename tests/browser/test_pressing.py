@@ -131,7 +131,7 @@ def test_everything_can_be_done_without_any_script(pages: dict[str, str], chromi
     assert not page.locator("[data-djt-every]").is_visible()
     page.get_by_role("link", name="mail", exact=True).first.click()
     page.fill("#id_reason", "Server down")
-    page.get_by_role("button", name="Pause").click()
+    press(page.get_by_role("button", name="Pause"))
     page.get_by_text("Paused by root").wait_for()
     assert page.get_by_text("Server down").count() == 3, "in the message, in the banner and in the history"
     page.get_by_role("button", name="Empty the queue").click()
