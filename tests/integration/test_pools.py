@@ -402,7 +402,7 @@ def test_the_stacks_of_all_threads_are_dumped_at_sigusr1(site: Site, pool: list[
     start = site.wait_for_start(running)
     worker.send(signal.SIGUSR1)
     worker.wait_until_it_says("in wait_at_gate")
-    worker.wait_until_it_says("in _sleep")
+    worker.wait_until_it_says("worker/steward.py")  # what a thread besides does
     site.open_gate(start)
     assert running.get(timeout=60) == 1
     assert worker.stop() == 0
