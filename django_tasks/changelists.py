@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from django.contrib import messages
 from django.contrib.admin import SimpleListFilter
@@ -481,9 +481,7 @@ class KnownFilter(ChoiceFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         present = self.value()
         if present is not None and not self.allows(present):
-            raise IncorrectLookupParameters(
-                f"{self.parameter_name}={present!r}"
-            )  # also where there is nothing to choose
+            raise IncorrectLookupParameters(f"{self.parameter_name}={present!r}")  # also where nothing is to choose
         return list(self.with_present(known(request, model_admin)[self.kind][:MOST_KNOWN]))
 
     def allows(self, value: str) -> bool:
@@ -500,6 +498,10 @@ class TagFilter(KnownFilter):
     title = gettext_lazy("tag")
     parameter_name = "tag"
     kind = "tags"
+
+
+#: What tasks and results have in common.
+CALL_FILTERS: Final = (ByWorkerFilter, RunFilter, RetriedFilter, PlaceFilter, PriorityFilter, TagFilter)
 
 
 class ExceptionFilter(KnownFilter):

@@ -137,7 +137,7 @@ class BulkOperationAdmin(ReadOnlyAdmin):
         seen, total = obj.seen, obj.total
         return {
             "state_badge": self.state_badge(obj),
-            "rows": rows,
+            "sections": [(_("What is done"), rows)],
             "seen": f"{seen:,}",
             "total": "" if total is None else f"{total:,}",
             # What ended meanwhile is not found any more, so there may be fewer in the end than in the beginning.

@@ -42,12 +42,7 @@ class TaskResultAdmin(ListedCallAdmin):
         changelists.QueueFilter,
         changelists.NameFilter,
         changelists.ExceptionFilter,
-        changelists.ByWorkerFilter,
-        changelists.RunFilter,
-        changelists.RetriedFilter,
-        changelists.PlaceFilter,
-        changelists.PriorityFilter,
-        changelists.TagFilter,
+        *changelists.CALL_FILTERS,
     )
     filters = frozenset({"state", "queue", "name", "finished", "exc", "worker", "run", "retried", "is", "prio", "tag"})
     changelist_class = changelists.ResultChangeList

@@ -46,12 +46,7 @@ class TaskAdmin(ListedCallAdmin):
         changelists.TaskStateFilter,
         changelists.QueueFilter,
         changelists.NameFilter,
-        changelists.ByWorkerFilter,
-        changelists.RunFilter,
-        changelists.RetriedFilter,
-        changelists.PlaceFilter,
-        changelists.PriorityFilter,
-        changelists.TagFilter,
+        *changelists.CALL_FILTERS,
     )
     filters = frozenset({"state", "queue", "name", "worker", "run", "retried", "is", "prio", "tag"})
     changelist_class = changelists.TaskChangeList

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from django.conf import settings
 from django.db import connections, transaction
 from django.db.models import F
+from django.test import override_settings
 
 from django_tasks.backends import get_results
 from django_tasks.backends.base import Broker
@@ -179,6 +181,15 @@ class RedisBench(DatabaseBench):
         for key in client.scan_iter(f"{self.redis.server.address.prefix}:*"):
             client.delete(key)
         self.redis.close()
+
+
+@contextmanager
+def redis_bench(alias: str, url: str) -> Iterator[RedisBench]:
+    """Give a Redis in front of a database, as that of the site."""
+    with override_settings(DJANGO_TASKS={**settings.DJANGO_TASKS, "BROKER_URL": url}):
+        bench = RedisBench(alias, url)
+        yield bench
+        bench.close()
 
 
 class Forgetful(RedisBroker):

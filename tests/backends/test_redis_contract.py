@@ -23,7 +23,7 @@ from django_tasks.backends.redis.sweeper import UNUSED
 from django_tasks.exceptions import OperationalError
 from django_tasks.models import Task
 from tests import redis_servers
-from tests.backends.bench import Bench, RedisBench
+from tests.backends.bench import Bench, RedisBench, redis_bench
 from tests.backends.calls import ALL, LEASE, a_message, a_worker, claim, claim_one, finish, ids, send, success
 from tests.backends.contract import BrokerContract
 from tests.backends.promises.claiming import Claiming
@@ -43,10 +43,8 @@ _NUMBERS = numbers(1)
 @pytest.fixture
 def bench(database: TestDatabase, redis_url: str) -> Iterator[Bench]:
     """Give a Redis in front of the database under test."""
-    with override_settings(DJANGO_TASKS={**settings.DJANGO_TASKS, "BROKER_URL": redis_url}):
-        bench = RedisBench(database.alias, redis_url)
+    with redis_bench(database.alias, redis_url) as bench:
         yield bench
-        bench.close()
 
 
 def ids_to_ask_for(bench: RedisBench) -> int:

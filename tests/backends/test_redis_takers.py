@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from django.conf import settings
-from django.test import override_settings
 
 from django_tasks.backends.base import Handed, Queues
 from django_tasks.backends.database.plan import SURVEY_EVERY
@@ -16,7 +14,7 @@ from django_tasks.backends.message import Holder
 from django_tasks.backends.redis import RedisBroker
 from django_tasks.backends.redis.takers import RedisTaker
 from django_tasks.exceptions import OperationalError
-from tests.backends.bench import Bench, RedisBench
+from tests.backends.bench import Bench, redis_bench
 from tests.backends.calls import ALL, a_message, a_worker, claim, finish, ids, send, success
 from tests.databases import TestDatabase
 from tests.eventually import eventually
@@ -30,10 +28,8 @@ LONG = 60.0
 @pytest.fixture
 def bench(database: TestDatabase, redis_url: str) -> Iterator[Bench]:
     """Give a Redis in front of the database under test."""
-    with override_settings(DJANGO_TASKS={**settings.DJANGO_TASKS, "BROKER_URL": redis_url}):
-        bench = RedisBench(database.alias, redis_url)
+    with redis_bench(database.alias, redis_url) as bench:
         yield bench
-        bench.close()
 
 
 @pytest.fixture

@@ -12,9 +12,15 @@ from typing import Any
 
 import pytest
 
+from django_tasks.backends import get_broker
+from django_tasks.backends.base import Queues
+from django_tasks.backends.message import Holder
 from django_tasks.backends.redis.server import script_text
 from django_tasks.backends.redis.wakers import NET
+from django_tasks.models import Worker
+from tests.backends.calls import a_worker, ids
 from tests.databases import TestDatabase
+from tests.eventually import eventually
 from tests.integration.jobs import wait_at_gate, work
 from tests.integration.limited_jobs import two_at_a_time
 from tests.integration.redis_site import RedisSite
@@ -110,3 +116,24 @@ def test_an_idle_worker_hears_of_what_limits_let_through(site: RedisSite) -> Non
     for _ in range(2):
         assert work.delay().get(timeout=60) == 1
         assert two_at_a_time.delay(0.0).get(timeout=SOON) == 1
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.databases("sqlite")
+def test_what_is_handed_to_a_child_that_is_gone_comes_back(site: RedisSite) -> None:
+    """As when Redis hears of its end only after the worker has looked at what it held."""
+    modules = ["tests.integration.jobs", "tests.integration.hasty"]
+    worker = site.start("-Q", "default", concurrency=1, IMPORTS=modules)
+    assert work.delay().get(timeout=60) == 1
+    wait_until_all_wait(site, 2)
+    [child] = worker.children()
+    child.kill()
+    site.wait_for(lambda: worker.children() and child not in worker.children())
+    wait_until_all_wait(site, 2)
+    broker, elsewhere, row = get_broker(), Queues(("other",)), Worker.objects.get()
+    sent = work.apply_async(queue="other")
+    gone = Holder(row.pk, 1, row.name)
+    assert ids(broker.step([], holder=gone, queues=elsewhere, limit=1).deliveries) == [sent.id]
+    other = a_worker(broker)
+    again = eventually(lambda: broker.step([], holder=other, queues=elsewhere, limit=1).deliveries, timeout=60)
+    assert ids(again) == [sent.id]
