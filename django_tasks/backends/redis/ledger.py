@@ -19,7 +19,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar, NamedTuple
 
 from ... import states
@@ -35,6 +35,7 @@ from ..message import Delivery, Outcome
 #: Gives a moment, so many seconds from now, as a statement takes it.
 Moments = Callable[[float], str]
 EPOCH = datetime(1970, 1, 1)
+_THOUSANDTHS = [f".{number:03d}" for number in range(1000)]
 #: Seconds since 1970 by SQLite's clock.
 _NOW = "SELECT (julianday('now') - 2440587.5) * 86400.0"
 #: What Redis hands out.
@@ -78,34 +79,39 @@ class Ledger(ABC):
 
     def write(self, written: Sequence[Written], worker: str) -> None:
         """Write lines of tasks that have no row; a line that is there stays."""
-        self.engine.transaction(lambda cursor: self.write_within(cursor, written, worker))
+        lines = self._lines(written, worker)  # before it is this process's turn to write
+        self.engine.transaction(lambda cursor: cursor.executemany(self._insert, lines))
 
     def write_within(self, cursor: Any, written: Sequence[Written], worker: str) -> None:
         """Do so in the cursor's transaction."""
-        dialect = self.dialect
-        later, id_ = self.later, dialect.uuid
-        later_or_null = f"CASE WHEN %s IS NULL THEN NULL ELSE {later} END"
+        cursor.executemany(self._insert, self._lines(written, worker))
+
+    def _lines(self, written: Sequence[Written], worker: str) -> list[list[Any]]:
+        moment, at = time.monotonic(), self._moments()
+        return [self._values(one, worker, moment, at) for one in written]
+
+    @cached_property
+    def _insert(self) -> str:
+        dialect, later, id_ = self.dialect, self.later, self.dialect.uuid
         values = ", ".join(
             [
-                *(id_, "%s", "%s", "%s", "%s", later, later, later_or_null),
+                *(id_, "%s", "%s", "%s", "%s", later, later, later),
                 *("%s", "%s", "%s", "%s", id_, id_, "%s", "%s", "%s"),
-                *(later_or_null, later, "%s", "%s", "%s", "%s", "%s", "%s"),
+                *(later, later, "%s", "%s", "%s", "%s", "%s", "%s"),
             ]
         )
-        sql = (
+        return (
             f"INSERT INTO {RESULT} (id, custom_id, name, queue, priority, created_at, due_at, expires_at, retries,"
             f" body, encoding, options, root_id, parent_id, attempt, {_REST}) VALUES ({values})"
             f" {dialect.unless_there(RESULT, 'id')}"
         )
-        moment, at = time.monotonic(), self._moments(cursor)
-        cursor.executemany(sql, [self._values(one, worker, moment, at) for one in written])
 
     @property
     def later(self) -> str:
-        """SQL for a moment as :meth:`_moments` gives it."""
+        """SQL for a moment as :meth:`_moments` gives it, or for NULL."""
         return self.dialect.later
 
-    def _moments(self, cursor: Any) -> Moments:
+    def _moments(self) -> Moments:
         """Return what gives the moment so many seconds from now, by the database's clock."""
         return "{:.6f}".format
 
@@ -113,17 +119,16 @@ class Ledger(ABC):
         outcome, call, key = one.outcome, one.delivery, self.dialect.key
         ago = moment - outcome.ended
         began = None if outcome.runtime is None else at(-(ago + outcome.runtime))
-        expires_in = None if one.expires_at is None else at(one.expires_at - one.now)
+        created = at(one.published - one.now)
         return [
             key(call.id),
             call.custom_id,
             call.name,
             call.queue,
             call.priority,
-            at(one.published - one.now),
-            at(call.due - one.now),
-            expires_in,
-            expires_in,
+            created,
+            created if call.due == one.published else at(call.due - one.now),
+            None if one.expires_at is None else at(one.expires_at - one.now),
             call.retries,
             call.body,
             call.encoding,
@@ -133,7 +138,6 @@ class Ledger(ABC):
             outcome.attempt,
             outcome.history if outcome.history is not None else call.history,
             outcome.state,
-            began,
             began,
             at(-ago),
             outcome.runtime,
@@ -232,13 +236,27 @@ SELECT {", ".join(_OF_ROW)}, {_FIELD(1)}, coalesce({_FIELD(7)}, t.history), {_FI
 """
     _DROP: ClassVar[str] = f"DELETE FROM {TASK} WHERE rowid IN (SELECT t.rowid {_OWNED}) RETURNING id"
 
+    def move(self, outcomes: Sequence[Outcome], worker: str) -> set[str]:
+        texts = self._texts(outcomes)  # before it is this process's turn to write
+        return self.engine.transaction(lambda cursor: self._move(cursor, outcomes, worker, *texts))
+
     def move_within(self, cursor: Any, outcomes: Sequence[Outcome], worker: str) -> set[str]:
+        return self._move(cursor, outcomes, worker, *self._texts(outcomes))
+
+    def _texts(self, outcomes: Sequence[Outcome]) -> tuple[str | None, str]:
+        """Return what is kept, if something is, and what goes."""
         key = self.dialect.key
-        if any(one.keep for one in outcomes):
-            moment, at = time.monotonic(), self._moments(cursor)
-            kept = [self._row(one, moment, at) for one in outcomes if one.keep]
-            cursor.execute(self._KEEP, [worker, dump(kept)])
-        cursor.execute(self._DROP, [dump([[key(one.id), one.attempt] for one in outcomes])])
+        kept = [one for one in outcomes if one.keep]
+        lines = None
+        if kept:
+            moment, at = time.monotonic(), self._moments()
+            lines = dump([self._row(one, moment, at) for one in kept])
+        return lines, dump([[key(one.id), one.attempt] for one in outcomes])
+
+    def _move(self, cursor: Any, outcomes: Sequence[Outcome], worker: str, kept: str | None, ended: str) -> set[str]:
+        if kept is not None:
+            cursor.execute(self._KEEP, [worker, kept])
+        cursor.execute(self._DROP, [ended])
         gone = {dashed(row[0]) for row in cursor.fetchall()}
         return {one.id for one in outcomes} - gone if len(gone) < len(outcomes) else set()
 
@@ -249,14 +267,13 @@ SELECT {", ".join(_OF_ROW)}, {_FIELD(1)}, coalesce({_FIELD(7)}, t.history), {_FI
         rest = [one.result, one.result_encoding, one.history, one.state, one.exception, one.traceback]
         return call + rest
 
-    def _moments(self, cursor: Any) -> Moments:
-        cursor.execute(_NOW)
-        [now] = cursor.fetchone()
+    def _moments(self) -> Moments:
+        [[now]] = self.engine.query(_NOW)
 
         def at(seconds: float) -> str:
             # Rounded, as SQLite rounds: nothing may end before it was made.
-            second, thousandths = divmod(round((now + seconds) * 1000), 1000)
-            return f"{_text(second)}.{thousandths:03d}"
+            thousandths = round((now + seconds) * 1000)
+            return _text(thousandths // 1000) + _THOUSANDTHS[thousandths % 1000]
 
         return at
 
@@ -297,11 +314,11 @@ FROM {_DONE} STRAIGHT_JOIN {TASK} t ON t.id = j.i
             cursor.execute(f"DELETE FROM {TASK} WHERE id IN ({marks(keys)})", keys)
         return {one.id for one in outcomes} - owned
 
-    def write_within(self, cursor: Any, written: Sequence[Written], worker: str) -> None:
+    def _lines(self, written: Sequence[Written], worker: str) -> list[list[Any]]:
         for one in written:  # an oversized packet looks like a broken connection
             if one.outcome.result is not None and len(one.outcome.result) > 8 * LARGE:
                 raise EncodeError(f"It takes {len(one.outcome.result):,} characters.")
-        super().write_within(cursor, written, worker)
+        return super()._lines(written, worker)
 
 
 @lru_cache(maxsize=64)
