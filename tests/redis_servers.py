@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import redis
 import trustme
 from redis.exceptions import RedisError
 
+from django_tasks.backends.redis import server as scripts
 from tests.eventually import eventually
 from tests.servers import Redis, ServerMissing, free_port
 
 SERVICE = "tasks"
 SLOTS = 16_384
+#: The names of our scripts by their digests.
+SCRIPTS = {
+    scripts.script_text(file.stem, sparing=sparing)[1]: file.stem
+    for file in (Path(scripts.__file__).parent / "scripts").glob("*.lua")
+    for sparing in (True, False)
+}
 
 
 class EncryptedRedis(Redis):
@@ -159,7 +167,7 @@ class Cluster:
                 client.execute_command("CLUSTER ADDSLOTS", *range(bounds[number], bounds[number + 1]))
                 client.execute_command("CLUSTER MEET", "127.0.0.1", self.nodes[0].port)
         self.url = f"redis-cluster://{','.join(f'127.0.0.1:{node.port}' for node in self.nodes)}"
-        eventually(self._is_complete, message="the cluster does not come together")
+        self.wait_until_complete()
 
     def _is_complete(self) -> bool:
         for node in self.nodes:
@@ -169,8 +177,32 @@ class Cluster:
                     return False
         return True
 
+    def wait_until_complete(self) -> None:
+        """Return once all servers are there, and know each other."""
+        eventually(self._is_complete, timeout=30.0, message="the cluster does not come together")
+
+    def holder(self, key: str) -> Redis:
+        """Return the server that has a key."""
+        with self.nodes[0].client() as client:
+            slot = int(client.execute_command("CLUSTER KEYSLOT", key))
+        return self.nodes[self._moved.get(slot, slot * 3 // SLOTS)]
+
+    def waiting(self) -> int:
+        """Return how many connections wait for a key."""
+        count = 0
+        for node in self.nodes:
+            with node.client() as client:
+                count += sum("b" in one["flags"] for one in client.client_list())
+        return count
+
     def move(self, key: str) -> None:
         """Move the slot of a key, with all in it, to another server, while it is in use."""
+        with self.moving(key):
+            pass
+
+    @contextmanager
+    def moving(self, key: str) -> Iterator[None]:
+        """The same, and give the time in which it is on its way."""
         clients: list[Any] = [node.client() for node in self.nodes]
         try:
             slot = int(clients[0].execute_command("CLUSTER KEYSLOT", key))
@@ -182,12 +214,53 @@ class Cluster:
             while keys := clients[at].execute_command("CLUSTER GETKEYSINSLOT", slot, 10):
                 target = ("127.0.0.1", self.nodes[to].port, "", 0, 5000, "KEYS", *keys)
                 clients[at].execute_command("MIGRATE", *target)
+            yield
             for number in (to, at, 3 - to - at):
                 clients[number].execute_command("CLUSTER SETSLOT", slot, "NODE", names[to])
             self._moved[slot] = to
         finally:
             for client in clients:
                 client.close()
+
+
+class Monitor:
+    """Notes what arrives at servers; a script counts as one command."""
+
+    def __init__(self, servers: Sequence[Redis]) -> None:
+        self._servers = servers
+        self._ended = threading.Event()
+        self._threads: list[threading.Thread] = []
+        #: Of each server its words, in order; the name of one of our scripts stands for its digest.
+        self.heard: dict[int, list[list[str]]] = {server.port: [] for server in servers}
+
+    def __enter__(self) -> Self:
+        listening = threading.Barrier(len(self._servers) + 1)
+        for server in self._servers:
+            self._threads.append(threading.Thread(target=self._listen, args=(server, listening), daemon=True))
+            self._threads[-1].start()
+        listening.wait(timeout=30)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join(timeout=30)
+
+    def count(self, name: str) -> int:
+        """Return how often a script, or a command, arrived."""
+        return sum(words[0] == name for heard in self.heard.values() for words in heard)
+
+    def _listen(self, server: Redis, listening: threading.Barrier) -> None:
+        with server.client() as client, client.monitor() as monitor:
+            listening.wait(timeout=30)
+            while not self._ended.is_set():
+                if not monitor.connection.can_read(0.05):
+                    continue
+                entry = monitor.next_command()
+                if entry["client_type"] != "lua":
+                    words = entry["command"].split()
+                    script = SCRIPTS.get(words[1]) if words[0].upper() in ("EVALSHA", "EVAL") else None
+                    self.heard[server.port].append([script or words[0].upper(), *words[1:]])
 
 
 @contextmanager

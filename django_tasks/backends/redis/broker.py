@@ -28,12 +28,13 @@ from ..message import Admission, Survey
 from ..outcomes import revoked as _revoked
 from . import wire
 from .claims import claim_of, seen_of, written_of
+from .cluster_wakers import JOINS, ClusterWaker
 from .holding import Holding
 from .leases import HELD
 from .ledger import Written
 from .sweeper import Sweeper
 from .takers import RedisTaker
-from .wakers import RedisCaller, RedisLine, RedisWaker
+from .wakers import RedisCaller, RedisLine, RedisWaker, TokenWaker
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class RedisBroker(Holding):
     def __init__(self, alias: str = "default", url: str | None = None) -> None:
         super().__init__(alias, url)
         self.sweeper = Sweeper(self.leases, self.rows, self._take_back_rows)
-        self._waker: RedisWaker | None = None
+        self._waker: TokenWaker | None = None
         self._idle = False
 
     # Looking
@@ -249,9 +250,10 @@ class RedisBroker(Holding):
     # House-keeping
 
     def waker(self) -> Waker:
-        if self.server.is_cluster:
-            return Poller()  # no command waits for keys of many queues: they are on different servers
-        self._waker = RedisWaker(self.leases, self._worker, self._consumed, idle=self._idle)
+        if self.server.is_cluster and not JOINS:
+            return Poller()
+        kind = ClusterWaker if self.server.is_cluster else RedisWaker
+        self._waker = kind(self.leases, self._worker, self._consumed, idle=self._idle)
         return self._waker
 
     def taker(self) -> Taker | None:

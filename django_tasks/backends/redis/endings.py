@@ -63,6 +63,23 @@ class Endings(Sending):
             self.publish_rows(row for row in self.rows.read(back).values() if row.leasable)
         return refused
 
+    def _end_in_redis(self, done: Sequence[Outcome | Return], holder: Holder) -> list[Outcome | Return]:
+        """Let the next exchange end what the database is to know nothing of, if Redis still agrees then; return the
+        rest."""
+        rest = []
+        for one in done:
+            claim = self._claims.get(one.id)
+            if (
+                isinstance(one, Outcome)
+                and not one.keep
+                and claim is not None
+                and (claim.attempt, claim.worker, claim.durable) == (one.attempt, holder.worker, False)
+            ):
+                self._unheard.setdefault(claim.queue, {})[one.id] = Proof(one.id, one.attempt, "w")
+            else:
+                rest.append(one)
+        return rest
+
     def _find(self, done: Sequence[Outcome | Return]) -> dict[str, Claim]:
         """Return what Redis says of claims that another process made, or that are none any more."""
         attempts = {one.id: one.attempt for one in done}
@@ -75,21 +92,21 @@ class Endings(Sending):
     def _learn_of_rows(self, claims: dict[str, Claim]) -> set[str]:
         """A task that takes long is given a row by whoever sees that; and who has no row must still have its lease.
         Return the ids of those whose lease is gone because Redis has lost its data: nobody else is at them."""
-        forgetful: dict[tuple[str, int], dict[str, int]] = {}
+        forgetful: dict[int, dict[str, dict[str, int]]] = {}
         for task_id, claim in claims.items():
             if not claim.durable:
-                forgetful.setdefault((claim.queue, claim.worker), {})[task_id] = claim.attempt
+                forgetful.setdefault(claim.worker, {}).setdefault(claim.queue, {})[task_id] = claim.attempt
         forgotten: set[str] = set()
-        for (queue, worker), attempts in forgetful.items():
-            lost, with_row = self.leases.check(queue, worker, attempts)
-            if lost:
-                shown, unknown = self._forgotten({one: claims[one] for one in lost}, queue, worker)
-                with_row |= shown
-                forgotten |= shown | unknown
-            for task_id in lost - forgotten:
-                claims[task_id] = claims[task_id]._replace(attempt=0)
-            for task_id in with_row:
-                claims[task_id] = claims[task_id]._replace(durable=True)
+        for worker, attempts in forgetful.items():
+            for queue, (lost, with_row) in self.leases.check(worker, attempts).items():
+                if lost:
+                    shown, unknown = self._forgotten({one: claims[one] for one in lost}, queue, worker)
+                    with_row |= shown
+                    forgotten |= shown | unknown
+                for task_id in lost - forgotten:
+                    claims[task_id] = claims[task_id]._replace(attempt=0)
+                for task_id in with_row:
+                    claims[task_id] = claims[task_id]._replace(durable=True)
         return forgotten
 
     def _forgotten(self, lost: Mapping[str, Claim], queue: str, worker: int) -> tuple[set[str], set[str]]:

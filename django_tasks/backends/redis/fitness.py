@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from django.utils.translation import gettext_noop
+
+from ...sentences import Sentence
 from .server import OLDEST, SPARES, Server
 
 
@@ -21,32 +24,68 @@ def problems(server: Server) -> list[Unfit]:
     found = []
     version = server.version()
     if version < OLDEST:
-        text = f"{server.name} is version {_text(version)}; commands of {_text(OLDEST)} are needed."
-        found.append(Unfit(text, "Upgrade it, or use Valkey."))
+        found.append(
+            Unfit(
+                Sentence(
+                    gettext_noop("%(server)s is version %(version)s; commands of %(needed)s are needed."),
+                    server=server.name,
+                    version=_text(version),
+                    needed=_text(OLDEST),
+                ),
+                Sentence(gettext_noop("Upgrade it, or use Valkey.")),
+            )
+        )
     memory = server.info("memory")
     policy = str(memory.get("maxmemory_policy", "noeviction"))
     if policy.startswith("allkeys-"):
         found.append(
             Unfit(
-                f"{server.name} has maxmemory-policy {policy}: when its memory is full it deletes tasks.",
-                "Give tasks a server of their own with maxmemory-policy noeviction; a cache may keep its own.",
+                Sentence(
+                    gettext_noop(
+                        "%(server)s has maxmemory-policy %(policy)s: when its memory is full it deletes tasks."
+                    ),
+                    server=server.name,
+                    policy=policy,
+                ),
+                Sentence(
+                    gettext_noop(
+                        "Give tasks a server of their own with maxmemory-policy noeviction; a cache may keep its own."
+                    )
+                ),
             )
         )
     elif policy.startswith("volatile-"):
         found.append(
             Unfit(
-                f"{server.name} has maxmemory-policy {policy}: when its memory is full it forgets what was revoked,"
-                " and results that are kept there.",
-                "Set maxmemory-policy noeviction.",
+                Sentence(
+                    gettext_noop(
+                        "%(server)s has maxmemory-policy %(policy)s: when its memory is full it forgets what was "
+                        "revoked, and results that are kept there."
+                    ),
+                    server=server.name,
+                    policy=policy,
+                ),
+                Sentence(gettext_noop("Set maxmemory-policy noeviction.")),
                 fatal=False,
             )
         )
     if version < SPARES and int(memory.get("maxmemory", 0)):
         found.append(
             Unfit(
-                f"{server.name} is version {_text(version)} with a maxmemory: when that is full, workers cannot take or"
-                " end tasks, so it does not get empty by itself.",
-                f"Upgrade it to {_text(SPARES)} or newer, or use Valkey; until then watch its memory.",
+                Sentence(
+                    gettext_noop(
+                        "%(server)s is version %(version)s with a maxmemory: when that is full, workers cannot take or "
+                        "end tasks, so it does not get empty by itself."
+                    ),
+                    server=server.name,
+                    version=_text(version),
+                ),
+                Sentence(
+                    gettext_noop(
+                        "Upgrade it to %(version)s or newer, or use Valkey; until then watch its memory.",
+                    ),
+                    version=_text(SPARES),
+                ),
                 fatal=False,
             )
         )

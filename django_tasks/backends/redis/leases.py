@@ -27,6 +27,9 @@ KNOWN = 15.0
 TURN = 30
 #: Seconds for which what a heartbeat said of the dead is as good as another look.
 JUST_NOW = 0.2
+#: Seconds after which all queues of a cluster are looked at for what somebody without a lease holds, though nobody has
+#: lost one.
+ORPHANS_EVERY = 30.0
 #: What :meth:`Leases.remove` says of a task that somebody holds.
 HELD = 2
 
@@ -61,7 +64,7 @@ class Place(NamedTuple):
 
 class Proof(NamedTuple):
     """The end of an attempt, for Redis to hear; ``word``: ``1`` if the database says that the task is done for good,
-    ``v`` if there is no row, else ``0``."""
+    ``v`` if there is no row and the ledger says so, ``w`` if there is no row and the ledger is to know nothing."""
 
     id: str
     attempt: int
@@ -82,6 +85,18 @@ class Taken(NamedTuple):
     def attempt(self) -> int:
         """The attempt that this lease is for."""
         return self.entry.attempt + 1
+
+
+class Exchanged(NamedTuple):
+    """What a step brought."""
+
+    #: By the server's clock.
+    now: float
+    taken: list[Taken]
+    #: Ids of what was believed to have no row, and has one.
+    with_row: list[str]
+    #: Ids of what was to end by the word ``w`` and did not.
+    left: list[str]
 
 
 class Move(NamedTuple):
@@ -123,6 +138,9 @@ class Leases:
         self._clock = (0.0, -math.inf)
         self._turn: _Turn | None = None
         self._holders = NOT_ASKED
+        #: In a cluster, who had a lease when it was last looked who holds something, or since; and when that was.
+        self._alive: frozenset[int] = frozenset()
+        self._looked_at = -math.inf
         #: Workers whose leases have run out, until somebody is told.
         self._lost: list[int] = []
 
@@ -206,23 +224,21 @@ class Leases:
         limit: int,
         unknown: Sequence[str],
         released: Sequence[Published] = (),
-    ) -> tuple[float, list[Taken], list[str]]:
+    ) -> Exchanged:
         """Forget what ended, let wait what is released by that into one of ``queues`` (not in a cluster), lease what is
-        due; return the moment, the leases, and the ids of what was believed to have no row, and has one."""
+        due."""
         if not self.server.is_cluster:
             return self._step(proofs, queues, worker, slot, limit, unknown, released)
-        now = 0.0
-        taken: list[Taken] = []
-        kept: list[str] = []
+        found = Exchanged(0.0, [], [], [])
         for queue, some in proofs.items():
-            now, _, more = self._step({queue: some}, [], worker, slot, 0, ())
-            kept += more
+            more = self._step({queue: some}, [], worker, slot, 0, ())
+            found = Exchanged(more.now, [], found.with_row + more.with_row, found.left + more.left)
         for queue in queues:
-            if len(taken) >= limit:
+            if len(found.taken) >= limit:
                 break
-            now, found, _ = self._step({}, [queue], worker, slot, limit - len(taken), unknown)
-            taken += found
-        return now, taken, kept
+            more = self._step({}, [queue], worker, slot, limit - len(found.taken), unknown)
+            found = found._replace(now=more.now, taken=found.taken + more.taken)
+        return found
 
     def _step(
         self,
@@ -233,7 +249,7 @@ class Leases:
         limit: int,
         unknown: Sequence[str],
         released: Sequence[Published] = (),
-    ) -> tuple[float, list[Taken], list[str]]:
+    ) -> Exchanged:
         words: list[Any] = [worker, slot, limit, 0, len(proofs)]
         for some in proofs.values():
             words.append(len(some))
@@ -255,18 +271,17 @@ class Leases:
         keys = [*map(self.server.queue, queues), self.server.shared("workers")]
         return [len(keys), *keys, worker, slot, 1, 1, 0, 0, *unknown]
 
-    def read_ahead(self, found: Sequence[Any], queues: Sequence[str], worker: int) -> tuple[float, list[Taken]]:
-        """Return the moment, and the leases."""
-        return self._read_step(found, queues, worker)[:2]
+    def read_ahead(self, found: Sequence[Any], queues: Sequence[str], worker: int) -> Exchanged:
+        """Read the answer to :meth:`step_ahead`."""
+        return self._read_step(found, queues, worker)
 
-    def _read_step(
-        self, found: Sequence[Any], queues: Sequence[str], worker: int
-    ) -> tuple[float, list[Taken], list[str]]:
-        now, kept = float(found[0]), int(found[1])
+    def _read_step(self, found: Sequence[Any], queues: Sequence[str], worker: int) -> Exchanged:
+        now, kept = float(found[0]), 3 + int(found[1])
+        left = kept + int(found[2])
         self._clock = now, time.monotonic()
         taken = []
         broken: list[tuple[str, bytes, bytes]] = []
-        for at in range(2 + kept, len(found), 5):
+        for at in range(left, len(found), 5):
             queue, key, text = queues[found[at] - 1], found[at + 1], found[at + 2]
             try:
                 entry = Entry.read(text)
@@ -276,7 +291,7 @@ class Leases:
             taken.append(Taken(queue, wire.name_of(key), entry, float(found[at + 3]), found[at + 4] == 1))
         for queue, key, text in broken:
             self._put_broken_aside(queue, key, text, worker)
-        return now, taken, [wire.name_of(key) for key in found[2 : 2 + kept]]
+        return Exchanged(now, taken, list(map(wire.name_of, found[3:kept])), list(map(wire.name_of, found[kept:left])))
 
     def _put_broken_aside(self, queue: str, key: bytes, text: bytes, worker: int) -> None:
         """Somebody else wrote this: keep some of it for a look, and let it be in nobody's way."""
@@ -360,17 +375,20 @@ class Leases:
             if text
         }
 
-    def check(self, queue: str, worker: int, attempts: Mapping[str, int]) -> tuple[set[str], set[str]]:
-        """Return which of these leases a worker has lost, and the ids of what has been given a row."""
-        words: list[Any] = [worker]
-        for task_id, attempt in attempts.items():
-            words += (wire.key(task_id), attempt)
-        found = self.server.run("check", [self.server.queue(queue)], words)
-        if len(found) == 1:
-            return set(), set()
-        names = [wire.name_of(key) for key in found]
-        middle = names.index("----")
-        return set(names[:middle]), set(names[middle + 1 :])
+    def check(self, worker: int, attempts: Mapping[str, Mapping[str, int]]) -> dict[str, tuple[set[str], set[str]]]:
+        """Return, by queue, which of these leases a worker has lost, and the ids of what has been given a row."""
+        parts = [[queue] for queue in attempts] if self.server.is_cluster else [list(attempts)]
+        found: dict[str, tuple[set[str], set[str]]] = {}
+        for queues in parts:
+            words: list[Any] = [worker]
+            for queue in queues:
+                words.append(len(attempts[queue]))
+                for task_id, attempt in attempts[queue].items():
+                    words += (wire.key(task_id), attempt)
+            answers = self.server.run("check", [self.server.queue(queue) for queue in queues], words)
+            for queue, (lost, with_row) in zip(queues, answers, strict=True):
+                found[queue] = set(map(wire.name_of, lost)), set(map(wire.name_of, with_row))
+        return found
 
     def survey(self, queues: Queues, paused: Collection[str]) -> tuple[float | None, float | None]:
         """Return in how many seconds the first task is due, and the first of those that are not due yet; of what is not
@@ -486,19 +504,28 @@ class Leases:
 
         The answer tells of other things, too: for a moment :meth:`dead` need not ask, and for longer :meth:`turn`.
         """
-        keys = [self.server.shared(one) for one in ("workers", "mark", "sweeper")]
+        keys = [self.server.shared(one) for one in ("workers", "mark", "sweeper", "queues")]
         words = [worker, seconds, known, mark, sweeper, TURN]
         if not self.server.is_cluster:
-            keys.append(self.server.shared("queues"))
             words += self.server.queue("\n").split("\n")
-        found, life, lost, names, holders = self.server.run("beat", keys, words)
+        found, life, lost, names, rest = self.server.run("beat", keys, words)
         now = time.monotonic()
         self._turn = _Turn(now, self.server.generation, sweeper, life.decode() or None)
         self._lost += map(int, lost)
+        self._learn([name.decode() for name in names])
         if not self.server.is_cluster:
-            self._learn([name.decode() for name in names])
-            self._holders = now, [(names[at - 1].decode(), int(worker)) for at, worker in _in_pairs(holders)]
+            self._holders = now, [(names[at - 1].decode(), int(worker)) for at, worker in _in_pairs(rest)]
+        elif self._are_all_there(frozenset(map(int, rest))):
+            self._holders = now, []
         return found.decode() or None
+
+    def _are_all_there(self, alive: frozenset[int]) -> bool:
+        """Have all who had a lease a moment ago still got it? Whoever holds something without one has just lost it;
+        what one that was frozen took after that is found now and then."""
+        if self._lost or not self._alive <= alive or time.monotonic() - self._looked_at > ORPHANS_EVERY:
+            return False
+        self._alive = alive
+        return True
 
     def workers(self) -> frozenset[int]:
         """Return the workers that have a lease, or had one a moment ago."""
@@ -529,10 +556,12 @@ class Leases:
         workers = self.server.shared("workers")
         if self.server.is_cluster:
             self._lost += map(int, self.server.run("expire", [workers]))
-            alive = {int(worker) for worker in self.server.command("ZRANGE", workers, 0, -1)}
+            alive = frozenset(map(int, self.server.command("ZRANGE", workers, 0, -1)))
             held = self.server.many([("SMEMBERS", f"{self.server.queue(name)}:h") for name in names])
             pairs = [(name, int(worker)) for name, answer in zip(names, held, strict=True) for worker in answer]
-            return [each for each in pairs if each[1] not in alive]
+            found = [each for each in pairs if each[1] not in alive]
+            self._alive, self._looked_at = alive, -math.inf if found else time.monotonic()
+            return found
         lost, holders = self.server.run("dead", [workers, *map(self.server.queue, names)])
         self._lost += map(int, lost)
         return [(names[at - 1], int(worker)) for at, worker in _in_pairs(holders)]

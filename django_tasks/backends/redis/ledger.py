@@ -268,7 +268,7 @@ SELECT {", ".join(_OF_ROW)}, {_FIELD(1)}, coalesce({_FIELD(7)}, t.history), {_FI
         return call + rest
 
     def _moments(self) -> Moments:
-        [[now]] = self.engine.query(_NOW)
+        now: float = self.engine.query(_NOW)[0][0]
 
         def at(seconds: float) -> str:
             # Rounded, as SQLite rounds: nothing may end before it was made.

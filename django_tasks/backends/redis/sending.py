@@ -47,6 +47,8 @@ class Sending(DatabaseBroker):
         self._claims: dict[str, Claim] = {}
         #: What the database has stored, and Redis has not heard of yet, by queue.
         self._unheard: dict[str, dict[str, Proof]] = {}
+        #: Attempts that Redis did not end, though it was to do so alone, by id.
+        self._left: dict[str, int] = {}
         #: What the database has released, and Redis has not heard of yet.
         self._released: list[Released] = []
         #: The last start of a worker in this process, and its lease in seconds.

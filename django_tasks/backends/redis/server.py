@@ -31,6 +31,8 @@ OLDEST = (6, 2)
 SPARES = (7, 0)
 #: Seconds without traffic after which a connection is tried before it is trusted.
 HEALTH_CHECK = 15
+#: The same for the servers of a cluster: an idle worker asks one of a queue every twenty.
+CLUSTER_HEALTH_CHECK = 30
 #: For as long as it took to find out that a server does not answer, those who need not wait for it do not ask it again:
 #: from so many seconds on, and for at most so many.
 AVOID_FROM, AVOID_MOST = 0.25, 10.0
@@ -68,6 +70,10 @@ class RedisAway(OperationalError):
     """Redis cannot be reached, or refused."""
 
     cure = "Start Redis or correct BROKER_URL"
+
+
+class Elsewhere(RedisAway):
+    """The slot of a key is on another server of the cluster, or on its way there."""
 
 
 class Server:
@@ -152,15 +158,26 @@ class Server:
         if avoid and time.monotonic() < self._avoided_until:
             raise RedisAway(f"{self.name} was asked a moment ago and {self._problem}")
 
-    def connection(self) -> Any:
-        """Return a connection that is the caller's alone, open; to be disconnected by the caller."""
+    def slot(self, key: str) -> int:
+        """Return the slot of a key in a cluster; keys of one slot are together."""
+        return int(_redis("redis.crc").key_slot(key.encode()))
+
+    def client_of(self, key: str | None = None) -> Any:
+        """Return redis-py's client of the one server that has a key; of any if there is none."""
         client = self.client()
+        if not self.is_cluster:
+            return client
         with self._telling():
-            if self.is_cluster:
-                node = client.get_default_node()
-                pool = client.get_redis_connection(node).connection_pool
-            else:
-                pool = client.connection_pool
+            if key is None:
+                return client.get_redis_connection(client.get_default_node())
+            client.execute_command("EXISTS", key)  # by the answer redis-py learns of a slot that has moved
+            return client.get_redis_connection(client.get_node_from_key(key))
+
+    def connection(self, client: Any = None) -> Any:
+        """Return a connection that is the caller's alone, open; to be disconnected by the caller. ``client``: of which
+        server, as :meth:`client_of` says."""
+        pool = (self.client_of() if client is None else client).connection_pool
+        with self._telling():
             made = pool.connection_class(**pool.connection_kwargs)
             made.connect()
             return made
@@ -218,7 +235,8 @@ class Server:
                 self._avoid(problem, began)
             if isinstance(error, errors.ReadOnlyError):  # it has become a replica: ask again who is not
                 self.close()
-            raise RedisAway(f"{self.name} {problem}") from error
+            kind = Elsewhere if isinstance(error, (errors.AskError, errors.TryAgainError)) else RedisAway
+            raise kind(f"{self.name} {problem}") from error
         except OSError as error:
             self._avoid(f"cannot be reached: {error}", began)
             raise RedisAway(f"{self.name} cannot be reached: {error}") from error
@@ -308,7 +326,7 @@ def _client(address: Address, timeout: float) -> Any:
         cluster = _redis("redis.cluster")
         nodes = [cluster.ClusterNode(host, port) for host, port in address.hosts]
         # When one does not answer, each is asked where what is now.
-        options = {**options, **_timeouts(timeout, len(nodes) + 1)}
+        options = {**options, **_timeouts(timeout, len(nodes) + 1), "health_check_interval": CLUSTER_HEALTH_CHECK}
         del options["db"]
         if int(_redis("redis").__version__.partition(".")[0]) < 6:
             options["cluster_error_retry_attempts"] = 0  # which "retry" says since

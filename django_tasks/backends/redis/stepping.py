@@ -14,7 +14,7 @@ from ..message import Delivery, Holder, Outcome, Return, Stepped
 from . import wire
 from .claims import Claim, by_queue
 from .endings import Endings
-from .leases import FRESH, KNOWN, Move, Published, Taken
+from .leases import FRESH, KNOWN, Exchanged, Move, Published, Taken
 
 #: The row is asked before these start. What a sweeper published may have ended between its look and that.
 _ASKED = frozenset((wire.TRACKED, wire.SWEPT))
@@ -34,21 +34,37 @@ class Stepping(Endings):
         limit: int = 0,
         unknown: Sequence[str] = (),
     ) -> Stepped:
-        refused = self._store(done, holder) if done else set()
+        rest = self._end_in_redis(done, holder)
+        refused = self._store(rest, holder) if rest else set()
         if not limit:
             self._exchange([], holder, 0, ())
-            return Stepped([], frozenset(refused))
+            return Stepped([], frozenset(refused | self._end_left(done, holder)))
         claimed = self._claim(queues, holder, limit, unknown, after_idle=not done)
+        refused |= self._end_left(done, holder)
         claimed = self._obey_rules(claimed, holder, queues, limit, unknown)
         hand_on([one for one in done if isinstance(one, Outcome)], refused, claimed)
         return Stepped(claimed, frozenset(refused))
+
+    def _end_left(self, done: Sequence[Outcome | Return], holder: Holder) -> set[str]:
+        """End what could not be ended in Redis alone: it was given a row, or it has lost its lease. Return the ids of
+        what had no right to."""
+        left, self._left = self._left, {}
+        mine = [one for one in done if left.pop(one.id, None) == one.attempt]
+        for task_id, attempt in left.items():  # said before, and the answer was lost: it is over
+            if (claim := self._claims.get(task_id)) is not None and claim.attempt == attempt:
+                del self._claims[task_id]
+        if not mine:
+            return set()
+        refused = self._store(mine, holder)
+        self._exchange([], holder, 0, ())
+        return refused
 
     def take_ahead(
         self, found: Sequence[Any], names: Sequence[str], *, holder: Holder, queues: Queues, unknown: Sequence[str]
     ) -> list[Delivery]:
         """Take in what a step brought that was sent ahead; ``names`` are the queues that it took from."""
-        now, taken = self.leases.read_ahead(found, names, holder.worker)
-        claimed = self._receive(now, taken, holder, bool(taken) and self.others.present())
+        read = self.leases.read_ahead(found, names, holder.worker)
+        claimed = self._receive(read, holder, bool(read.taken) and self.others.present())
         return self._obey_rules(claimed, holder, queues, 1, unknown)
 
     def not_paused(self, names: Sequence[str]) -> list[str]:
@@ -97,20 +113,23 @@ class Stepping(Endings):
         proofs = {queue: list(some.values()) for queue, some in unheard.items()}
         try:
             shared = bool(limit) and self.others.present()
-            now, taken, with_row = self.leases.step(
+            found = self.leases.step(
                 proofs, names, worker=holder.worker, slot=holder.slot, limit=limit, unknown=unknown, released=released
             )
         except BaseException:
             for queue, some in unheard.items():
                 self._unheard.setdefault(queue, {}).update(some)
             raise
-        for queue, some in unheard.items():
+        for some in unheard.values():
+            self._left.update((one, some.pop(one).attempt) for one in found.left if one in some)
             for task_id in some:
                 self._claims.pop(task_id, None)
-            self._drop_rows([one for one in with_row if one in some], {one.id: one.attempt for one in proofs[queue]})
-        return self._receive(now, taken, holder, shared)
+            given = [one for one in found.with_row if one in some]
+            self._drop_rows(given, {one: proof.attempt for one, proof in some.items()})
+        return self._receive(found, holder, shared)
 
-    def _receive(self, now: float, taken: list[Taken], holder: Holder, shared: bool) -> list[Delivery]:
+    def _receive(self, found: Exchanged, holder: Holder, shared: bool) -> list[Delivery]:
+        now, taken = found.now, found.taken
         deliveries = [self._delivery(one, holder, now) for one in taken]
         asked = taken if shared else [one for one in taken if one.stopped or _ASKED.intersection(one.entry.flags)]
         return self._ask(asked, deliveries, holder, shared) if asked else deliveries

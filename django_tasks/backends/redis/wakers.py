@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import select
 import time
-from collections.abc import Callable, Collection
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, ClassVar
 
 from ...exceptions import OperationalError
@@ -13,6 +14,7 @@ from ..base import Queues, ResultWaker, Waker
 from ..control import Answer, Line, Node
 from . import wire
 from .leases import Leases
+from .server import Server
 
 #: Seconds for which one wait for a token lasts, and between looks without one: an idle worker sends a handful of
 #: commands a minute.
@@ -27,8 +29,56 @@ UNKNOWN, UNKNOWN_MOST = 0.05, 0.5
 AWAITED = 3_600
 
 
-class RedisWaker(Waker):
-    """Waits for a token on a connection of its own.
+class Wait:
+    """A connection of its own that waits for tokens of some keys, all on one server."""
+
+    def __init__(self, server: Server, key: str) -> None:
+        """``key`` is one of them."""
+        self._server = server
+        self._client = server.client_of(key)
+        self._connection = server.connection(self._client)
+        #: What it was last asked to wait for.
+        self.keys: list[str] = []
+        #: Is there an answer to come?
+        self.asks = False
+        with server.telling():
+            self._connection.send_command("CLIENT", "ID")
+            self._number = int(self._connection.read_response())
+
+    def fileno(self) -> int:
+        """Return what becomes readable when there is an answer, or the connection is gone."""
+        return int(self._connection._sock.fileno())
+
+    def ask(self, keys: Sequence[str], seconds: int) -> None:
+        """Begin to wait."""
+        self.keys = list(keys)
+        with self._server.telling():
+            self._connection.send_command("BLPOP", *keys, seconds)
+        self.asks = True
+
+    def end(self) -> None:
+        """End the wait that is under way, unless Redis has not begun it yet; its answer is nothing then."""
+        with contextlib.suppress(OperationalError), self._server.telling():
+            self._client.execute_command("CLIENT", "UNBLOCK", self._number)
+
+    def is_answered(self) -> bool:
+        """Is there an answer, or is the connection gone?"""
+        return bool(select.select([self], [], [], 0)[0])
+
+    def answer(self) -> str | None:
+        """Return whose token it was. Raises ``OperationalError`` when the connection is gone."""
+        self.asks = False
+        with self._server.telling():
+            found = self._connection.read_response(disable_decoding=True)
+        return None if found is None else str(found[0].decode())
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._connection.disconnect()
+
+
+class TokenWaker(Waker):
+    """Waits for tokens.
 
     A token of a queue is for one worker: whoever takes it without being idle hands it on. A busy worker waits for the
     tokens of commands alone, and so does one whose idle processes all have a :class:`.takers.RedisTaker`.
@@ -45,17 +95,7 @@ class RedisWaker(Waker):
         self._own = self._server.shared(f"command:{worker}")
         self._idle = idle
         self._commanded = False
-        self._asks = False
-        self._keys: list[str] = []
         self._known = leases.of(queues, known=True)
-        self._connection = self._server.connection()
-        with self._server.telling():
-            self._connection.send_command("CLIENT", "ID")
-            self._number = int(self._connection.read_response())
-        self._ask()
-
-    def fileno(self) -> int | None:
-        return int(self._connection._sock.fileno())
 
     def interval(self, idle_for: float) -> float:
         return PATIENCE / 2
@@ -64,37 +104,29 @@ class RedisWaker(Waker):
         """Wait for tasks, too, or for commands alone."""
         if idle != self._idle:
             self._idle = idle
-            # Ends the wait that is under way; woken() begins another one.
-            with contextlib.suppress(OperationalError):
-                self._server.command("CLIENT", "UNBLOCK", self._number)
+            self._end_outdated()  # woken() begins others
 
     def woken(self) -> bool:
-        """Raises :class:`~django_tasks.exceptions.OperationalError` when the connection is gone: make a new waker."""
+        """Raises :class:`~django_tasks.exceptions.OperationalError` when a connection is gone: make a new waker."""
         self.resume()
-        while select.select([self._connection._sock], [], [], 0)[0]:
-            with self._server.telling():
-                answer = self._connection.read_response(disable_decoding=True)
-            queue = None
-            if answer is not None and answer[0] == self._own.encode():
-                self._commanded = True
-            elif answer is not None:
-                queue = answer[0].decode()
-                if queue == self._new:
-                    self._leases.names(fresh=True)
-            if queue is not None and not self._idle:
-                self._server.many([("RPUSH", queue, b"1"), ("LTRIM", queue, 0, 0)])  # for somebody who is
-            elif queue is not None:
-                self._asks = False
+        while (wait := self._answered()) is not None:
+            if self._hear(wait):
                 return True
-            self._ask()
-        if self._idle and self._wanted_keys() != self._keys:  # there is a new queue
-            with contextlib.suppress(OperationalError):
-                self._server.command("CLIENT", "UNBLOCK", self._number)
+            self.resume()
+        self._end_outdated()  # there is a new queue
         return False
 
+    @abstractmethod
     def resume(self) -> None:
-        if not self._asks:
-            self._ask()
+        """Wait for whatever is not waited for."""
+
+    @abstractmethod
+    def _answered(self) -> Wait | None:
+        """Return one that has an answer."""
+
+    @abstractmethod
+    def _end_outdated(self) -> None:
+        """End what does not wait for what it should."""
 
     def commanded(self) -> bool:
         commanded, self._commanded = self._commanded, False
@@ -104,20 +136,56 @@ class RedisWaker(Waker):
         known, self._known = self._known, self._leases.of(self._wanted, known=True)
         return known != self._known
 
-    def close(self) -> None:
-        self._connection.disconnect()
-
-    def _wanted_keys(self) -> list[str]:
+    def _hear(self, wait: Wait) -> bool:
+        """Take an answer in; is it a hint?"""
+        token = wait.answer()
+        if token is None:
+            return False
+        if token == self._own:
+            self._commanded = True
+            return False
+        if token == self._new:
+            self._leases.names(fresh=True)
         if not self._idle:
-            return [self._own]
-        keys = [f"{self._server.queue(name)}:k" for name in self._leases.of(self._wanted, known=True)]
-        return [*keys, self._own] if self._wanted.names else [*keys, self._new, self._own]
+            self._server.many([("RPUSH", token, b"1"), ("LTRIM", token, 0, 0)])  # for somebody who is
+        return self._idle
 
-    def _ask(self) -> None:
-        self._keys = self._wanted_keys()
-        with self._server.telling():
-            self._connection.send_command("BLPOP", *self._keys, PATIENCE)
-        self._asks = True
+    def _shared_keys(self) -> list[str]:
+        return [self._new, self._own] if self._idle and not self._wanted.names else [self._own]
+
+    def _queue_keys(self) -> list[str]:
+        if not self._idle:
+            return []
+        return [f"{self._server.queue(name)}:k" for name in self._leases.of(self._wanted, known=True)]
+
+
+class RedisWaker(TokenWaker):
+    """Waits for everything at once."""
+
+    def __init__(self, leases: Leases, worker: int, queues: Queues, *, idle: bool) -> None:
+        super().__init__(leases, worker, queues, idle=idle)
+        self._wait = Wait(self._server, self._own)
+        self.resume()
+
+    def fileno(self) -> int | None:
+        return self._wait.fileno()
+
+    def resume(self) -> None:
+        if not self._wait.asks:
+            self._wait.ask(self._keys(), PATIENCE)
+
+    def close(self) -> None:
+        self._wait.close()
+
+    def _answered(self) -> Wait | None:
+        return self._wait if self._wait.is_answered() else None
+
+    def _end_outdated(self) -> None:
+        if self._wait.asks and self._wait.keys != self._keys():
+            self._wait.end()
+
+    def _keys(self) -> list[str]:
+        return [*self._queue_keys(), *self._shared_keys()]
 
 
 class RedisCaller(ResultWaker):

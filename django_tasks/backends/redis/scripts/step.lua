@@ -5,16 +5,17 @@
 --   if the worker must have a lease, the first of lease.lua.
 -- ARGV: worker, slot, limit, 1 if the worker must have a lease, how many queues of the first kind; for each of those how
 --   many ids, then for each id: id, attempt, 1 if the database says that it is done for good (else only this attempt's
---   lease counts), v if it is believed to have no row; how many are to wait, then for each of them: which of the queues
+--   lease counts), v if it is believed to have no row, w if that is all there is to be said of it: it ends if this
+--   attempt has its lease and no row; how many are to wait, then for each of them: which of the queues
 --   to take from, its name, and id, priority, due, entry as for publish.lua; then the names of tasks that are not to be
 --   taken.
--- Returns the moment; how many ids follow, and those: what was believed to have no row, and has one; then for each
---   lease: which of the queues, id, entry, due, 1 if it must not start unasked.
+-- Returns the moment; how many ids of two kinds follow, and those: what was believed to have no row, and has one, and
+--   of w what did not end; then for each lease: which of the queues, id, entry, due, 1 if it must not start unasked.
 local worker, slot, limit, ended = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[5])
 -- Arguments on the stack are few, and what waits at the head with an unknown name may be many.
 local MANY, SCAN = 500, 20000
 local at = 6
-local kept = {}
+local kept, left = {}, {}
 
 for number = 1, ended do
   local queue, count = KEYS[number], tonumber(ARGV[at])
@@ -32,11 +33,15 @@ for number = 1, ended do
     for i, id in ipairs(ids) do
       local _, attempt, flags
       if leases[i] then _, attempt, _, _, flags = terms(leases[i]) end
-      if attempt == proofs[i][1] then
+      local word = proofs[i][2]
+      if word == 'w' and (attempt ~= proofs[i][1] or string.find(flags, 'd')) then
+        left[#left + 1] = id
+        left[id] = true
+      elseif attempt == proofs[i][1] then
         mine[#mine + 1] = id
-        if proofs[i][2] == 'v' and string.find(flags, 'd') then kept[#kept + 1] = id end
+        if word == 'v' and string.find(flags, 'd') then kept[#kept + 1] = id end
         if string.find(flags, 's') then swept[#swept + 1] = id end
-      elseif proofs[i][2] == '1' then
+      elseif word == '1' then
         remove(queue, id)
       end
     end
@@ -47,7 +52,7 @@ for number = 1, ended do
     end
     if awaited then
       for i, told in ipairs(redis.call('SMISMEMBER', queue .. ':a', unpack(ids))) do
-        if told == 1 then
+        if told == 1 and not left[ids[i]] then
           redis.call('SREM', queue .. ':a', ids[i])
           redis.call('PUBLISH', queue .. ':a', ids[i])
         end
@@ -71,8 +76,9 @@ if #ARGV >= at then
   for i = at, #ARGV do unknown[ARGV[i]] = true end
 end
 
-local found = {exact(now), #kept}
+local found = {exact(now), #kept, #left}
 for _, id in ipairs(kept) do found[#found + 1] = id end
+for _, id in ipairs(left) do found[#found + 1] = id end
 local taken = 0
 
 local last = #KEYS - (released > 0 and 2 or 0)
