@@ -1,8 +1,7 @@
 """What a child does right now, in memory that it shares with its supervisor.
 
 A child writes before each task, the supervisor reads: so a dead child's running task is known exactly, and a long one
-is
-seen even when the child's interpreter is blocked. The child alone writes; a reader reads until two reads agree.
+is seen even when the child's interpreter is blocked. The child alone writes; a reader reads until two reads agree.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The worker's business with the broker: its lease, rescue, wake-ups, and tidying. One thread, its own connection.
 
 It runs beside the supervisor's main thread, which must never wait for a database, and in a process of its own kind:
-no task
-code runs here, so no task can hold its interpreter.
+no task code runs here, so no task can hold its interpreter.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ from ..registry import tasks
 from .accounts import WRITE_EVERY, Scribe
 from .chores import Chores
 from .lease import Lease, patiently
-from .puller import FREED, GIVE_BACK_AFTER, HEARD, IDLE, LISTENS, MORE, NEW, RETIRES, REVOKED
+from .puller import FREED, GIVE_BACK_AFTER, HEARD, LISTENS, MORE, NEW, RETIRES, REVOKED
 from .slots import Running
-from .wards import Ward
+from .wards import Ward, says_idle
 
 logger = logging.getLogger("django_tasks.worker")
 
@@ -397,7 +396,7 @@ class Steward:
             if RETIRES in said:
                 ward.retires, ward.idle = True, False
                 self._on_retiring()
-            elif said.endswith((IDLE, LISTENS)):
+            elif says_idle(said):
                 ward.idle, ward.listens = True, said.endswith(LISTENS)
                 self._idle_since = time.monotonic()
                 self._due["survey"] = time.monotonic() + SURVEY_AFTER_VAIN if self._in_vain() else 0.0

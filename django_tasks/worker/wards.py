@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ..backends.base import Queues
 from ..backends.message import Claim, Holder
 from .counts import Counts
-from .puller import WAKE
+from .puller import FREED, IDLE, LISTENS, WAKE
 from .slots import Window
 from .stacks import Line
 
@@ -69,3 +69,9 @@ class Ward:
             return None
         except OSError:
             return b""
+
+
+def says_idle(said: bytes) -> bool:
+    """Is a child idle that said this last? One that runs something and has room for more may say afterwards that a
+    place has become free."""
+    return said.rstrip(FREED).endswith((IDLE, LISTENS))
