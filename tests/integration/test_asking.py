@@ -142,7 +142,12 @@ def test_everybody_sees_what_a_worker_was_told_on_its_page(site: Site) -> None:
     assert "Clock as the database's" in page
     assert str(worker.pid) in page
     assert "Thread MainThread" in press("stacks")
-    assert LogEntry.objects.count() == 5
+    assert "1 of 1 did so" in press("time_limit", task_name="tests.integration.jobs.wait_at_gate", soft=0.3, hard=30)
+    late = wait_at_gate.apply_async((str(site.gates),), queue="second")
+    eventually(lambda: late.state == states.FAILURE, timeout=LONG)
+    assert "SoftTimeLimitExceeded" in str(late.traceback)
+    assert "w1@t: unknown task" in press("time_limit", task_name="no.such", soft=1).lower()
+    assert LogEntry.objects.count() == 7
 
 
 def test_sigusr1_writes_the_stacks_of_all_processes_and_the_worker_goes_on(site: Site) -> None:

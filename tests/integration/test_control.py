@@ -256,6 +256,7 @@ def test_the_wait_ends_when_all_have_answered(site: Site) -> None:
     eventually(lambda: not Reply.objects.exclude(command_id__in=Command.objects.filter(wants_replies=True)).exists())
 
 
+@REDIS_TOO
 def test_a_busy_worker_answers_within_a_second(site: Site) -> None:
     """Its children run tasks that take for ever, and nobody is idle who would hear a hint."""
     two_workers(site)
@@ -392,6 +393,7 @@ def test_a_worker_is_shut_down_as_by_sigterm(site: Site) -> None:
     assert control.ping(timeout=LONG) == [{"w2@t": {"ok": "pong"}}]
 
 
+@REDIS_TOO
 def test_a_revoke_needs_no_worker(site: Site) -> None:
     waiting, scheduled = work.delay(), work.apply_async(countdown=3_600, task_id="my own")
     assert control.revoke(waiting.id) is None
@@ -415,7 +417,7 @@ def test_workers_answer_to_a_revoke_in_celerys_words(site: Site) -> None:
     assert waiting.state == states.REVOKED
 
 
-@SQLITE
+@pytest.mark.databases("sqlite", "redis")
 def test_a_revoke_is_part_of_the_callers_transaction(site: Site) -> None:
     sent = work.apply_async(countdown=3_600)
     with transaction.atomic():
@@ -507,7 +509,7 @@ def test_a_running_task_is_terminated_by_its_id(site: Site) -> None:
         control.terminate(other.id, signal="SIGFOO")
 
 
-@SQLITE
+@pytest.mark.databases("sqlite", "redis")
 def test_running_tasks_are_terminated_by_their_stamps(site: Site) -> None:
     site.launch("-n", "w1@t", concurrency=2).wait_for_children(2)
     ours, theirs = (wait_at_gate.s(str(site.gates)) for _ in range(2))
@@ -551,6 +553,7 @@ def test_time_limits_are_set_at_run_time(site: Site) -> None:
     assert "SoftTimeLimitExceeded" in str(result.traceback)
 
 
+@REDIS_TOO
 def test_a_rate_limit_is_set_for_all_workers_and_lasts(site: Site) -> None:
     two_workers(site)
     name = "tests.integration.jobs.work"
@@ -575,7 +578,7 @@ def test_a_rate_limit_is_set_for_all_workers_and_lasts(site: Site) -> None:
     assert Limit.objects.get().rate == "5/s"
 
 
-@SQLITE
+@pytest.mark.databases("sqlite", "redis")
 def test_a_rate_limit_needs_no_worker(site: Site) -> None:
     name = "tests.integration.jobs.work"
     assert control.rate_limit(name, "10/m") is None

@@ -92,7 +92,7 @@ def test_an_atomic_task_takes_effect_exactly_once(site: Site) -> None:
         assert sorted(row[0] for row in cursor.fetchall()) == sorted(result.id for result in sent)
 
 
-@pytest.mark.databases("sqlite")
+@pytest.mark.databases("sqlite", "redis")
 def test_a_task_that_kills_its_process_is_put_aside_after_three_attempts(site: Site) -> None:
     """R14: poison ends as FAILURE with its reason; its neighbours all run."""
     site.start()
@@ -131,7 +131,7 @@ def test_a_task_that_may_run_only_once_never_runs_twice_and_its_loss_is_told(sit
         assert row.exception.startswith("WorkerLostError")
 
 
-@pytest.mark.databases("sqlite")
+@pytest.mark.databases("sqlite", "redis")
 def test_a_task_that_may_run_only_once_is_not_handed_back_when_a_shutdown_cuts_it_short(site: Site) -> None:
     """R32: it had begun, so it ends as FAILURE; what had not begun waits for the next worker."""
     worker = site.start("--shutdown-timeout", "0", concurrency=1)
@@ -146,7 +146,7 @@ def test_a_task_that_may_run_only_once_is_not_handed_back_when_a_shutdown_cuts_i
     assert account.reruns == 0
 
 
-@pytest.mark.databases("sqlite")
+@pytest.mark.databases("sqlite", "redis")
 def test_a_child_that_died_is_replaced_and_its_task_runs_again_at_once(site: Site) -> None:
     """R1: the supervisor takes a dead child's tasks back without waiting for a lease, here 20 seconds."""
     worker = site.start(concurrency=1)
@@ -162,7 +162,7 @@ def test_a_child_that_died_is_replaced_and_its_task_runs_again_at_once(site: Sit
     assert f"Child {child.pid} was killed by SIGKILL" in worker.said()
 
 
-@pytest.mark.databases("sqlite")
+@pytest.mark.databases("sqlite", "redis")
 def test_a_child_that_stands_still_is_replaced(site: Site) -> None:
     """R1: a child stopped for ever (SIGSTOP) strands nothing."""
     worker = site.start(concurrency=1)
@@ -177,7 +177,7 @@ def test_a_child_that_stands_still_is_replaced(site: Site) -> None:
     assert f"Child {child.pid} is stopped" in worker.said()
 
 
-@pytest.mark.databases("sqlite")
+@pytest.mark.databases("sqlite", "redis")
 def test_a_killed_supervisor_leaves_no_child_behind(site: Site) -> None:
     """R18: no process goes on with tasks when nobody renews its lease."""
     worker = site.start(concurrency=3)

@@ -29,7 +29,7 @@ def test_short_tasks_are_done_while_a_long_one_runs(site: Site) -> None:
     assert site.account([long, *short]).reruns == 0
 
 
-@pytest.mark.databases("sqlite", "postgresql")
+@pytest.mark.databases("sqlite", "postgresql", "redis")
 def test_what_is_claimed_behind_a_task_that_holds_the_interpreter_goes_to_another_process(site: Site) -> None:
     """R28: no other thread of that process can run, so its supervisor gives the claims back."""
     site.start()
@@ -40,7 +40,7 @@ def test_what_is_claimed_behind_a_task_that_holds_the_interpreter_goes_to_anothe
     assert len(site.journal("start")) == 21, "one of them ran twice"
 
 
-@pytest.mark.databases("sqlite", "postgresql")
+@pytest.mark.databases("sqlite", "postgresql", "redis")
 def test_what_becomes_due_while_one_process_is_busy_is_run_by_the_idle_one(site: Site) -> None:
     """R9: each of several moments is kept, also when they follow each other within milliseconds."""
     site.start()
@@ -52,7 +52,7 @@ def test_what_becomes_due_while_one_process_is_busy_is_run_by_the_idle_one(site:
     assert site.account([long, *later]).reruns == 0
 
 
-@pytest.mark.databases("sqlite", "postgresql")
+@pytest.mark.databases("sqlite", "postgresql", "redis")
 def test_a_worker_whose_processes_are_all_busy_costs_nothing_while_something_is_due(site: Site) -> None:
     """The supervisor neither watches for what nobody could take, nor stumbles over hints that nobody could follow."""
     worker = site.start(concurrency=1)
@@ -67,7 +67,7 @@ def test_a_worker_whose_processes_are_all_busy_costs_nothing_while_something_is_
     assert site.account([long, *later]).reruns == 0
 
 
-@pytest.mark.databases("sqlite")
+@pytest.mark.databases("sqlite", "redis")
 def test_a_long_task_is_shown_as_running_even_if_it_holds_the_interpreter(site: Site) -> None:
     """What runs for longer than about a second is visible, with its start."""
     site.start(concurrency=1)

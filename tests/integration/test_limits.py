@@ -31,7 +31,7 @@ def most_at_a_time(intervals: Iterable[tuple[float, float]]) -> int:
     return most
 
 
-@pytest.mark.databases("sqlite", "postgresql")
+@pytest.mark.databases("sqlite", "postgresql", "redis")
 def test_five_workers_together_keep_a_rate_in_every_window(site: Site, tmp_path: Path) -> None:
     """No second ever sees more than the rate and one, wherever it begins, and little of the rate is lost."""
     for _ in range(5):
@@ -50,7 +50,7 @@ def test_five_workers_together_keep_a_rate_in_every_window(site: Site, tmp_path:
     assert starts[-1] - starts[0] < 3 * 5.9
 
 
-@pytest.mark.databases("sqlite", "postgresql")
+@pytest.mark.databases("sqlite", "postgresql", "redis")
 def test_concurrency_holds_while_workers_are_killed_and_places_come_back(site: Site) -> None:
     """Derived from live rows: never one too many, and free within a lease after the holder's death."""
     workers = [site.start(concurrency=2, **JOBS, **SHORT_LEASE) for _ in range(3)]
@@ -78,7 +78,7 @@ def test_concurrency_holds_while_workers_are_killed_and_places_come_back(site: S
     assert all(at - killed_at < 12 for at in again)
 
 
-@pytest.mark.databases("sqlite")
+@pytest.mark.databases("sqlite", "redis")
 @pytest.mark.parametrize("pool", ["threads", "asyncio"])
 def test_limits_hold_in_pools_that_run_many_at_a_time(site: Site, tmp_path: Path, pool: str) -> None:
     path = tmp_path / "starts"
@@ -138,7 +138,7 @@ def test_a_pause_ends_by_itself_while_the_worker_is_idle(site: Site) -> None:
     assert start.at - began > 2.9
 
 
-@pytest.mark.databases("sqlite", "postgresql")
+@pytest.mark.databases("sqlite", "postgresql", "redis")
 def test_a_long_backlog_of_limited_tasks_delays_no_other(site: Site) -> None:
     two_at_a_time.enqueue_many([(0.05,)] * 10_000, priority=9)
     site.start(concurrency=3, **JOBS)
@@ -168,7 +168,7 @@ def test_a_tenant_with_one_task_does_not_wait_behind_one_with_thousands(site: Si
     assert Task.objects.filter(state=states.LIMITED).count() > 1_000
 
 
-@pytest.mark.databases("sqlite", "postgresql")
+@pytest.mark.databases("sqlite", "postgresql", "redis")
 def test_fair_tasks_run_by_the_thousand(site: Site) -> None:
     tenants = 20
     sent = of_a_tenant.enqueue_many([(f"t{number % tenants}",) for number in range(4_000)])
@@ -182,7 +182,7 @@ def test_fair_tasks_run_by_the_thousand(site: Site) -> None:
         assert max(counts.values()) < 100, "25 is an equal share"
 
 
-@pytest.mark.databases("sqlite", "postgresql", "mariadb")
+@pytest.mark.databases("sqlite", "postgresql", "mariadb", "redis")
 def test_a_hundred_sends_from_four_processes_store_one(site: Site, tmp_path: Path) -> None:
     gate = tmp_path / "go"
     command = [sys.executable, "-m", "tests.integration.unique_sender", str(gate), "25"]
@@ -208,7 +208,7 @@ def test_a_hundred_sends_from_four_processes_store_one(site: Site, tmp_path: Pat
     assert not only_one.delay(1).conflict
 
 
-@pytest.mark.databases("sqlite", "postgresql")
+@pytest.mark.databases("sqlite", "postgresql", "redis")
 def test_a_change_that_comes_while_one_runs_is_seen_by_the_run_after_it(site: Site, tmp_path: Path) -> None:
     content = tmp_path / "gates"
     (content / "content").write_text("old")
@@ -227,7 +227,7 @@ def test_a_change_that_comes_while_one_runs_is_seen_by_the_run_after_it(site: Si
     assert (first.get(timeout=PATIENCE), second.get(timeout=PATIENCE)) == ("old", "new")
 
 
-@pytest.mark.databases("sqlite")
+@pytest.mark.databases("sqlite", "redis")
 def test_a_worker_that_runs_until_nothing_is_due_runs_limited_tasks_too(site: Site, tmp_path: Path) -> None:
     path = tmp_path / "starts"
     paced.enqueue_many([(str(path),)] * 5)

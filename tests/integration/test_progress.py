@@ -32,7 +32,7 @@ def test_progress_told_within_a_transaction_is_seen_before_it_ends(site: Site) -
     assert result.get(timeout=60)
 
 
-@pytest.mark.databases("sqlite")
+@pytest.mark.databases("sqlite", "redis")
 def test_progress_told_within_a_transaction_on_sqlite_waits_for_nothing_and_is_seen_after_it(site: Site) -> None:
     """SQLite has one writer at a time, here the task's own transaction: its commit shows what it told."""
     site.start(concurrency=1)

@@ -18,7 +18,7 @@ from tests.integration.jobs import Entry, start_grandchild, wait_at_gate, work
 from tests.integration.site import Site, Worker
 from tests.servers import is_alive
 
-pytestmark = pytest.mark.databases("sqlite")
+pytestmark = pytest.mark.databases("sqlite", "redis")
 
 #: Runs a command as the first process of a new namespace, which dies when the test does.
 AS_PID_1 = ["unshare", "--pid", "--fork", "--kill-child"]

@@ -17,10 +17,10 @@ from tests.eventually import eventually
 from tests.integration.jobs import kill_own_process, leak, tell_progress, wait_at_gate, work
 from tests.integration.site import SHORT_LEASE, Site
 
-pytestmark = pytest.mark.databases("sqlite")
+pytestmark = pytest.mark.databases("sqlite", "redis")
 
 
-@pytest.mark.databases("sqlite", "postgresql", "mariadb")
+@pytest.mark.databases("sqlite", "postgresql", "mariadb", "redis")
 def test_it_runs_tasks_tells_their_progress_and_finishes_what_runs_when_told_to_stop(site: Site) -> None:
     """R2, R17: as the pool with processes does."""
     worker = site.start("--pool", "solo", WORKER_HEARTBEAT_INTERVAL=0.2)

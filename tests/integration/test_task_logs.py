@@ -23,7 +23,7 @@ def said(result: Any) -> list[tuple[int, str]]:
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "asyncio", "solo"])
-@pytest.mark.databases("sqlite")
+@pytest.mark.databases("sqlite", "redis")
 def test_every_pool_keeps_what_its_tasks_say(site: Site, pool: str) -> None:
     site.launch("--pool", pool, TASK_LOG_LEVEL="INFO", IMPORTS=MODULES)
     two = [talk.delay(), talk_aside.delay()]
@@ -48,7 +48,7 @@ def test_a_running_task_can_be_followed_and_its_log_goes_with_it(site: Site) -> 
     assert TaskLog.objects.count() == 0
 
 
-@pytest.mark.databases("sqlite")
+@pytest.mark.databases("sqlite", "redis")
 def test_nothing_is_kept_unless_it_is_asked_for(site: Site) -> None:
     site.start(concurrency=1, IMPORTS=MODULES)
     result = talk.delay()

@@ -13,7 +13,7 @@ NAME = "tests.integration.newer_jobs.newer_work"
 NEWER = ["tests.integration.jobs", "tests.integration.newer_jobs"]
 
 
-@pytest.mark.databases("sqlite", "postgresql")
+@pytest.mark.databases("sqlite", "postgresql", "redis")
 def test_a_task_nobody_knows_waits_for_a_worker_that_does_and_blocks_no_other(site: Site) -> None:
     """R16: it costs no attempt that counts, and runs once when a newer worker comes."""
     old = site.start(**SHORT_LEASE)
@@ -33,7 +33,7 @@ def test_a_task_nobody_knows_waits_for_a_worker_that_does_and_blocks_no_other(si
     assert old.process.poll() is None
 
 
-@pytest.mark.databases("sqlite")
+@pytest.mark.databases("sqlite", "redis")
 def test_a_burst_does_not_wait_for_tasks_that_it_cannot_run(site: Site) -> None:
     """R16: --burst runs what it knows, leaves the rest to others, and ends."""
     unknown = [send_task(NAME) for _ in range(20)]

@@ -14,7 +14,7 @@ from tests.eventually import eventually
 from tests.integration.jobs import work
 from tests.integration.site import Site
 
-pytestmark = pytest.mark.databases("sqlite")
+pytestmark = pytest.mark.databases("sqlite", "redis")
 
 LIST = "/admin/django_tasks/worker/"
 
