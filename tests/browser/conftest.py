@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,17 @@ def site_url(database: TestDatabase, pages: dict[str, str], tmp_path: Path) -> I
         yield url
 
 
+@pytest.fixture(scope="session")
+def shared_chromium() -> Iterator[served.Chromium]:
+    """Give the browser of this process; ask for it only where there is a Chromium."""
+    with closing(served.Chromium()) as chromium:
+        yield chromium
+
+
 @pytest.fixture
-def chromium(site_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def chromium(site_url: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Give a browser in which nobody is logged in."""
     monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")  # Playwright has a loop running in this thread
-    with served.chromium() as browser:
+    shared: served.Chromium = request.getfixturevalue("shared_chromium")  # after ``pages``, which may skip the test
+    with shared.at() as browser:
         yield browser

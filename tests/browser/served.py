@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import socket
@@ -10,7 +11,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,18 +55,53 @@ def _answers(server: subprocess.Popen[bytes], log: Path, url: str) -> bool:
         return False
 
 
+class Chromium:
+    """One browser for all tests of this process: with its driver it takes a second and a half of a processor to start.
+
+    Playwright leaves its loop marked as running in this thread. Other tests have loops of their own there, so it is
+    marked only while somebody is at the browser.
+    """
+
+    def __init__(self) -> None:
+        from playwright.sync_api import sync_playwright  # it takes a while, and few processes need it
+
+        self._playwright = sync_playwright().start()
+        self._loop = asyncio.get_running_loop()
+        try:
+            self._browser = self._launch()
+        finally:
+            asyncio._set_running_loop(None)
+
+    def _launch(self) -> Any:
+        return self._playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+    @contextmanager
+    def at(self) -> Iterator[Any]:
+        """Give the browser; nobody is logged in there, and what was opened is closed at the end."""
+        asyncio._set_running_loop(self._loop)
+        try:
+            if not self._browser.is_connected():
+                self._browser = self._launch()
+            yield self._browser
+            for context in self._browser.contexts:
+                context.close()
+        finally:
+            forget_connections()  # while Playwright's loop is marked, this thread has other ones
+            asyncio._set_running_loop(None)
+
+    def close(self) -> None:
+        """End the browser and its driver."""
+        asyncio._set_running_loop(self._loop)
+        self._browser.close()
+        self._playwright.stop()
+        asyncio._set_running_loop(None)
+
+
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """Give a browser in which nobody is logged in. There must be a Chromium."""
-    from playwright.sync_api import sync_playwright  # it takes a while, and few processes need it
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        try:
-            yield browser
-        finally:
-            browser.close()
-            forget_connections()  # while Playwright's loop runs, this thread has other ones
+    """Give a browser of one's own in which nobody is logged in. There must be a Chromium."""
+    with closing(Chromium()) as own, own.at() as browser:
+        yield browser
 
 
 def log_in(browser: Any, site_url: str, **options: Any) -> tuple[Any, list[str]]:

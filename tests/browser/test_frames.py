@@ -94,12 +94,18 @@ def test_lists_and_forms_are_drawn_by_unfold(database: TestDatabase) -> None:
 
 @pytest.fixture
 def looked_at(
-    database: TestDatabase, pages: dict[str, str], frame: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database: TestDatabase,
+    pages: dict[str, str],
+    frame: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[tuple[Any, str]]:
     """Give a browser, and the address of the site in that frame."""
     with served.served(database, tmp_path, f"tests.browser.{frame}_settings") as site_url:
         monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
-        with served.chromium() as browser:
+        shared: served.Chromium = request.getfixturevalue("shared_chromium")
+        with shared.at() as browser:
             yield browser, site_url
 
 
