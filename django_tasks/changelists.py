@@ -82,6 +82,8 @@ class PagedChangeList(ChangeList):
     keys: ClassVar[Sequence[str]] = ("id",)
     #: Filters under which an index bounds a count.
     counted_with: ClassVar[frozenset[str]] = frozenset()
+    #: The column along which an index gives what is counted, if one does.
+    count_order: ClassVar[str | None] = None
     #: Can its newest page follow what happens?
     is_live: ClassVar[bool] = False
 
@@ -215,7 +217,7 @@ class PagedChangeList(ChangeList):
         if self.is_counted() and not self._is_slow:
             try:
                 with paging.time_limit(settings.DATABASE):
-                    count = paging.count(self.branches(self.queryset) or [self.queryset], self.keys[0])
+                    count = paging.count(self.branches(self.queryset) or [self.queryset], self.count_order)
             except paging.TooSlow:
                 return ""
             return f"{count:,}" if count <= paging.COUNT_LIMIT else f"{paging.COUNT_LIMIT:,}+"
@@ -227,8 +229,6 @@ class CallChangeList(PagedChangeList):
 
     #: The states of its tabs.
     tab_states: ClassVar[Sequence[str]] = ()
-    #: The column along which an index gives the rows of a state, if one does.
-    tab_order: ClassVar[str | None] = None
     is_live = True
 
     model: type[Task] | type[TaskResult]
@@ -308,7 +308,7 @@ class CallChangeList(PagedChangeList):
         """Return how many rows there are in each state, in words; nothing if that takes long."""
         try:
             with paging.time_limit(settings.DATABASE, COUNTING):
-                counts = paging.count_each({state: self.of_state(state) for state in self.tab_states}, self.tab_order)
+                counts = paging.count_each({state: self.of_state(state) for state in self.tab_states}, self.count_order)
         except paging.TooSlow:
             return {}
         limit = paging.COUNT_LIMIT
@@ -334,7 +334,7 @@ class ResultChangeList(CallChangeList):
     """The ledger, last finished first: along the index by name, or the index by state once for each state."""
 
     keys = ("finished_at", "id")
-    tab_order = "finished_at"
+    count_order = "finished_at"
     tab_states = (states.SUCCESS, states.FAILURE, states.REVOKED, states.REJECTED, states.IGNORED)
 
 

@@ -1,4 +1,7 @@
-"""System checks: what is wrong with the set-up, with the setting and the cure. Ids are never reused."""
+"""System checks: what is wrong with the set-up, with the setting and the cure. Ids are never reused.
+
+They speak English, as those of Django; the page of health tells their sentences in the reader's language.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from django.core.cache.backends.dummy import DummyCache
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
+from django.utils.translation import gettext_noop
 
 from . import access, addresses, backends, clash, extensions
 from .backends import stores
@@ -22,6 +26,7 @@ from .exceptions import OperationalError
 from .middleware import REMEMBER_REQUEST
 from .periodic import entries
 from .routing import check_routes
+from .sentences import Sentence
 from .serialization import check_formats
 
 TAG = "django_tasks"
@@ -51,7 +56,11 @@ def check_configuration(app_configs: Sequence[AppConfig] | None, **kwargs: Any) 
     if alias not in connections:
         return [
             checks.Error(
-                f"DJANGO_TASKS['DATABASE'] names {alias!r}, which is not in DATABASES ({', '.join(connections)}).",
+                Sentence(
+                    gettext_noop("DJANGO_TASKS['DATABASE'] names %(alias)s, which is not in DATABASES (%(known)s)."),
+                    alias=repr(alias),
+                    known=", ".join(connections),
+                ),
                 id="django_tasks.E003",
             )
         ]
@@ -59,16 +68,28 @@ def check_configuration(app_configs: Sequence[AppConfig] | None, **kwargs: Any) 
     if vendor not in ("sqlite", "postgresql", "mysql"):
         found.append(
             checks.Error(
-                f"DJANGO_TASKS['DATABASE'] names {alias!r}, a {vendor} database.",
-                hint="Tasks can be kept in PostgreSQL, SQLite, MariaDB or MySQL; give them an alias of their own.",
+                Sentence(
+                    gettext_noop("DJANGO_TASKS['DATABASE'] names %(alias)s, a %(vendor)s database."),
+                    alias=repr(alias),
+                    vendor=vendor,
+                ),
+                hint=Sentence(
+                    gettext_noop(
+                        "Tasks can be kept in PostgreSQL, SQLite, MariaDB or MySQL; give them an alias of their own."
+                    )
+                ),
                 id="django_tasks.E003",
             )
         )
     if settings.ALLOW_UNSAFE_PICKLE and "pickle" in settings.ACCEPT_CONTENT:
         found.append(
             checks.Warning(
-                "DJANGO_TASKS accepts pickle: whoever can write to the database can run code in the worker.",
-                hint="Use JSON; remove 'pickle' from ACCEPT_CONTENT and ALLOW_UNSAFE_PICKLE.",
+                Sentence(
+                    gettext_noop(
+                        "DJANGO_TASKS accepts pickle: whoever can write to the database can run code in the worker."
+                    )
+                ),
+                hint=Sentence(gettext_noop("Use JSON; remove 'pickle' from ACCEPT_CONTENT and ALLOW_UNSAFE_PICKLE.")),
                 id="django_tasks.W002",
             )
         )
@@ -84,13 +105,27 @@ def check_results(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> lis
     scheme, _, alias = settings.RESULT_BACKEND.partition("://")
     if scheme == "cache":
         cache = caches[alias]
-        for kind, why in ((DummyCache, "keeps nothing"), (LocMemCache, "is of each process's own")):
+        for kind, text in (
+            (
+                DummyCache,
+                gettext_noop(
+                    "DJANGO_TASKS['RESULT_BACKEND'] is %(url)s, a DummyCache, which keeps nothing: nobody will find a "
+                    "result there."
+                ),
+            ),
+            (
+                LocMemCache,
+                gettext_noop(
+                    "DJANGO_TASKS['RESULT_BACKEND'] is %(url)s, a LocMemCache, which is of each process's own: nobody "
+                    "will find a result there."
+                ),
+            ),
+        ):
             if isinstance(cache, kind):
-                text = f"DJANGO_TASKS['RESULT_BACKEND'] is {settings.RESULT_BACKEND!r}, a {kind.__name__}, which {why}:"
                 found.append(
                     checks.Warning(
-                        f"{text} nobody will find a result there.",
-                        hint="Name a cache on a server, or leave results in the database.",
+                        Sentence(text, url=repr(settings.RESULT_BACKEND)),
+                        hint=Sentence(gettext_noop("Name a cache on a server, or leave results in the database.")),
                         id="django_tasks.W006",
                     )
                 )
@@ -105,9 +140,14 @@ def check_context(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> lis
         return []
     return [
         checks.Warning(
-            f"DJANGO_TASKS['TASK_CONTEXT'] has {' and '.join(map(repr, wanted))}, but no call will take that along: "
-            "MIDDLEWARE lacks what remembers the request.",
-            hint=f"Add {REMEMBER_REQUEST!r} to MIDDLEWARE.",
+            Sentence(
+                gettext_noop(
+                    "DJANGO_TASKS['TASK_CONTEXT'] has %(names)s, but no call will take that along: MIDDLEWARE lacks "
+                    "what remembers the request."
+                ),
+                names=", ".join(map(repr, wanted)),
+            ),
+            hint=Sentence(gettext_noop("Add %(middleware)s to MIDDLEWARE."), middleware=repr(REMEMBER_REQUEST)),
             id="django_tasks.W008",
         )
     ]
@@ -149,8 +189,13 @@ def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
     if settings.TASK_ALWAYS_EAGER and not django_settings.DEBUG:
         found.append(
             checks.Warning(
-                "DJANGO_TASKS['TASK_ALWAYS_EAGER'] is True and DEBUG is False: every task runs while its caller waits.",
-                hint="Set it in the settings for tests only.",
+                Sentence(
+                    gettext_noop(
+                        "DJANGO_TASKS['TASK_ALWAYS_EAGER'] is True and DEBUG is False: every task runs while its "
+                        "caller waits."
+                    )
+                ),
+                hint=Sentence(gettext_noop("Set it in the settings for tests only.")),
                 id="django_tasks.W003",
             )
         )
@@ -158,8 +203,15 @@ def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
     if kept:
         found.append(
             checks.Warning(
-                f"DJANGO_TASKS['RESULT_EXPIRES'] keeps results for ever ({', '.join(kept)}): their table only grows.",
-                hint="Give a lifetime, e.g. {'SUCCESS': timedelta(days=7), 'FAILURE': timedelta(days=30)}.",
+                Sentence(
+                    gettext_noop(
+                        "DJANGO_TASKS['RESULT_EXPIRES'] keeps results for ever (%(states)s): their table only grows."
+                    ),
+                    states=", ".join(kept),
+                ),
+                hint=Sentence(
+                    gettext_noop("Give a lifetime, e.g. {'SUCCESS': timedelta(days=7), 'FAILURE': timedelta(days=30)}.")
+                ),
                 id="django_tasks.W004",
             )
         )
@@ -176,9 +228,16 @@ def _check_sqlite() -> list[checks.CheckMessage]:
         return []
     return [
         checks.Warning(
-            f"DATABASES[{settings.DATABASE!r}] is SQLite with transaction_mode {mode} and a timeout of "
-            f'{options.get("timeout", 5)} s: "database is locked" is raised when a worker and a request write at once.',
-            hint="Set its OPTIONS to {'transaction_mode': 'IMMEDIATE', 'timeout': 20}.",
+            Sentence(
+                gettext_noop(
+                    "DATABASES[%(database)s] is SQLite with transaction_mode %(mode)s and a timeout of %(seconds)s s: "
+                    '"database is locked" is raised when a worker and a request write at once.'
+                ),
+                database=repr(settings.DATABASE),
+                mode=mode,
+                seconds=options.get("timeout", 5),
+            ),
+            hint=Sentence(gettext_noop("Set its OPTIONS to {'transaction_mode': 'IMMEDIATE', 'timeout': 20}.")),
             id="django_tasks.W005",
         )
     ]

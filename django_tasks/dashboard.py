@@ -56,6 +56,10 @@ WITH RECURSIVE n (name) AS (
 """  # noqa: S608
 
 
+#: The same by a statement for each name: MariaDB and MySQL would walk over the whole index for each row of the above.
+_NEXT: Final = "SELECT {column} FROM {table} WHERE {column} > %s ORDER BY {column} LIMIT 1"
+
+
 @dataclass(frozen=True, slots=True)
 class QueueNumbers:
     """What one queue holds."""
@@ -188,12 +192,16 @@ def consumes(worker: Worker, queue: str) -> bool:
 
 
 def waiting_queues() -> list[str]:
-    """Return the names of the queues in which something waits."""
-    return _names(_QUEUES.format(table=Task._meta.db_table, claimable=_SPELLED_CLAIMABLE))
+    """Return the names of the queues in which something waits; on MariaDB and MySQL, in which there is anything."""
+    if _looks_up_one_by_one():
+        return _one_by_one(Task._meta.db_table, "queue")
+    return _names(_waiting_queues())
 
 
 def finished_names() -> list[str]:
     """Return the names of all tasks in the ledger, by one look-up in its index for each."""
+    if _looks_up_one_by_one():
+        return _one_by_one(TaskResult._meta.db_table, "name")
     return _names(_NAMES.format(table=TaskResult._meta.db_table))
 
 
@@ -203,27 +211,52 @@ def known_queues() -> list[str]:
 
 
 def known(kinds: Iterable[str]) -> dict[str, list[str]]:
-    """Return what people may want to choose from, in one query: ``queues`` as :func:`known_queues` has them, and of
-    these ``kinds`` the names of running ``workers``, and the ``tags`` and the classes of ``exceptions`` of late."""
+    """Return what people may want to choose from: ``queues`` as :func:`known_queues` has them, and of these ``kinds``
+    the names of running ``workers``, and the ``tags`` and the classes of ``exceptions`` of late.
+
+    One query, on MariaDB and MySQL one more for each queue.
+    """
     connection = connections[settings.DATABASE]
     text = connection.ops.cast_char_field_without_max_length  # columns have collations of their own
-    heads = {"queues": _QUEUES.format(table=Task._meta.db_table, claimable=_SPELLED_CLAIMABLE)}
-    heads |= {kind: f"{_CHOICES[kind]} LIMIT {NEWEST}" for kind in kinds}
+    heads = {kind: f"{_CHOICES[kind]} LIMIT {NEWEST}" for kind in kinds}
+    found: dict[str, set[str]] = {kind: set() for kind in ("queues", *heads)}
+    if _looks_up_one_by_one():
+        found["queues"].update(waiting_queues())
+    else:
+        heads["queues"] = _waiting_queues()
     parts = [
         f"SELECT DISTINCT '{kind}', CAST(name AS {text}) FROM ({head}) AS {kind}"  # noqa: S608
         for kind, head in heads.items()
     ]
-    found: dict[str, set[str]] = {kind: set() for kind in heads}
-    with connection.cursor() as cursor:
-        cursor.execute(" UNION ALL ".join(parts))
-        for kind, name in cursor.fetchall():
-            found[kind].add(name.partition(":")[0] if kind == "exceptions" else name)
+    if parts:
+        with connection.cursor() as cursor:
+            cursor.execute(" UNION ALL ".join(parts))
+            for kind, name in cursor.fetchall():
+                found[kind].add(name.partition(":")[0] if kind == "exceptions" else name)
     return {**{kind: sorted(names) for kind, names in found.items()}, "queues": _with_declared(found["queues"])}
 
 
 def _with_declared(queues: Iterable[str]) -> list[str]:
     declared = {task.queue for task in tasks.values() if isinstance(task.queue, str)}
     return sorted({settings.TASK_DEFAULT_QUEUE, *declared, *queues})
+
+
+def _waiting_queues() -> str:
+    return _QUEUES.format(table=Task._meta.db_table, claimable=_SPELLED_CLAIMABLE)
+
+
+def _looks_up_one_by_one() -> bool:
+    return connections[settings.DATABASE].vendor == "mysql"
+
+
+def _one_by_one(table: str, column: str) -> list[str]:
+    """Return the different values of a column that leads an index, :data:`MOST` of them at most."""
+    found: list[str] = []
+    sql = _NEXT.format(table=table, column=column)
+    with connections[settings.DATABASE].cursor() as cursor:
+        while len(found) < MOST and cursor.execute(sql, [found[-1] if found else ""]):
+            found += [name for (name,) in cursor.fetchall()]
+    return found
 
 
 def _names(sql: str) -> list[str]:

@@ -1,4 +1,9 @@
-"""What is wrong with a site, each problem in a sentence with the command that cures it (``manage.py tasks doctor``)."""
+"""What is wrong with a site, each problem in a sentence with the command that cures it (``manage.py tasks doctor``).
+
+Sentences are in the language that is active where they are made: pages show them in the reader's, and commands and JSON
+make them in English, by which people search. What servers and exceptions say is repeated as it is, and so is which
+values a setting may have.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +15,16 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
+from django.conf import settings as django_settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Count
 from django.db.models.functions import Length
+from django.utils import formats
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from . import backends, dashboard, paging
 from .checks import TAG
@@ -24,6 +33,7 @@ from .exceptions import OperationalError
 from .looks import look
 from .models import Beat, PeriodicTask, Task, TaskResult, Worker
 from .querysets import TaskQuerySet
+from .sentences import told
 from .utils.log import escape
 
 #: Seconds by which the clocks of this machine and of the database may differ.
@@ -48,9 +58,9 @@ class Problem:
     check: str
     #: ``error``: tasks do not run as they should; ``warning``: they may not tomorrow.
     level: str
-    #: In one sentence or two.
+    #: In one sentence or two, in the language that was active.
     problem: str
-    #: What to do, a command wherever one does it.
+    #: What to do, a command wherever one does it, in that language.
     cure: str
     #: The name of the queue or of the periodic task, the key of the worker or of the task, or since when, as ``1h``;
     #: ``""`` if it is about nothing of that.
@@ -61,7 +71,8 @@ def examine(*, full: bool = True) -> list[Problem]:
     """Look at everything and return what is wrong, ``[]`` when nothing is. What needs the database is left out when it
     cannot be reached or lacks its tables.
 
-    ``full=False`` leaves out what errors say, which may quote arguments, and tells their classes only.
+    ``full=False`` leaves out what errors say, which may quote arguments, and tells their classes only. Sentences are in
+    the active language.
     """
     found = list(_settings())
     if check_settings() or settings.DATABASE not in connections:
@@ -87,17 +98,20 @@ def _unreachable(error: DatabaseError) -> Problem:
     return Problem(
         "database",
         "error",
-        f"The database {settings.DATABASE!r} cannot be used: {escape(str(error).strip())}",
-        f"See to the server and to DATABASES[{settings.DATABASE!r}]; manage.py dbshell{_option()} fails the same way.",
+        _("The database %(database)s cannot be used: %(error)s")
+        % {"database": repr(settings.DATABASE), "error": escape(str(error).strip())},
+        _("See to the server and to DATABASES[%(database)s]; manage.py dbshell%(option)s fails the same way.")
+        % {"database": repr(settings.DATABASE), "option": _option()},
     )
 
 
 def _settings() -> Iterator[Problem]:
     for message in checks.run_checks(tags=[TAG], include_deployment_checks=True):
         level = "error" if message.is_serious() else "warning"
-        text = str(message.msg) if not message.id else f"{message.msg} ({message.id})"
-        cure = message.hint or "Correct the setting; manage.py check --deploy tells whether all is well."
-        yield Problem("settings", level, text, str(cure))
+        text = told(message.msg) if not message.id else f"{told(message.msg)} ({message.id})"
+        hint = told(message.hint) if message.hint else ""
+        cure = hint or _("Correct the setting; manage.py check --deploy tells whether all is well.")
+        yield Problem("settings", level, text, cure)
 
 
 def _broker() -> Iterator[Problem]:
@@ -105,7 +119,9 @@ def _broker() -> Iterator[Problem]:
     try:
         backends.unfit(settings.BROKER_URL)
     except OperationalError as error:
-        cure = "Start it, or correct DJANGO_TASKS['BROKER_URL']; what was sent meanwhile is published once it is back."
+        cure = _(
+            "Start it, or correct DJANGO_TASKS['BROKER_URL']; what was sent meanwhile is published once it is back."
+        )
         yield Problem("broker", "error", escape(str(error)), cure)
     except ImproperlyConfigured:
         pass
@@ -121,11 +137,11 @@ def _migrations() -> Iterator[Problem]:
     executor = MigrationExecutor(connections[settings.DATABASE])
     plan = executor.migration_plan([leaf for leaf in executor.loader.graph.leaf_nodes() if leaf[0] == "django_tasks"])
     if plan:
-        names = ", ".join(migration.name for migration, _ in plan if migration.app_label == "django_tasks")
+        names = ", ".join(migration.name for migration, _backwards in plan if migration.app_label == "django_tasks")
         yield Problem(
             "migrations",
             "error",
-            f"The tables of django_tasks are not up to date: {names} not applied.",
+            _("The tables of django_tasks are not up to date: %(migrations)s not applied.") % {"migrations": names},
             f"manage.py migrate django_tasks{_option()}",
         )
 
@@ -138,8 +154,9 @@ def _sqlite() -> Iterator[Problem]:
         yield Problem(
             "sqlite",
             "error",
-            f"DATABASES[{settings.DATABASE!r}] is in the memory of this process: no worker can see its tasks.",
-            "Give DATABASES['NAME'] the path of a file.",
+            _("DATABASES[%(database)s] is in the memory of this process: no worker can see its tasks.")
+            % {"database": repr(settings.DATABASE)},
+            _("Give DATABASES['NAME'] the path of a file."),
         )
         return
     with connection.cursor() as cursor:
@@ -149,8 +166,9 @@ def _sqlite() -> Iterator[Problem]:
         yield Problem(
             "sqlite",
             "warning",
-            f"The database file is in journal mode {mode}: while one process reads, no other can write.",
-            "manage.py runworker: the first worker switches the file to write-ahead mode, for good.",
+            _("The database file is in journal mode %(mode)s: while one process reads, no other can write.")
+            % {"mode": mode},
+            _("manage.py runworker: the first worker switches the file to write-ahead mode, for good."),
         )
 
 
@@ -160,13 +178,19 @@ def _clock() -> Iterator[Problem]:
     after = time.time()
     skew = there - (before + after) / 2
     if abs(skew) > SKEW + (after - before) / 2:
-        side = "ahead of" if skew > 0 else "behind"
+        ahead = _(
+            "The database's clock is %(seconds)s s ahead of this machine's: a time given as eta or expires by the "
+            "clock here comes at another moment there."
+        )
+        behind = _(
+            "The database's clock is %(seconds)s s behind this machine's: a time given as eta or expires by the "
+            "clock here comes at another moment there."
+        )
         yield Problem(
             "clock",
             "warning",
-            f"The database's clock is {abs(skew):.1f} s {side} this machine's: a time given as eta or expires by the "
-            "clock here comes at another moment there.",
-            "Let both machines follow a time server, e.g. timedatectl set-ntp true.",
+            (ahead if skew > 0 else behind) % {"seconds": _number(abs(skew), 1)},
+            _("Let both machines follow a time server, e.g. timedatectl set-ntp true."),
         )
 
 
@@ -178,7 +202,7 @@ def _workers() -> Iterator[Problem]:
 def of_workers(statuses: Iterable[str]) -> Iterator[Problem]:
     """Judge the workers that did not stop, by what each of them is."""
     if "online" not in statuses:
-        yield Problem("workers", "error", "No worker is online: nothing runs.", "manage.py runworker")
+        yield Problem("workers", "error", _("No worker is online: nothing runs."), "manage.py runworker")
 
 
 def _beats(full: bool) -> Iterator[Problem]:
@@ -194,8 +218,9 @@ def of_broken(broken: Iterable[tuple[str, str]], *, full: bool) -> Iterator[Prob
     """Judge the enabled periodic tasks that could not be sent, by their names and errors; what an error says may quote
     arguments, so ``full=False`` leaves it out."""
     for name, error in broken:
-        text = f"Periodic task {escape(name)} cannot be sent: {escape(error if full else error.partition(':')[0])}"
-        yield Problem("beats", "error", text, "Correct it in the admin.", name)
+        why = escape(error if full else error.partition(":")[0])
+        text = _("Periodic task %(name)s cannot be sent: %(error)s") % {"name": escape(name), "error": why}
+        yield Problem("beats", "error", text, _("Correct it in the admin."), name)
 
 
 def of_beats(beats: Iterable[Beat], now: datetime, *, enabled: int, overdue: int) -> Iterator[Problem]:
@@ -203,15 +228,24 @@ def of_beats(beats: Iterable[Beat], now: datetime, *, enabled: int, overdue: int
     beats = list(beats)
     if not any(beat.status(now) == "online" for beat in beats):
         if enabled:
-            text = f"No beat is online: {enabled:,} periodic task{'' if enabled == 1 else 's'} will not run."
+            text = ngettext(
+                "No beat is online: %(count)s periodic task will not run.",
+                "No beat is online: %(count)s periodic tasks will not run.",
+                enabled,
+            ) % {"count": _number(enabled)}
             if beats:
                 last = max(beats, key=lambda beat: beat.seen_at)
-                ago = (now - last.seen_at).total_seconds()
-                text += f" {escape(last.name)} was last seen {ago:,.0f} s ago: it stands still, or was killed."
-            yield Problem("beats", "error", text, "manage.py runbeat, or manage.py runworker --beat")
+                seen = _("%(beat)s was last seen %(seconds)s s ago: it stands still, or was killed.")
+                ago = _number((now - last.seen_at).total_seconds())
+                text = f"{text} {seen % {'beat': escape(last.name), 'seconds': ago}}"
+            yield Problem("beats", "error", text, _("manage.py runbeat, or manage.py runworker --beat"))
     elif overdue:
-        text = f"{overdue:,} periodic task{' is' if overdue == 1 else 's are'} overdue although a beat is online."
-        yield Problem("beats", "error", text, "The log of runbeat tells why; restart it.")
+        text = ngettext(
+            "%(count)s periodic task is overdue although a beat is online.",
+            "%(count)s periodic tasks are overdue although a beat is online.",
+            overdue,
+        ) % {"count": _number(overdue)}
+        yield Problem("beats", "error", text, _("The log of runbeat tells why; restart it."))
 
 
 def _rescue() -> Iterator[Problem]:
@@ -224,15 +258,33 @@ def _rescue() -> Iterator[Problem]:
         worker = workers.get(pk) if pk else None
         if worker is not None and not _is_overdue(worker, now):
             continue
-        who = f"worker {escape(worker.name)}, which is gone" if worker is not None else "no worker that is known"
         yield Problem(
             "rescue",
             "error",
-            f"{_tasks(count)} held by {who}, and nobody takes {'it' if count == 1 else 'them'} back"
-            f"{', although workers are online' if online else ''}.",
-            "Restart the workers; their logs tell why the rescue fails." if online else "manage.py runworker",
+            _held(count, worker, online=online),
+            _("Restart the workers; their logs tell why the rescue fails.") if online else "manage.py runworker",
             str(pk) if worker is not None else "",
         )
+
+
+def _held(count: int, worker: Worker | None, *, online: bool) -> str:
+    if worker is None:
+        holder = _("by no worker that is known")
+    else:
+        holder = _("by worker %(worker)s, which is gone") % {"worker": escape(worker.name)}
+    if online:
+        text = ngettext(
+            "%(count)s task held %(holder)s, and nobody takes it back, although workers are online.",
+            "%(count)s tasks held %(holder)s, and nobody takes them back, although workers are online.",
+            count,
+        )
+    else:
+        text = ngettext(
+            "%(count)s task held %(holder)s, and nobody takes it back.",
+            "%(count)s tasks held %(holder)s, and nobody takes them back.",
+            count,
+        )
+    return text % {"count": _counted(count), "holder": holder}
 
 
 def _is_overdue(worker: Worker, now: datetime) -> bool:
@@ -253,22 +305,38 @@ def _queues() -> Iterator[Problem]:
 def of_queues(queues: Iterable[dashboard.QueueNumbers], *, online: bool) -> Iterator[Problem]:
     """Judge what waits in queues; without any worker ``online`` that is told elsewhere."""
     for queue in queues:
-        name, wait = escape(queue.name), queue.oldest_wait or 0
+        wait = queue.oldest_wait or 0
+        facts = {
+            "queue": escape(queue.name),
+            "count": _counted(queue.waiting),
+            "minutes": _number(wait / 60),
+        }
         if queue.waiting and not queue.workers and online:
             yield Problem(
                 "queues",
                 "error",
-                f"Queue {name} has {_tasks(queue.waiting)} waiting, and no online worker consumes it.",
-                f"manage.py runworker -Q {name}",
+                ngettext(
+                    "Queue %(queue)s has %(count)s task waiting, and no online worker consumes it.",
+                    "Queue %(queue)s has %(count)s tasks waiting, and no online worker consumes it.",
+                    queue.waiting,
+                )
+                % facts,
+                f"manage.py runworker -Q {escape(queue.name)}",
                 queue.name,
             )
         elif queue.waiting and queue.workers and wait > LONG_WAIT:
             yield Problem(
                 "queues",
                 "warning",
-                f"Queue {name} has {_tasks(queue.waiting)} waiting, the oldest for {wait / 60:.0f} min: its workers do "
-                "not keep up.",
-                f"manage.py runworker -Q {name} on one more machine, or with a higher --concurrency.",
+                ngettext(
+                    "Queue %(queue)s has %(count)s task waiting, the oldest for %(minutes)s min: its workers do not "
+                    "keep up.",
+                    "Queue %(queue)s has %(count)s tasks waiting, the oldest for %(minutes)s min: its workers do not "
+                    "keep up.",
+                    queue.waiting,
+                )
+                % facts,
+                _("manage.py runworker -Q %(queue)s on one more machine, or with a higher --concurrency.") % facts,
                 queue.name,
             )
 
@@ -277,20 +345,34 @@ def _names() -> Iterator[Problem]:
     found = _to_do().unroutable().order_by("name").values_list("name").annotate(Count("pk"))
     set_aside = list(found[: dashboard.MOST])
     # Who has met a name that it does not know leaves the others of that name where they are.
-    others = _to_do().claimable().filter(name__in=[name for name, _ in set_aside]).order_by()
+    others = _to_do().claimable().filter(name__in=[name for name, _count in set_aside]).order_by()
     behind: dict[str, int] = {}
     with contextlib.suppress(paging.TooSlow), paging.time_limit(settings.DATABASE, COUNTING):
         behind = dict(others.values_list("name").annotate(Count("pk")))
     for name, count in set_aside:
-        more = f", and {behind[name]:,} more wait" if name in behind else ""
-        yield Problem(
-            "names",
-            "error",
-            f"{_tasks(count)} named {escape(name)!r} {'is' if count == 1 else 'are'} set aside{more}: no running "
-            "worker has a task of that name.",
-            "Start a worker of a release that declares it (manage.py runworker), or cancel: "
-            f"manage.py tasks revoke --unroutable {escape(name)}",
+        cure = _(
+            "Start a worker of a release that declares it (manage.py runworker), or cancel: manage.py tasks revoke "
+            "--unroutable %(name)s"
         )
+        yield Problem("names", "error", _set_aside(name, count, behind.get(name)), cure % {"name": escape(name)})
+
+
+def _set_aside(name: str, count: int, behind: int | None) -> str:
+    if behind is None:
+        text = ngettext(
+            "%(count)s task named %(name)s is set aside: no running worker has a task of that name.",
+            "%(count)s tasks named %(name)s are set aside: no running worker has a task of that name.",
+            count,
+        )
+    else:
+        text = ngettext(
+            "%(count)s task named %(name)s is set aside, and %(more)s more wait: no running worker has a task of that "
+            "name.",
+            "%(count)s tasks named %(name)s are set aside, and %(more)s more wait: no running worker has a task of "
+            "that name.",
+            count,
+        )
+    return text % {"count": _counted(count), "name": repr(escape(name)), "more": _number(behind or 0)}
 
 
 def _payloads() -> Iterator[Problem]:
@@ -304,17 +386,27 @@ def _payloads() -> Iterator[Problem]:
             yield Problem(
                 "payloads",
                 "warning",
-                f"Task {escape(name)} was sent with {size:,} characters of arguments; DJANGO_TASKS['PAYLOAD_LIMIT'] "
-                f"allows {settings.PAYLOAD_LIMIT:,} bytes.",
-                f"Store the data and send their key. See manage.py tasks show {example}",
+                _(
+                    "Task %(name)s was sent with %(size)s characters of arguments; DJANGO_TASKS['PAYLOAD_LIMIT'] "
+                    "allows %(limit)s bytes."
+                )
+                % {"name": escape(name), "size": _number(size), "limit": _number(settings.PAYLOAD_LIMIT)},
+                _("Store the data and send their key. See manage.py tasks show %(task)s") % {"task": example},
                 example,
             )
 
 
-def _tasks(count: int) -> str:
+def _counted(count: int) -> str:
+    """Return how many; what was only counted so far says so."""
     if count > paging.COUNT_LIMIT:
-        return f"more than {paging.COUNT_LIMIT:,} tasks"
-    return f"{count:,} task" if count == 1 else f"{count:,} tasks"
+        return _("more than %(count)s") % {"count": _number(paging.COUNT_LIMIT)}
+    return _number(count)
+
+
+def _number(value: float, places: int = 0) -> str:
+    if not django_settings.USE_I18N:  # sentences are English then, and get_format() would go by LANGUAGE_CODE
+        return f"{value:,.{places}f}"
+    return formats.number_format(f"{value:.{places}f}", use_l10n=True, force_grouping=True)
 
 
 def _option() -> str:

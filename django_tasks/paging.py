@@ -97,7 +97,7 @@ def page(
     if bookmark is not None:
         bounded = [_beyond(branch, keys, bookmark) for branch in bounded]
     if end is not None:
-        bounded = [branch.filter(**{f"{keys[0]}__{'lte' if backwards else 'gte'}": end}) for branch in bounded]
+        bounded = [_up_to(branch, keys[0], end, backwards=backwards) for branch in bounded]
     if len(bounded) == 1:
         found = list(bounded[0].order_by(*order)[: size + 1])
     else:
@@ -143,9 +143,10 @@ def reach(
     return (min(found) if backwards else max(found)) if found else None
 
 
-def count(branches: Sequence[models.QuerySet[Any]], key: str) -> int:
-    """Count the rows of ``branches``, up to one more than :data:`COUNT_LIMIT`; ``key`` is the column to walk along."""
-    heads = [branch.order_by(f"-{key}").values_list(key)[: COUNT_LIMIT + 1] for branch in branches]
+def count(branches: Sequence[models.QuerySet[Any]], key: str | None) -> int:
+    """Count the rows of ``branches``, up to one more than :data:`COUNT_LIMIT`; ``key`` is the column to walk along,
+    ``None`` if the database is to find its way."""
+    heads = [_head(branch, key) for branch in branches]
     sql, params = _union(heads)
     if not sql:
         return 0
@@ -162,8 +163,7 @@ def count_each(kinds: Mapping[str, models.QuerySet[Any]], key: str | None) -> di
     alias = ""
     for at, rows in enumerate(kinds.values()):
         alias = rows.db
-        ordered = rows.order_by(f"-{key}") if key else rows.order_by()
-        sql, its_params = _union([ordered.values_list(key or "pk")[: COUNT_LIMIT + 1]])
+        sql, its_params = _union([_head(rows, key)])
         if sql:
             parts.append(f"SELECT {at} AS kind, COUNT(*) FROM ({sql} LIMIT {COUNT_LIMIT + 1}) AS n{at}")  # noqa: S608
             params += its_params
@@ -246,6 +246,13 @@ def _beyond(branch: models.QuerySet[M], keys: Sequence[str], bookmark: Bookmark)
     return branch.filter(behind)
 
 
+def _up_to(branch: models.QuerySet[M], key: str, end: Any, *, backwards: bool) -> models.QuerySet[M]:
+    found = branch.filter(**{f"{key}__{'lte' if backwards else 'gte'}": end})
+    conditions = found.query.where.children
+    conditions.insert(0, conditions.pop())  # of two bounds of a column, SQLite walks from the first
+    return found
+
+
 def _merged(
     rows: models.QuerySet[M], heads: Sequence[models.QuerySet[Any, Any]], order: Sequence[str], size: int
 ) -> list[M]:
@@ -259,6 +266,12 @@ def _merged(
         pks = [rows.model._meta.pk.to_python(row[-1]) for row in cursor.fetchall()]
     by_pk = {row.pk: row for row in rows.filter(pk__in=pks)}
     return [by_pk[pk] for pk in pks if pk in by_pk]
+
+
+def _head(rows: models.QuerySet[Any], key: str | None) -> models.QuerySet[Any, Any]:
+    """Return as many of these rows as are counted at most."""
+    ordered = rows.order_by(f"-{key}") if key else rows.order_by()
+    return ordered.values_list(key or "pk")[: COUNT_LIMIT + 1]
 
 
 def _union(heads: Sequence[models.QuerySet[Any, Any]]) -> tuple[str, list[Any]]:

@@ -16,14 +16,15 @@ from uuid import UUID
 
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
+from django.utils.text import format_lazy
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 
 from . import dashboard, ids, own_code, states
 from .conf import settings
 from .failures import Kind
 from .models import PeriodicRun, Task, TaskResult, TaskTag, Worker
-from .querysets import IMPLIED
+from .querysets import FREE, IMPLIED
 from .redaction import hides_some, is_secret, secret_names
 from .registry import tasks
 
@@ -64,6 +65,21 @@ def words_for_failures(kind: Kind) -> str | None:
 def is_class(kind: str) -> bool:
     """May this be the class of an exception, to be searched for by anybody?"""
     return _CLASS.fullmatch(kind) is not None
+
+
+def keys(model: type[Task] | type[TaskResult]) -> list[str]:
+    """Return what may stand before the colon in a search of these rows."""
+    known = (f"{key}.NAME" if key == "kwargs" else key for key in _CONDITIONS if key not in _UNWRITTEN)
+    return [key for key in known if model is TaskResult or key not in _OF_RESULTS]
+
+
+def help_text(model: type[Task] | type[TaskResult]) -> Any:
+    """Return for people what these rows can be searched by: a text in the language of who reads it."""
+    text = gettext_lazy(
+        "An id, the beginning of a name, or key:value with one of these keys: {keys}. "
+        "Example: queue:mail since:2h run:>10s"
+    )
+    return format_lazy(text, keys=" ".join(keys(model)))
 
 
 class Word(NamedTuple):
@@ -147,10 +163,12 @@ class Selection:
             key, _dot, path = word.key.partition(".")
             condition = _CONDITIONS.get(key)
             if condition is None or bool(path) != (key == "kwargs"):
-                keys = ", ".join(sorted(set(_CONDITIONS) - {"begins", "kwargs"} | {"kwargs.NAME"}))
+                known = ", ".join(sorted(keys(self.model)))
                 raise SearchError(
-                    _("There is no %(key)s: to search for; there are: %(keys)s.") % {"key": word.key, "keys": keys}
+                    _("There is no %(key)s: to search for; there are: %(keys)s.") % {"key": word.key, "keys": known}
                 )
+            if key in _OF_RESULTS and not self.is_ledger:
+                raise SearchError(_("Only task results can be searched by %(key)s:.") % {"key": word.key})
             self.condition &= condition(self, word._replace(key=path or key))
         if self._scans:
             self.floor = self._floor() if self.floor is None else self.floor
@@ -180,7 +198,7 @@ class Selection:
         if "queue" not in keys or self.states is not None:
             return None
         # What is free of a small queue lies in the claim index, whatever waits in others.
-        free = rows.filter(state__in=[states.PENDING, states.RETRY])
+        free = rows.filter(FREE)
         others = sorted(states.UNFINISHED - states.CLAIMABLE)
         return [free, *(rows.filter(IMPLIED.get(state, Q()), state=state) for state in others)]
 
@@ -308,7 +326,6 @@ def _worker(chosen: Selection, word: Word) -> Q:
 
 
 def _exception(chosen: Selection, word: Word) -> Q:
-    _needs_ledger(chosen, word)
     if _CLASS.fullmatch(word.value) or not word.value:
         return Q(exception=word.value) | Q(exception__startswith=f"{word.value}:")
     prefix = word.value.removesuffix("*")
@@ -318,7 +335,6 @@ def _exception(chosen: Selection, word: Word) -> Q:
 
 
 def _place(chosen: Selection, word: Word) -> Q:
-    _needs_ledger(chosen, word)
     found = Q(result__startswith=own_code.beginning(word.value))
     return found if word.value else ~found
 
@@ -380,7 +396,6 @@ def _run(chosen: Selection, word: Word) -> Q:
 
 
 def _wait(chosen: Selection, word: Word) -> Q:
-    _needs_ledger(chosen, word)
     sign, number = _length(word)
     return Q(**{f"started_at__{sign}": F("due_at") + timedelta(seconds=number)})
 
@@ -411,7 +426,6 @@ def _kwargs(chosen: Selection, word: Word) -> Q:
 
 
 def _result(chosen: Selection, word: Word) -> Q:
-    _needs_ledger(chosen, word)
     _needs_payload(chosen)
     chosen.scan()
     found = Q(result__contains=json.dumps(word.value, ensure_ascii=False)[1:-1])
@@ -434,6 +448,7 @@ def _has_no_secret_key(chosen: Selection, column: str) -> Q:
     return ~Q(**{f"{column}__iregex": f'"[^"]*({names})[^"]*" ?:'}) if names else Q()
 
 
+#: By their keys, in the order in which people are told of them.
 _CONDITIONS: Final[Mapping[str, Callable[[Selection, Word], Q]]] = {
     "id": _id,
     "begins": _begins,
@@ -446,8 +461,8 @@ _CONDITIONS: Final[Mapping[str, Callable[[Selection, Word], Q]]] = {
     "tag": _tag,
     "root": _root,
     "parent": _parent,
-    "is": _is,
     "group": _group,
+    "is": _is,
     "periodic": _periodic,
     "prio": _priority,
     "try": _tries,
@@ -459,7 +474,10 @@ _CONDITIONS: Final[Mapping[str, Callable[[Selection, Word], Q]]] = {
     "kwargs": _kwargs,
     "result": _result,
 }
-
+#: What a word without a key is read as.
+_UNWRITTEN: Final = frozenset({"begins"})
+#: What only a task that is done has.
+_OF_RESULTS: Final = frozenset({"exc", "at", "wait", "result"})
 
 #: What few rows fulfil, and an index finds: they are put in order afterwards.
 _FEW: Final = frozenset({"id", "root", "tag", "periodic"})
@@ -506,11 +524,6 @@ def _moment(chosen: Selection, word: Word) -> datetime:
 
 def _by_then(chosen: Selection, column: str) -> Q:
     return Q(**{f"{column}__lte": chosen.until}) if chosen.until is not None else Q()
-
-
-def _needs_ledger(chosen: Selection, word: Word) -> None:
-    if not chosen.is_ledger:
-        raise SearchError(_("Only task results can be searched by %(key)s:.") % {"key": word.key})
 
 
 def _needs_payload(chosen: Selection) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django_tasks import ids, states
+from django_tasks import ids, own_code, states
 from django_tasks.models import Task, TaskResult
 
 #: The name of a task that this process knows, and one that it does not.
@@ -40,13 +40,15 @@ def saved(rows: Iterable[Any]) -> list[Any]:
     return list(type(rows[0]).objects.bulk_create(rows, batch_size=1000))
 
 
-def failure(text: str = "boom", **fields: Any) -> TaskResult:
-    """Return an unsaved failure with everything that the engine stores of one."""
+def failure(text: str = "boom", *, place: Any = None, **fields: Any) -> TaskResult:
+    """Return an unsaved failure with everything that the engine stores of one, if wanted with the file, function and
+    line of the project where it came up."""
     error = {"exc_type": "ValueError", "exc_module": "builtins", "exc_args": [text], "text": text, "causes": []}
+    front = {} if place is None else {own_code.KEY: place}
     return finished(
         states.FAILURE,
         **{
-            "result": json.dumps(error),
+            "result": json.dumps({**front, **error}, separators=(",", ":")),
             "exception": f"ValueError: {text}"[:255],
             "traceback": f"Traceback (most recent call last):\n  …\nValueError: {text}",
             **fields,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from django import forms
 from django.contrib import messages
@@ -21,6 +21,7 @@ from .. import dashboard
 from ..display import short
 from ..exceptions import OperationalError
 from ..models import Worker
+from ..registry import tasks
 from ..routing import validate_queue
 from . import words, workers
 from .workers import Order, WorkerOrders, answers_to, tell
@@ -33,11 +34,14 @@ CHANGES: Final = {
     "add_consumer": Order("add_consumer", gettext_lazy("Consume it, too")),
     "cancel_consumer": Order("cancel_consumer", gettext_lazy("Take nothing from it")),
     "autoscale": Order("autoscale", gettext_lazy("As many processes as there is work for")),
+    "time_limit": Order("time_limit", gettext_lazy("Set its time limits")),
 }
 #: Most task types, and processes, that an answer tells of.
 MOST: Final = 200
 #: Seconds by which clocks may differ, and nobody is told.
 ALIKE: Final = 0.05
+#: Shortest and longest time limit that is told to a worker, in seconds: a millisecond, and a year.
+SHORTEST, LONGEST = 0.001, 366 * 86_400
 
 
 def _queue(name: str) -> None:
@@ -47,15 +51,51 @@ def _queue(name: str) -> None:
         raise ValidationError(str(error)) from error
 
 
-class QueueForm(forms.Form):
+class DeskForm(forms.Form):
+    """What a worker is told; what is wrong is told at its field by the worker's page, also without scripts."""
+
+    use_required_attribute = False
+    #: The id of the form that the fields belong to: the page is a form itself, in which no other can be.
+    place: ClassVar[str]
+    #: The changes that it is for; each has a button.
+    changes: ClassVar[Sequence[str]]
+    #: What it does, if its buttons do not say so.
+    help: ClassVar[Any] = ""
+    #: What the fields with a list offer.
+    offers: Sequence[str] = ()
+
+    def __init__(self, worker: Worker, data: Any = None) -> None:
+        super().__init__(data, auto_id="id_desk_%s")
+        for field in self.fields.values():
+            field.widget.attrs["form"] = self.place
+
+    @classmethod
+    def suits(cls, worker: Worker) -> bool:
+        """Return whether this worker can do so."""
+        return True
+
+    def buttons(self) -> list[tuple[str, Any]]:
+        """Return the changes with what is written on their buttons."""
+        return [(name, CHANGES[name].label) for name in self.changes]
+
+    def told(self) -> str:
+        """Return what was given, in words."""
+        return ", ".join(f"{self.fields[name].label} {_shown(value)}" for name, value in self.cleaned_data.items())
+
+
+class QueueForm(DeskForm):
     """Which queue."""
 
+    place = "djt-queue"
+    changes = ("add_consumer", "cancel_consumer")
     queue = forms.CharField(label=gettext_lazy("Queue"), max_length=64, validators=[_queue])
 
 
-class ScaleForm(forms.Form):
+class ScaleForm(DeskForm):
     """How few and how many processes."""
 
+    place = "djt-scale"
+    changes = ("autoscale",)
     min = forms.IntegerField(label=gettext_lazy("At least"), min_value=1, max_value=1_000)
     max = forms.IntegerField(label=gettext_lazy("At most"), min_value=1, max_value=1_000)
 
@@ -64,6 +104,46 @@ class ScaleForm(forms.Form):
         if found.get("min", 1) > found.get("max", 1_000):
             raise ValidationError(_("At least %(min)s, but at most %(max)s: that cannot be.") % found)
         return found
+
+    @classmethod
+    def suits(cls, worker: Worker) -> bool:
+        return "prefork" in worker.pool or worker.pool == "mixed"
+
+
+class LimitsForm(DeskForm):
+    """How long a task may run, in seconds."""
+
+    place = "djt-limits"
+    changes = ("time_limit",)
+    help = gettext_lazy(
+        "These limits hold on this worker alone, for what begins from now on, until it ends. Where one is empty, the "
+        "one holds that the worker was started with, if any; what a task was sent with counts more."
+    )
+    task_name = forms.CharField(
+        label=gettext_lazy("Task"), max_length=255, widget=forms.TextInput({"list": "djt-names", "autocomplete": "off"})
+    )
+    soft = forms.FloatField(
+        label=gettext_lazy("Soft time limit, seconds"), required=False, min_value=SHORTEST, max_value=LONGEST
+    )
+    hard = forms.FloatField(
+        label=gettext_lazy("Hard time limit, seconds"), required=False, min_value=SHORTEST, max_value=LONGEST
+    )
+
+    def __init__(self, worker: Worker, data: Any = None) -> None:
+        super().__init__(worker, data)
+        self.offers = sorted(tasks)[:MOST]
+        if worker.pool == "solo":  # which has no other process that could end a task
+            del self.fields["hard"]
+
+    def clean(self) -> Any:
+        found = super().clean() or {}
+        soft, hard = found.get("soft"), found.get("hard")
+        if soft is not None and hard is not None and soft > hard:
+            self.add_error("soft", _("At most as long as the hard one."))
+        return found
+
+
+FORMS: Final[Sequence[type[DeskForm]]] = (QueueForm, ScaleForm, LimitsForm)
 
 
 class WorkerDesk(WorkerOrders):
@@ -82,14 +162,12 @@ class WorkerDesk(WorkerOrders):
         return {
             "url": reverse("admin:django_tasks_worker_desk", args=(worker.pk,), current_app=site),
             "questions": QUESTIONS.items(),
-            "queue": [(name, CHANGES[name].label) for name in ("add_consumer", "cancel_consumer")],
-            "queue_form": QueueForm(auto_id="id_desk_%s"),
-            "scale_form": ScaleForm(auto_id="id_desk_%s") if _can_scale(worker) else None,
-            "scale": CHANGES["autoscale"].label,
+            "forms": [form(worker) for form in FORMS if form.suits(worker)],
         }
 
     def desk_view(self: Any, request: HttpRequest, pk: int) -> HttpResponse:
-        """Ask a worker, and show what it says; or tell it something, and go back to its page."""
+        """Ask a worker, and show what it says; or tell it something, and go back to its page, or show what cannot be
+        told."""
         if not (self.has_view_permission(request) and self.has_control_permission(request)):
             raise PermissionDenied
         row = self.get_queryset(request).filter(pk=pk).first()
@@ -105,28 +183,36 @@ class WorkerDesk(WorkerOrders):
             self.message_user(request, _("None of them is running."), messages.WARNING)
             return back
         try:
-            if action in QUESTIONS:
-                answer: HttpResponse = self._ask(request, row, action)
-                return answer
-            self._change(request, row, action)
+            answer: HttpResponse | None = (self._ask if action in QUESTIONS else self._change)(request, row, action)
         except OperationalError as error:
             self.message_user(request, str(error), messages.ERROR)
-        return back
+            return back
+        return answer or back
 
-    def _change(self: Any, request: HttpRequest, row: Worker, action: str) -> None:
-        form = (ScaleForm if action == "autoscale" else QueueForm)(request.POST)
+    def _change(self: Any, request: HttpRequest, row: Worker, action: str) -> HttpResponse | None:
+        form = next(form for form in FORMS if action in form.changes)(row, request.POST)
         if not form.is_valid():
-            for name, errors in form.errors.items():
-                label = f"{form.fields[name].label}: " if name in form.fields else ""
-                for error in errors:
-                    self.message_user(request, f"{label}{error}", messages.ERROR)
-            return
-        told = ", ".join(f"{form.fields[name].label} {value}" for name, value in form.cleaned_data.items())
+            return self._refuse(request, row, action, form)  # type: ignore[no-any-return]
         order = replace(CHANGES[action], arguments=form.cleaned_data)
         began = time.monotonic()
         answers = answers_to(order, [row.name])
-        self.log_change(request, row, f"{order.label}: {told}")
+        self.log_change(request, row, f"{order.label}: {form.told()}")
         tell(self.message_user, request, order, [row.name], answers, time.monotonic() - began)
+        return None
+
+    def _refuse(self: Any, request: HttpRequest, row: Worker, action: str, form: DeskForm) -> HttpResponse:
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"{row.name}: {CHANGES[action].label}",
+            "trail": self._trail(row),
+            "form": form,
+            "buttons": [(action, CHANGES[action].label)],
+            "back": self._trail(row)[-1][0],
+            "opts": self.opts,
+            "media": self.media,
+        }
+        request.current_app = self.admin_site.name
+        return TemplateResponse(request, "admin/django_tasks/worker_refused.html", context)
 
     def _ask(self: Any, request: HttpRequest, row: Worker, action: str) -> HttpResponse:
         order = QUESTIONS[action]
@@ -164,8 +250,8 @@ class WorkerDesk(WorkerOrders):
         ]
 
 
-def _can_scale(worker: Worker) -> bool:
-    return "prefork" in worker.pool or worker.pool == "mixed"
+def _shown(value: Any) -> str:
+    return "–" if value is None else f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
 # What a worker tells; one of another release may tell less ------------------------------------------------------------

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.utils import translation
 from django.views.decorators.http import require_safe
 
 from ..paging import COUNT_LIMIT
@@ -19,13 +20,16 @@ from .prometheus import may_see
 def overview_json(request: HttpRequest) -> HttpResponse:
     """Answer with the numbers of the overview as JSON, over the span that ``?span=`` names.
 
+    What is wrong is told in English, whatever the reader's language.
+
     For who sends ``Authorization: Bearer`` and ``METRICS_TOKEN``, or is logged in and may see the overview.
     """
     if not may_see(request):
         response = JsonResponse({"error": "Give the METRICS_TOKEN as a bearer token."}, status=401)
         response.headers["WWW-Authenticate"] = 'Bearer realm="overview"'
         return response
-    found = overview(span_called(request.GET.get("span", "")))
+    with translation.override("en"):  # whoever reads it may compare sentences
+        found = overview(span_called(request.GET.get("span", "")))
     return JsonResponse(told(found), headers={"Cache-Control": "no-store"})
 
 

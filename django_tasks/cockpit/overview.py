@@ -10,6 +10,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from django.db.models import Count, Max, Min, Q
+from django.utils.translation import get_language, ngettext
+from django.utils.translation import gettext as _
 
 from .. import dashboard, looks
 from ..conf import settings
@@ -20,7 +22,7 @@ from ..looks import Look, look
 from ..models import Beat, Limit, PeriodicTask, Task, TaskResult, Worker
 from ..paging import COUNT_LIMIT
 from ..utils.log import escape
-from . import numbers
+from . import numbers, words
 from .numbers import Depth, Numbers, Span
 
 #: Seconds for which what was gathered serves all who ask.
@@ -128,12 +130,12 @@ class Overview:
 
 
 _lock = threading.Lock()
-_kept: dict[tuple[str, str], tuple[float, Overview]] = {}
+_kept: dict[tuple[str, str, str], tuple[float, Overview]] = {}
 
 
 def overview(span: Span) -> Overview:
-    """Return how everything is, at most :data:`KEPT_FOR` seconds old."""
-    key = (settings.DATABASE, span.name)
+    """Return how everything is, at most :data:`KEPT_FOR` seconds old; what is wrong is told in the active language."""
+    key = (settings.DATABASE, span.name, get_language() or "")
     with _lock:  # who comes while somebody gathers waits for that
         until, found = _kept.get(key, (0.0, None))
         if found is None or time.monotonic() >= until:
@@ -273,7 +275,7 @@ def _held(workers: Sequence[Worker]) -> dict[int, list[tuple[str, datetime | Non
 
 
 def _worker(row: Worker, now: datetime, held: Sequence[tuple[str, datetime | None, int]]) -> WorkerRow:
-    begun = [(name, max(0.0, (now - at).total_seconds())) for name, at, _ in held if at is not None]
+    begun = [(name, max(0.0, (now - at).total_seconds())) for name, at, _count in held if at is not None]
     running = sorted(begun, key=lambda pair: pair[1], reverse=True)
     has = dashboard.taken(row, (count for *_, count in held))
     return WorkerRow(row, row.status(now), max(0.0, (now - row.beat_at).total_seconds()), has, running)
@@ -287,18 +289,21 @@ def _problems(
     found += of_queues([row.now for row in queues if row.pause is None], online=online)
     found += of_broken(periodic.broken[:LINES], full=False)  # all see this who may see the overview
     if len(periodic.broken) > LINES:
-        more = f"{len(periodic.broken) - LINES:,} more periodic tasks cannot be sent."
-        found.append(Problem("beats", "error", more, "manage.py tasks doctor names them; correct them in the admin."))
+        more = len(periodic.broken) - LINES
+        text = ngettext(
+            "%(count)s more periodic task cannot be sent.", "%(count)s more periodic tasks cannot be sent.", more
+        ) % {"count": words.amount(more)}
+        cure = _("manage.py tasks doctor names them; correct them in the admin.")
+        found.append(Problem("beats", "error", text, cure))
     found += of_beats(periodic.beats, seen.now, enabled=periodic.enabled, overdue=periodic.overdue)
     if seen.unroutable:
-        found.append(
-            Problem(
-                "names",
-                "error",
-                f"{seen.unroutable:,} tasks are set aside: no running worker has a task of their name.",
-                "manage.py tasks doctor names them; start a worker of a release that declares them.",
-            )
-        )
+        text = ngettext(
+            "%(count)s task is set aside: no running worker has a task of its name.",
+            "%(count)s tasks are set aside: no running worker has a task of their name.",
+            seen.unroutable,
+        ) % {"count": words.count(seen.unroutable)}
+        cure = _("manage.py tasks doctor names them; start a worker of a release that declares them.")
+        found.append(Problem("names", "error", text, cure))
     return found
 
 
@@ -309,8 +314,14 @@ def _failing(total: Numbers, newest: Failures, span: Span) -> list[Problem]:
     ended = total.succeeded + failed
     if ended < MANY_ENDS or failed < MANY_FAILURES * ended:
         return []
-    text = f"{100 * failed / ended:.0f} % of the tasks that ran within {escape(span.name)} failed: {failed:,}."
-    cure = "manage.py tasks list --state FAILURE shows them; what was put right is run again by manage.py tasks retry."
+    text = _("%(part)s of the tasks that ran within %(span)s failed: %(count)s.") % {
+        "part": words.part(round(failed / ended, 2)),
+        "span": escape(span.name),
+        "count": words.amount(failed),
+    }
+    cure = _(
+        "manage.py tasks list --state FAILURE shows them; what was put right is run again by manage.py tasks retry."
+    )
     return [Problem("failures", "warning", text, cure, span.name)]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+import functools
+import re
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from django.contrib import admin
 from django.contrib.admin import helpers
@@ -11,8 +13,8 @@ from django.core.exceptions import BadRequest, ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.html import escape, format_html
+from django.utils.safestring import SafeString, mark_safe
 
 from .. import access, changelists, display, states
 from ..conf import settings
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
 else:
     ModelAdmin = admin.ModelAdmin
+
+#: Where a line may break: between the parts of a name.
+_BREAK: Final = re.compile(r"[._]+(?=\w)")
 
 #: A label, and what to show beside it; "" shows nothing.
 Row = tuple[Any, Any]
@@ -115,6 +120,17 @@ def badge(call: Any) -> SafeString:
     shown = getattr(call, "shown_state", call.state)
     known = call.state.lower() if call.state in states.UNFINISHED | states.FINISHED else "other"
     return format_html('<span class="djt-state djt-{}">{}</span>', known, display.short(shown, 64))
+
+
+@functools.lru_cache(maxsize=1_000)
+def breakable(name: str) -> SafeString:
+    """Return a dotted name that a line may break behind its dots and underscores."""
+    return mark_safe(_BREAK.sub(r"\g<0><wbr>", escape(name)))  # noqa: S308 - it is escaped, and no entity has either
+
+
+def line(text: str) -> SafeString | str:
+    """Return a text that a narrow list shows the beginning of."""
+    return format_html('<span class="djt-line">{}</span>', text) if text else ""
 
 
 def seconds(duration: float | None) -> str:

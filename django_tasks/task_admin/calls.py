@@ -29,7 +29,7 @@ from ..models import Call, Task, TaskResult
 from ..redaction import REDACTED
 from . import downloads, editing, likeness, logs, relations, timeline, tree
 from .acting import ActingAdmin
-from .base import Row, badge, seconds
+from .base import Row, badge, breakable, seconds
 
 STATE_HINTS: dict[str, Any] = {
     states.UNROUTABLE: gettext_lazy("No running worker knows this name. The task waits until one does."),
@@ -46,18 +46,14 @@ class CallAdmin(ActingAdmin):
     """What the to-do list and the ledger have in common."""
 
     search_fields = ("name",)  # for the search field to appear; django_tasks.search says what it does
-    search_help_text = gettext_lazy(
-        "An id, the beginning of a name, or key:value: state queue name tag worker exc since before run wait try prio "
-        "root parent group periodic args kwargs.NAME result. Example: queue:mail since:2h exc:Timeout"
-    )
     list_display_links = ("task_name",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return access.visible(request, super().get_queryset(request))
 
     @admin.display(description=gettext_lazy("task"))
-    def task_name(self, row: Call) -> str:
-        return display.short(row.name)
+    def task_name(self, row: Call) -> SafeString:
+        return breakable(display.short(row.name))
 
     @admin.display(description=gettext_lazy("id"))
     def shown_id(self, row: Call) -> SafeString:

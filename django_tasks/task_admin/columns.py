@@ -8,6 +8,7 @@ from typing import Any, Final
 from django.contrib import admin
 from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -16,7 +17,7 @@ from ..changelists import ARGUMENTS
 from ..models import Call, Task, TaskResult
 from ..redaction import HIDDEN, REDACTED
 from ..registry import tasks
-from .base import seconds
+from .base import line, seconds
 from .calls import CallAdmin
 from .live_lists import LiveList
 
@@ -36,10 +37,10 @@ class ListedCallAdmin(LiveList, CallAdmin):
         return found if self.sees_payload(request) else [one for one in found if one != ARGUMENTS]
 
     @admin.display(description=gettext_lazy("arguments"))
-    def arguments(self, row: Any) -> str:
+    def arguments(self, row: Any) -> SafeString | str:
         if row.small_body is None or row.encoding not in READ:
             return filesizeformat(row.body_bytes)
-        return preview(row)
+        return line(preview(row))
 
     @admin.display(description=gettext_lazy("wait"))
     def wait(self, row: Any) -> str:

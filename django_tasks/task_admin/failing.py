@@ -24,6 +24,7 @@ from ..conf import settings
 from ..display import moment, short
 from ..models import TaskResult
 from ..search import words_for_failures
+from .base import breakable
 
 if TYPE_CHECKING:
     from .ledger import TaskResultAdmin
@@ -65,7 +66,7 @@ def failures_view(admin: TaskResultAdmin, request: HttpRequest) -> HttpResponse:
     rows = [
         {
             "group": group,
-            "name": short(group.kind.name),
+            "name": breakable(short(group.kind.name)),
             "exception": short(group.kind.exception),
             "count": f"{group.count:,}",
             "first": moment(group.first),

@@ -15,14 +15,16 @@ from django.utils.translation import gettext_lazy
 from .. import changelists, display, operations
 from ..display import moment
 from ..models import TaskResult
+from ..search import help_text
 from . import failing, tree
-from .base import Row, badge, seconds
+from .base import Row, badge, line, seconds
 from .columns import ListedCallAdmin
 
 
 class TaskResultAdmin(ListedCallAdmin):
     """The ledger."""
 
+    search_help_text = help_text(TaskResult)
     list_display = (
         "task_name",
         "shown_state",
@@ -77,12 +79,12 @@ class TaskResultAdmin(ListedCallAdmin):
         return display.short(row.worker)
 
     @admin.display(description=gettext_lazy("exception"))
-    def error(self, row: TaskResult) -> str:
-        return display.exception_line(row, full=True)
+    def error(self, row: TaskResult) -> SafeString | str:
+        return line(display.exception_line(row, full=True))
 
     @admin.display(description=gettext_lazy("exception"))
-    def error_class(self, row: TaskResult) -> str:
-        return display.exception_line(row, full=False)
+    def error_class(self, row: TaskResult) -> SafeString | str:
+        return line(display.exception_line(row, full=False))
 
     def detail(self, request: HttpRequest, obj: TaskResult) -> dict[str, Any]:
         context = super().detail(request, obj)

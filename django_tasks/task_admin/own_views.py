@@ -112,6 +112,7 @@ class OwnViewsAdmin(ReadOnlyAdmin):
         """Return what the page of the list shows of this."""
         chosen = _columns(request.GET)
         return {
+            "own_columns": bool(chosen),
             "views_url": self._url("views"),
             "present_view": _kept(request.GET),
             "columns": [

@@ -18,6 +18,7 @@ from ..cockpit.pages import live_answer, new_fragment, render_fragment
 from ..conf import settings
 from ..display import moment
 from ..models import Task, TaskResult
+from ..search import help_text
 from . import logs, timeline
 from .base import Row, badge, seconds
 from .calls import STATE_HINTS
@@ -27,6 +28,7 @@ from .columns import ListedCallAdmin
 class TaskAdmin(ListedCallAdmin):
     """The to-do list."""
 
+    search_help_text = help_text(Task)
     list_display = (
         "task_name",
         "shown_state",

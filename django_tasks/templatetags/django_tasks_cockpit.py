@@ -22,6 +22,8 @@ from ..cockpit import cures, words
 from ..cockpit.numbers import Numbers
 from ..display import moment
 from ..doctor import Problem
+from ..models import Task, TaskResult
+from ..search import help_text
 from ..task_admin import frames
 
 register = template.Library()
@@ -111,7 +113,11 @@ def djt_keys(context: Context) -> Mapping[str, Any]:
         if model["model"]._meta.app_label == "django_tasks" and model["admin_url"]
     }
     pages = [(key, seen[name]["name"], seen[name]["admin_url"]) for key, name in KEYS.items() if name in seen]
-    found = {"pages": pages, "search": seen["Task"]["admin_url"] if "Task" in seen else ""}
+    found = {
+        "pages": pages,
+        "search": seen["Task"]["admin_url"] if "Task" in seen else "",
+        "search_help": help_text(TaskResult if "TaskResult" in seen else Task),
+    }
     return {**found, "csp_nonce": context.get("csp_nonce"), "request": context.get("request")}
 
 

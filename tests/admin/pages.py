@@ -41,7 +41,7 @@ def link(page: str, rel: str) -> str | None:
 
 def text_of(page: str) -> str:
     """Return what the page says, without its markup."""
-    return html.unescape(re.sub(r"<[^>]*>", " ", page))
+    return html.unescape(re.sub(r"<[^>]*>", " ", page.replace("<wbr>", "")))
 
 
 class Tags(HTMLParser):

@@ -31,6 +31,8 @@ pytestmark = pytest.mark.databases("sqlite")
 
 #: A group of failures that nobody said anything of, and one that somebody acknowledged and muted.
 NEW, ASIDE = (failures.Kind(KNOWN, name, "") for name in ("ValueError", "OSError"))
+#: What is given with a change of a worker, besides a queue.
+DESK = {"min": "1", "max": "2", "task_name": KNOWN, "soft": "1", "hard": "2"}
 #: Where whoever may look may keep something of their own.
 ONES_OWN = re.compile(r"/(task|taskresult)/views/$")
 
@@ -114,7 +116,7 @@ def answers(client: Client, address: str, keys: dict[str, Any]) -> Iterator[Any]
                     "action": name, **chosen, "post": "yes", "sure": "1", "name": "mail", "to": "other",
                     "queue": "other", "signal": "SIGTERM", "eta_0": "2099-01-01", "eta_1": "12:00:00",
                     "arg-x": "1", "args": "[2]", "group": ASIDE.key if name.startswith("un") else NEW.key,
-                    "kwargs": "{}", "rate": "9/s", "_save": "1", "_run": "1",
+                    "kwargs": "{}", "rate": "9/s", "_save": "1", "_run": "1", **DESK,
                 },
             )  # fmt: skip
 
@@ -220,7 +222,7 @@ CASES = [
       for name, kind in (("acknowledge", NEW), ("mute", NEW), ("unacknowledge", ASIDE), ("unmute", ASIDE))),
     *(Case("worker", "worker", "", {"action": name}, ("control_worker",)) for name in workers.ORDERS),
     Case("worker", "lost", "", {"action": "forget_selected"}, ("control_worker",)),
-    *(Case("worker", "worker", "desk", {"action": name, "queue": "mail", "min": "1", "max": "2"}, ("control_worker",))
+    *(Case("worker", "worker", "desk", {"action": name, "queue": "mail", **DESK}, ("control_worker",))
       for name in (*desk.QUESTIONS, *desk.CHANGES)),
     Case("queue", "queue", "change", {"action": "pause"}, ("pause_limit",)),
     Case("queue", "paused", "change", {"action": "resume"}, ("pause_limit",)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import re
 from datetime import timedelta
 from typing import Any
@@ -21,8 +20,10 @@ from django_tasks.models import BulkOperation, FailureMark, Task, TaskResult
 from tests.admin.conftest import Browser
 from tests.admin.pages import Tags, ids_in, list_url, read, text_of
 from tests.admin.test_escaping import CANARY, check
+from tests.app.tasks import fail
 from tests.cockpit.site_rows import a_worker, durations, rollup
 from tests.databases import TestDatabase
+from tests.inprocess import Worker
 from tests.rows import ago, failure, finished, saved
 
 URL = "/admin/django_tasks/taskresult/failures/"
@@ -105,9 +106,8 @@ def test_a_group_without_a_class_runs_nothing_else_again(root: Client) -> None:
 
 def failed_at(file: str, function: str, line: int, **fields: Any) -> TaskResult:
     """Return an unsaved failure that came up there."""
-    told = {"frame": [file, function, line], "exc_type": "OSError", "text": "lost"}
-    result = json.dumps(told, separators=(",", ":"))
-    return failure(**{"name": "shop.mail", "exception": "OSError: lost", "result": result, **fields})
+    place = (file, function, line)
+    return failure(**{"name": "shop.mail", "exception": "OSError: lost", "place": place, **fields})
 
 
 def words(page: str) -> str:
@@ -139,6 +139,13 @@ def test_groups_are_told_apart_by_the_place_in_the_project(database: TestDatabas
     urls = [html.unescape(url) for url in re.findall(r'<th scope="row"><a href="([^"]*)"', page)]
     assert [len(ids_in(read(root, url))) for url in urls] == [3, 1, 1], "each leads to its own"
     assert overview.overview(SPANS["1h"]).failures.groups[0].kind == MAIL
+
+
+@pytest.mark.databases("sqlite")
+def test_a_group_tells_where_its_task_failed_when_a_worker_ran_it(root: Client) -> None:
+    fail.delay()
+    Worker().drain()
+    assert re.search(r"tests.app.tasks.fail ValueError \S*app/tasks.py:\d+ in fail 1 ", words(read(root, URL)))
 
 
 def test_what_is_acknowledged_is_aside_until_it_fails_again(database: TestDatabase, browser: Browser) -> None:

@@ -92,6 +92,27 @@ def test_there_is_to_choose_from_what_there_was_lately(database: TestDatabase, r
         assert f'href="?{query}"' in page, query
 
 
+@pytest.mark.databases("mariadb")
+def test_names_are_looked_up_one_by_one_however_many_rows_have_them(database: TestDatabase) -> None:
+    saved(waiting(queue=f"q{n % 3}") for n in range(900))
+    saved(finished(name=f"shop.{n % 3}") for n in range(900))
+
+    def rows_read() -> int:
+        with database.connection.cursor() as cursor:
+            cursor.execute("SHOW SESSION STATUS LIKE 'Handler\\_read%'")
+            return sum(int(count) for _name, count in cursor.fetchall())
+
+    for ask, names in (
+        (dashboard.waiting_queues, ["q0", "q1", "q2"]),
+        (dashboard.finished_names, ["shop.0", "shop.1", "shop.2"]),
+    ):
+        told = rows_read()
+        between = rows_read() - told  # what asking for it reads itself
+        before = rows_read()
+        assert ask() == names
+        assert rows_read() - before - between <= 2 * len(names)
+
+
 @pytest.mark.databases("sqlite")
 def test_who_does_not_see_all_rows_is_not_told_the_tags_and_exceptions_of_others(
     root: Client, browser: Browser, settings: Any

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import translation
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -141,6 +143,32 @@ def test_what_cannot_be_searched_for_is_told(database: TestDatabase, text: str, 
     with pytest.raises(SearchError) as error:
         found(text, model)
     assert said in str(error.value)
+
+
+@pytest.mark.databases("sqlite")
+@pytest.mark.parametrize("language", ["en", "de", "es", "fr"])
+def test_the_help_names_each_key_that_a_list_can_be_searched_by(root: Client, language: str) -> None:
+    every = {"kwargs.NAME" if key == "kwargs" else key for key in search._CONDITIONS} - {"begins"}
+    for model, rows in (("task", Task), ("taskresult", TaskResult)):
+        with translation.override(language):
+            page = read(root, list_url(model))
+        told = keys_in(page.partition('id="searchbar_helptext">')[2])
+        fit = {"state": "STARTED" if rows is Task else "SUCCESS", "is": "root", "since": "1h", "before": "1h"}
+        for key in told:
+            Selection.of(rows, f"{key}:{fit.get(key, '1')}", {}, full=True)
+        for key in every - told:
+            with pytest.raises(SearchError, match="Only task results"):
+                Selection.of(rows, f"{key}:1", {}, full=True)
+    assert told == every
+    with translation.override(language):
+        dialog = read(root, list_url("worker"))
+    assert keys_in(dialog.partition('id="djt-keys"')[2]) == every
+
+
+def keys_in(page: str) -> set[str]:
+    """Return the keys that the sentence on the search names, in any language."""
+    found = re.search(r":\s((?:[\w.]+ )+[\w.]+)\.\s", text_of(page))
+    return set(found[1].split()) if found else set()
 
 
 @pytest.mark.databases("sqlite")

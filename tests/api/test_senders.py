@@ -121,6 +121,6 @@ def test_a_middleware_that_is_missing_is_told(settings: Any) -> None:
     assert said() == []
     settings.MIDDLEWARE = settings.MIDDLEWARE[1:]
     [told] = said()
-    assert "has 'user' and 'request', but" in told
+    assert "has 'user', 'request', but" in told
     settings.DJANGO_TASKS = {**settings.DJANGO_TASKS, "TASK_CONTEXT": ["language"]}
     assert said() == []

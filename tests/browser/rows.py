@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django_tasks import chain, failures, group, states
 from django_tasks.models import BulkOperation, CrontabSchedule, Limit, PeriodicTask, Task, TaskResult, Worker
 from tests.app.tasks import add, echo
-from tests.cockpit.site_rows import fill
+from tests.cockpit.site_rows import MAIL, fill
 from tests.rows import ago, failure, finished, saved, waiting
 
 #: A name as long as they may be, and a queue.
@@ -92,7 +92,7 @@ def _failed(text: str) -> TaskResult:
     [failed] = saved(
         [
             failure(
-                text, name="shop.tasks.send_mail", queue="mail",
+                text, name="shop.tasks.send_mail", queue="mail", place=MAIL,
                 created_at=ago(120), due_at=ago(120), started_at=ago(20), finished_at=ago(10), attempt=3, retries=2,
                 history=json.dumps(attempts), body='[[1543], {"template": "welcome", "urgent": true}]', runtime=10.0,
                 worker="w1@web1",
@@ -103,9 +103,9 @@ def _failed(text: str) -> TaskResult:
 
 
 def _muted() -> None:
-    name, told = "shop.tasks.count_the_till", {"exc_type": "LookupError", "text": "no such till"}
-    result = json.dumps({"frame": ["shop/tills.py", "count", 41], **told}, separators=(",", ":"))
-    saved([failure(name=name, exception="LookupError: no such till", result=result, seconds_ago=at) for at in (9, 99)])
+    name, place = "shop.tasks.count_the_till", ("shop/tills.py", "count", 41)
+    text = "LookupError: no such till"
+    saved([failure(name=name, exception=text, place=place, seconds_ago=at) for at in (9, 99)])
     kind = failures.Kind(name, "LookupError", "shop/tills.py in count")
     failures.mute(kind, "root")
     failures.acknowledge(kind, "root")

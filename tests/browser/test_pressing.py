@@ -24,7 +24,13 @@ ALIKE = ("overview of a week", "tasks that run", "tasks searched", "task that re
 #: What a question asks for besides a yes.
 ANSWERS = {"#id_queue": "default", "#id_eta_0": "2030-01-31", "#id_eta_1": "12:00:00"}
 #: What the fields of pages are filled with before a button is pressed.
-FIELDS = {"#id_to": "default", "#id_reason": "Server down", "[name=arg-picture]": "summer.jpg"}
+FIELDS = {
+    "#id_to": "default",
+    "#id_reason": "Server down",
+    "[name=arg-picture]": "summer.jpg",
+    "#id_desk_task_name": KNOWN,
+    "#id_desk_soft": "2.5",
+}
 
 
 @pytest.fixture
@@ -142,6 +148,17 @@ def test_everything_can_be_done_without_any_script(pages: dict[str, str], chromi
     page.get_by_label("x:").fill("4")
     page.get_by_role("button", name="Send").click()
     page.get_by_text("Sent:").wait_for()
+    page.goto(site_url + pages["worker"])
+    page.fill("#id_desk_task_name", KNOWN)
+    page.get_by_label("Soft time limit").fill("9.5")
+    page.get_by_label("Hard time limit").fill("2")
+    page.get_by_role("button", name="Set its time limits").click()
+    page.get_by_text("At most as long as the hard one.").wait_for()
+    assert page.get_by_label("Soft time limit").get_attribute("aria-invalid") == "true"
+    keep(page, "refused time limits")
+    page.get_by_label("Hard time limit").fill("12")
+    page.get_by_role("button", name="Set its time limits").click()
+    page.get_by_text("Set its time limits: 0 of 1 did so").wait_for()
     assert not complaints
 
 

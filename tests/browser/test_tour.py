@@ -12,7 +12,9 @@ import django
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
+from django_tasks import ids
 from tests.browser.served import PHONE, keep, log_in
+from tests.rows import failure, saved, waiting
 
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.timeout(600)]
 
@@ -49,6 +51,34 @@ def test_each_page_stands(pages: dict[str, str], chromium: Any, site_url: str, l
             complaints.clear()  # axe tries styles
     assert not wide, "wider than a phone"
     assert not serious
+
+
+@pytest.mark.parametrize("width", [1280, 1440])
+def test_lists_and_buttons_fit_the_window(pages: dict[str, str], chromium: Any, site_url: str, width: int) -> None:
+    page, complaints = log_in(chromium, site_url, viewport={"width": width, "height": 900})
+    told: dict[str, Any] = {"name": "warehouse.integrations.suppliers.tasks.synchronise_prices_of_catalogue",
+            "queue": "catalogue_imports", "body": '[["supplier-4711", 1543], {"since": "2026-11-22T00:00:00+00:00"}]',
+            "root_id": ids.new_id(), "attempt": 2, "priority": 5}  # fmt: skip
+    worker = "celery@ip-10-0-12-34.eu-central-1.compute.internal"
+    saved([waiting(**told, state="UNROUTABLE"), waiting(**told, state="STARTED", custom_state="x" * 64, worker_id=1)])
+    saved([failure("could not connect: Connection refused" * 4, **told, worker=worker, runtime=1234.5)])
+    for path in [*(path for path in pages.values() if "/change/" not in path), "taskresult/"]:
+        page.goto(site_url + path)
+        for frame in page.locator(".results").all():
+            assert frame.evaluate("one => one.scrollWidth - one.clientWidth") <= 0, path
+    for path in ("task/", "taskresult/"):
+        page.goto(site_url + path)
+        assert page.locator("td.field-shown_id").first.is_hidden()
+        page.goto(f"{site_url}{path}?columns=shown_state,shown_id,workflow")
+        assert page.locator("td.field-shown_id").first.is_visible(), "what somebody chose is left out"
+    page.goto(site_url + pages["running task"])
+    boxes = [one.bounding_box() for one in page.locator(".object-tools li > *").all()]
+    assert len({box["height"] for box in boxes}) == 1, "the buttons are of different heights"
+    starts: dict[float, float] = {}
+    for box in boxes:
+        starts.setdefault(box["y"], box["x"])
+    assert len(set(starts.values())) == 1, "the lines of the buttons begin at different places"
+    assert not complaints
 
 
 def axe(page: Any, rules: dict[str, Any]) -> dict[str, list[str]]:

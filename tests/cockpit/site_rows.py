@@ -26,6 +26,8 @@ from tests.rows import ago, failure, finished, saved, waiting
 
 #: Queue and task, and how many run in a minute.
 KINDS = (("default", "shop.tasks.pulse", 40), ("mail", "shop.tasks.send_mail", 22), ("images", "shop.tasks.shrink", 9))
+#: Where tasks of it fail: file, function and line.
+MAIL, PICTURES = ("shop/mail.py", "send", 31), ("shop/pictures.py", "shrink", 88)
 
 
 def a_worker(name: str, *, seen: float = 1.0, **fields: Any) -> Worker:
@@ -93,8 +95,11 @@ def fill(minutes: int = 60) -> None:
                 started_at=ago(12 + index)) for index in range(3)
     )  # fmt: skip
     saved(
-        [failure("Connection unexpectedly closed", name="shop.tasks.send_mail", seconds_ago=40 * n) for n in range(14)]
-        + [failure("duplicate key", name="shop.tasks.shrink", seconds_ago=90 * n) for n in range(6)]
+        [
+            failure("Connection unexpectedly closed", name="shop.tasks.send_mail", place=MAIL, seconds_ago=40 * n)
+            for n in range(14)
+        ]
+        + [failure("duplicate key", name="shop.tasks.shrink", place=PICTURES, seconds_ago=90 * n) for n in range(6)]
         + [finished(seconds_ago=10 * n) for n in range(50)]
     )
     Limit.objects.create(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from typing import Any
 
@@ -184,6 +185,10 @@ def test_whoever_may_control_workers_has_questions_on_the_page_of_one_that_runs(
     page = read(controls, page_url("worker", worker.pk))
     assert all(f'name="action" value="{action}"' in page for action in (*QUESTIONS, *CHANGES))
     assert 'value="autoscale"' not in read(controls, page_url("worker", threads.pk)), "its pool has a fixed size"
+    assert 'name="hard"' in read(controls, page_url("worker", threads.pk))
+    assert 'name="hard"' not in read(controls, page_url("worker", a_worker("w4", pool="solo").pk)), (
+        "nobody could end it"
+    )
     assert 'value="stats"' not in read(controls, page_url("worker", gone.pk))
     assert 'value="stats"' not in read(browser("view_worker"), page_url("worker", worker.pk))
     assert "None of them is running." in ask(controls, gone, "stats")
@@ -197,17 +202,53 @@ def test_a_silent_worker_is_said_to_be_silent(browser: Browser, monkeypatch: pyt
     worker, client = a_worker("w1"), browser(is_superuser=True)
     assert "It did not answer within 0.1 s" in ask(client, worker, "stats")
     assert "No answer yet from w1" in ask(client, worker, "add_consumer", queue="mail")
+    assert "No answer yet from w1" in ask(client, worker, "time_limit", task_name="shop.mail", soft="1.5")
+    assert json.loads(Command.objects.order_by("-pk")[0].arguments) == {
+        "task_name": "shop.mail", "soft": 1.5, "hard": None,
+    }  # fmt: skip
     said = list(LogEntry.objects.order_by("pk").values_list("change_message", flat=True))
-    assert said == ["Memory, processor time, totals", "Consume it, too: Queue mail"]
+    assert said == [
+        "Memory, processor time, totals",
+        "Consume it, too: Queue mail",
+        "Set its time limits: Task shop.mail, Soft time limit, seconds 1.5, Hard time limit, seconds –",
+    ]
 
 
-def test_what_cannot_be_told_to_a_worker_is_refused_before_it_is_sent(browser: Browser) -> None:
+@pytest.mark.parametrize(
+    ("action", "given", "field", "why"),
+    [
+        ("add_consumer", {"queue": "a b"}, "queue", "queue is 'a b'; allowed"),
+        ("autoscale", {"max": "3"}, "min", "This field is required."),
+        ("autoscale", {"min": "3", "max": "2"}, "", "At least 3, but at most 2: that cannot be."),
+        ("time_limit", {"soft": "2"}, "task_name", "This field is required."),
+        ("time_limit", {"task_name": "a" * 256}, "task_name", "at most 255 characters"),
+        ("time_limit", {"task_name": "a", "soft": "soon"}, "soft", "Enter a number."),
+        ("time_limit", {"task_name": "a", "hard": "0"}, "hard", "greater than or equal to 0.001"),
+        ("time_limit", {"task_name": "a", "hard": "1e300"}, "hard", "less than or equal to 31622400"),
+        ("time_limit", {"task_name": "a", "hard": "nan"}, "hard", "Enter a number."),
+        ("time_limit", {"task_name": "a", "soft": "3", "hard": "2"}, "soft", "At most as long as the hard one."),
+    ],
+)
+def test_what_cannot_be_told_to_a_worker_is_refused_at_its_field_before_it_is_sent(
+    action: str, given: dict[str, str], field: str, why: str, browser: Browser
+) -> None:
     worker, client = a_worker("w1"), browser(is_superuser=True)
-    assert "Queue: queue is 'a b'; allowed" in ask(client, worker, "add_consumer", queue="a b")
-    assert "At least: This field is required." in ask(client, worker, "autoscale", max="3")
-    assert "At least 3, but at most 2: that cannot be." in ask(client, worker, "autoscale", min="3", max="2")
+    page = client.post(f"{LIST}{worker.pk}/desk/", {"action": action, **given}).content.decode()
+    assert "Nothing was sent to the worker." in page
+    near = page.partition(f'name="{field}"')[2].partition("</div>")[0] if field else page
+    assert why in html.unescape(near)
+    for name, value in given.items():
+        assert f'name="{name}" value="{value}"' in page, "it can be corrected"
+    assert f'name="action" value="{action}"' in page
     assert not Command.objects.exists()
     assert not LogEntry.objects.exists()
+
+
+def test_a_worker_of_one_process_is_told_no_hard_limit(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("django_tasks.cockpit.workers.PATIENCE", 0.1)
+    worker = a_worker("w1", pool="solo")
+    ask(browser(is_superuser=True), worker, "time_limit", task_name="shop.mail", soft="2", hard="3")
+    assert json.loads(Command.objects.get().arguments) == {"task_name": "shop.mail", "soft": 2.0}
 
 
 def test_what_a_worker_tells_is_shown_in_words(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:

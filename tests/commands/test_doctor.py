@@ -9,8 +9,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.core import checks
 from django.core.management import call_command
 from django.db import connection
+from django.test import override_settings
+from django.utils import translation
 
 from django_tasks import doctor, states
 from django_tasks.backends import get_broker
@@ -213,6 +216,22 @@ def test_settings_that_harm_in_production_are_found(database: TestDatabase, sett
     connection.settings_dict["OPTIONS"] = {**options, "timeout": 1}
     assert ids(settings) == ["django_tasks.W005"]
     connection.settings_dict["OPTIONS"] = options
+
+
+@SQLITE
+def test_a_shell_is_told_in_english_whatever_the_language(
+    database: TestDatabase, tasks: Command, settings: Any
+) -> None:
+    """So that what people search for is found."""
+    saved([waiting(body=json.dumps([["x" * 600_000], {}])), waiting(queue="mail")])
+    settings.DJANGO_TASKS = {**settings.DJANGO_TASKS, "RESULT_EXPIRES": {"SUCCESS": None}}
+    english = tasks("doctor", "--json").data, tasks("doctor").out
+    assert "600,010 characters of arguments" in english[1]
+    with override_settings(LANGUAGE_CODE="de"), translation.override("de"):
+        assert (tasks("doctor", "--json").data, tasks("doctor").out) == english
+        assert "600.010 Zeichen" in str(doctor.examine())
+        [settled] = [one for one in checks.run_checks(include_deployment_checks=True) if one.id == "django_tasks.W004"]
+        assert "keeps results for ever" in str(settled)
 
 
 @SQLITE

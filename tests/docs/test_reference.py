@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from django.apps import apps
 
-from django_tasks import checks, client, schedules, states, testing
+from django_tasks import checks, client, models, schedules, search, states, testing
 from django_tasks.request import Context
 from django_tasks.result import AsyncResult
 from django_tasks.schedules.sun import EVENTS
@@ -86,6 +86,17 @@ def test_every_name_of_the_test_kit_is_documented_with_its_arguments() -> None:
         if name[0].isupper():
             wanted = [one.name for one in dataclasses.fields(each)] if dataclasses.is_dataclass(each) else public(each)
         assert not missing("testing.md", wanted), name
+
+
+def test_every_key_of_a_search_is_documented_with_where_it_is_for() -> None:
+    page = (REFERENCE / "admin.md").read_text(encoding="utf-8").partition("## Search")[2].partition("\n## ")[0]
+    where: dict[str, str] = {}
+    for keys, places in re.findall(r"^\| ((?:`[\w.]+`(?:, )?)+) \|.*\| ([a-z; ]+) \|$", page, re.MULTILINE):
+        found = re.findall(r"`([\w.]+)`", keys)
+        where.update(zip(found, places.split("; ") * len(found), strict=False))
+    assert where == {
+        key: "both" if key in search.keys(models.Task) else "results" for key in search.keys(models.TaskResult)
+    }
 
 
 def test_every_permission_is_documented() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import io
+import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -70,3 +73,69 @@ def test_texts_are_found() -> None:
     texts = set(said())
     assert ("Workers", "") in texts or ("workers", "") in texts
     assert len(texts) > 600
+
+
+# What the doctor says -------------------------------------------------------------------------------------------------
+
+#: What may stand in a sentence and is called so in every language.
+VERBATIM = re.compile(
+    r"manage\.py (?:tasks )?\w+|(?<!\w)--?[a-zA-Z]\w*|\b[A-Z][A-Z_]{3,}\b|\['\w+'\]|\{'.*'.*\}|\"[\w ]+\"|%\(\w+\)s"
+    r"|\brunbeat\b|\bmaxmemory(?:-policy noeviction)?\b|\btimedatectl set-ntp true\b"
+)
+#: Two words beside each other.
+PROSE = re.compile(r"[A-Za-z]{2,}[,;:.]? [a-z]{2,}")
+#: Cures that are a command and nothing else, and what a database is asked.
+COMMANDS = {"manage.py runworker", "manage.py runworker -Q ", "manage.py migrate django_tasks", "PRAGMA journal_mode"}
+#: Functions that take a text which is to be translated.
+TRANSLATING = {*KEYWORDS}
+
+
+def problem_makers() -> list[Path]:
+    """Return the modules in which the doctor's problems are made, those of system checks and of servers among them."""
+    found = []
+    for path in PACKAGE.rglob("*.py"):
+        calls = {ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}
+        if calls & {"Problem", "Unfit", "checks.Error", "checks.Warning"}:
+            found.append(path)
+    # Of two distributions in one place is told before there are any translations.
+    return [path for path in found if path.name != "clash.py"]
+
+
+def untranslated(tree: ast.AST) -> Iterator[str]:
+    """Find what reads like a sentence and is not given to a function that translates."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            continue  # a docstring
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in TRANSLATING:
+            assert all(isinstance(text, ast.Constant) for text in node.args[:1]), ast.unparse(node)
+            continue
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and PROSE.search(node.value):
+            yield node.value
+        yield from untranslated(node)
+
+
+@pytest.mark.parametrize("path", problem_makers(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_whatever_the_doctor_says_is_to_be_translated(path: Path) -> None:
+    assert set(untranslated(ast.parse(path.read_text()))) <= COMMANDS
+
+
+@pytest.mark.parametrize("path", CATALOGS, ids=lambda path: path.parent.parent.name)
+def test_the_sentences_of_the_doctor_name_commands_and_settings_as_they_are(path: Path) -> None:
+    sentences = {text for maker in problem_makers() for text in found("python", maker.read_text())}
+    assert len(sentences) > 60
+    texts = told(read_po(io.BytesIO(path.read_bytes())))
+    for source, context in sentences:
+        for number, translated in enumerate(texts[source, context]):
+            english = source if isinstance(source, str) else source[min(number, 1)]
+            assert translated
+            assert translated != english
+            assert Counter(VERBATIM.findall(translated)) == Counter(VERBATIM.findall(english)), translated
+
+
+def test_a_sentence_that_nobody_translates_is_found() -> None:
+    def of(source: str) -> list[str]:
+        return list(untranslated(ast.parse(source)))
+
+    assert of('"""Say it."""\nProblem("a", "error", "Nothing works.", cure)') == ["Nothing works."]
+    assert of('text = f"Queue {name} has tasks" + ngettext("a task", "some tasks", 2)') == [" has tasks"]
+    assert of('Problem(_("Nothing works."), "manage.py runworker: not so")') == ["manage.py runworker: not so"]

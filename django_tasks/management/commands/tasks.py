@@ -18,7 +18,7 @@ from typing import Any  # noqa: E402
 from django.core.exceptions import ImproperlyConfigured  # noqa: E402
 from django.core.management.base import BaseCommand, CommandError, CommandParser  # noqa: E402
 from django.db import DatabaseError  # noqa: E402
-from django.utils import timezone  # noqa: E402
+from django.utils import timezone, translation  # noqa: E402
 
 from django_tasks import client, dashboard, display, doctor, ids, operations, paging, states  # noqa: E402
 from django_tasks.conf import settings  # noqa: E402
@@ -132,7 +132,8 @@ class Command(BrokerVerbs, LimitVerbs, ScheduleVerbs, RemoteVerbs, WatchVerb, Ba
     # Verbs: each returns the exit code
 
     def do_doctor(self, given: Namespace) -> int:
-        found = doctor.examine()
+        with translation.override("en"):  # whoever searches for a sentence finds more in English
+            found = doctor.examine()
         if given.json:
             self.tell({"ok": not found, "problems": [asdict(problem) for problem in found]})
         else:
