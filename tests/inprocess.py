@@ -40,8 +40,12 @@ class Worker:
         while True:
             if self.step() is not None:
                 count += 1
-            elif not (hurry and self.hurry()):
+            elif not hurry:
                 return count
+            elif not self.hurry():  # some of it may have become due by itself, just before that
+                if self.step() is None:
+                    return count
+                count += 1
 
     def step(self) -> Execution | None:
         """Run the one task that is due first and store what became of it; ``None`` when nothing is due."""

@@ -34,8 +34,8 @@ LARGE = 20_000
 ROOT = UUID("00000000-0000-7000-9000-000000000001")
 TABLES = (Task._meta.db_table, TaskResult._meta.db_table)
 PAGES = ("overview/", "task/", "taskresult/", f"workflow/{ROOT}/change/", "workflow/", "queue/", "queue/mail/change/")
-#: How many seconds more than without any rows, with few.
-SLACK = 0.250
+#: Rows that fill a page, and how many seconds of the processor it may take more with all of them.
+FULL, SLACK = 150, 0.250
 #: Pages of 8 kB that the queries of a page may touch. Either large table has more than 16,000.
 BLOCKS = 6_000
 #: And those of one look through such a table by no index, which has to end early.
@@ -50,17 +50,17 @@ def quickest(work: Callable[[], object], times: int = 5) -> float:
     found = []
     for _ in range(times):
         overview.forget()
-        began = time.perf_counter()
+        began = time.process_time()
         work()
-        found.append(time.perf_counter() - began)
+        found.append(time.process_time() - began)
     return min(found)
 
 
 @pytest.mark.databases("sqlite")
 def test_pages_are_as_quick_with_many_rows_as_with_few(root: Client) -> None:
     fill()
-    saved([waiting(queue="mail")])
-    saved([failure(root_id=ROOT)])
+    saved(waiting(queue="mail") for _ in range(FULL))
+    saved(failure(root_id=ROOT) for _ in range(FULL))
     before = {url: opened(root, url) for url in PAGES}
     copy(Task, SOME, "due_at", "-n / 10000.0")
     copy(TaskResult, SOME, "finished_at", "-n / 1000.0")
