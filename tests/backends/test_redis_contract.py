@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -96,6 +97,31 @@ class Forgetting:
         finish(broker, holder, success(running), success(claim_one(broker, holder)))
         assert broker.leases.forget_unused(UNUSED) == ["runs", "waits"]
         assert broker.leases.forget_unused(UNUSED) == []
+
+    def test_what_is_stored_with_its_effects_waits_for_nobody_in_its_process(
+        self, broker: RedisBroker, holder: Holder, bench: Bench
+    ) -> None:
+        """Another thread may be storing what ended before, and wait for the locks of this transaction meanwhile."""
+        [task_id] = send(broker)
+        delivery = claim_one(broker, holder)
+        busy, over = threading.Event(), threading.Event()
+
+        def store() -> None:
+            with broker.engine.session():
+                busy.set()
+                over.wait(20)
+
+        other = threading.Thread(target=store)
+        other.start()
+        busy.wait(20)
+        try:
+            with bench.transaction():
+                assert broker.finish_within(success(delivery), "worker@test")
+                assert other.is_alive()
+        finally:
+            over.set()
+            other.join()
+        assert bench.state(task_id) == states.SUCCESS
 
     def test_a_queue_is_not_forgotten_while_somebody_sends_to_it(
         self, broker: RedisBroker, holder: Holder, bench: Bench, monkeypatch: pytest.MonkeyPatch

@@ -79,15 +79,15 @@ class Ledger(ABC):
 
     def write(self, written: Sequence[Written], worker: str) -> None:
         """Write lines of tasks that have no row; a line that is there stays."""
-        lines = self._lines(written, worker)  # before it is this process's turn to write
+        lines = self._lines(written, worker, None)  # before it is this process's turn to write
         self.engine.transaction(lambda cursor: cursor.executemany(self._insert, lines))
 
     def write_within(self, cursor: Any, written: Sequence[Written], worker: str) -> None:
         """Do so in the cursor's transaction."""
-        cursor.executemany(self._insert, self._lines(written, worker))
+        cursor.executemany(self._insert, self._lines(written, worker, cursor))
 
-    def _lines(self, written: Sequence[Written], worker: str) -> list[list[Any]]:
-        moment, at = time.monotonic(), self._moments()
+    def _lines(self, written: Sequence[Written], worker: str, cursor: Any) -> list[list[Any]]:
+        moment, at = time.monotonic(), self._moments(cursor)
         return [self._values(one, worker, moment, at) for one in written]
 
     @cached_property
@@ -111,8 +111,9 @@ class Ledger(ABC):
         """SQL for a moment as :meth:`_moments` gives it, or for NULL."""
         return self.dialect.later
 
-    def _moments(self) -> Moments:
-        """Return what gives the moment so many seconds from now, by the database's clock."""
+    def _moments(self, cursor: Any) -> Moments:
+        """Return what gives the moment so many seconds from now, by the database's clock. ``cursor`` is that of a
+        transaction, which must not wait for the engine: that may wait for its locks. ``None``: there is none."""
         return "{:.6f}".format
 
     def _values(self, one: Written, worker: str, moment: float, at: Moments) -> list[Any]:
@@ -237,19 +238,19 @@ SELECT {", ".join(_OF_ROW)}, {_FIELD(1)}, coalesce({_FIELD(7)}, t.history), {_FI
     _DROP: ClassVar[str] = f"DELETE FROM {TASK} WHERE rowid IN (SELECT t.rowid {_OWNED}) RETURNING id"
 
     def move(self, outcomes: Sequence[Outcome], worker: str) -> set[str]:
-        texts = self._texts(outcomes)  # before it is this process's turn to write
+        texts = self._texts(outcomes, None)  # before it is this process's turn to write
         return self.engine.transaction(lambda cursor: self._move(cursor, outcomes, worker, *texts))
 
     def move_within(self, cursor: Any, outcomes: Sequence[Outcome], worker: str) -> set[str]:
-        return self._move(cursor, outcomes, worker, *self._texts(outcomes))
+        return self._move(cursor, outcomes, worker, *self._texts(outcomes, cursor))
 
-    def _texts(self, outcomes: Sequence[Outcome]) -> tuple[str | None, str]:
+    def _texts(self, outcomes: Sequence[Outcome], cursor: Any) -> tuple[str | None, str]:
         """Return what is kept, if something is, and what goes."""
         key = self.dialect.key
         kept = [one for one in outcomes if one.keep]
         lines = None
         if kept:
-            moment, at = time.monotonic(), self._moments()
+            moment, at = time.monotonic(), self._moments(cursor)
             lines = dump([self._row(one, moment, at) for one in kept])
         return lines, dump([[key(one.id), one.attempt] for one in outcomes])
 
@@ -267,8 +268,10 @@ SELECT {", ".join(_OF_ROW)}, {_FIELD(1)}, coalesce({_FIELD(7)}, t.history), {_FI
         rest = [one.result, one.result_encoding, one.history, one.state, one.exception, one.traceback]
         return call + rest
 
-    def _moments(self) -> Moments:
-        now: float = self.engine.query(_NOW)[0][0]
+    def _moments(self, cursor: Any) -> Moments:
+        if cursor is not None:
+            cursor.execute(_NOW)
+        now: float = (cursor.fetchone() if cursor is not None else self.engine.query(_NOW)[0])[0]
 
         def at(seconds: float) -> str:
             # Rounded, as SQLite rounds: nothing may end before it was made.
@@ -314,11 +317,11 @@ FROM {_DONE} STRAIGHT_JOIN {TASK} t ON t.id = j.i
             cursor.execute(f"DELETE FROM {TASK} WHERE id IN ({marks(keys)})", keys)
         return {one.id for one in outcomes} - owned
 
-    def _lines(self, written: Sequence[Written], worker: str) -> list[list[Any]]:
+    def _lines(self, written: Sequence[Written], worker: str, cursor: Any) -> list[list[Any]]:
         for one in written:  # an oversized packet looks like a broken connection
             if one.outcome.result is not None and len(one.outcome.result) > 8 * LARGE:
                 raise EncodeError(f"It takes {len(one.outcome.result):,} characters.")
-        return super()._lines(written, worker)
+        return super()._lines(written, worker, cursor)
 
 
 @lru_cache(maxsize=64)
