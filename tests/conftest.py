@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import NoReturn
@@ -28,6 +28,7 @@ from django.test import override_settings
 from pytest_django import DjangoDbBlocker
 
 from django_tasks.backends import close_all
+from tests import redis_servers
 from tests.databases import KINDS, ON_SERVERS, REDIS, DatabaseMaker, TestDatabase, attached, forget_connections
 from tests.servers import URL_VARIABLES, Server, ServerMissing, new_server
 
@@ -170,6 +171,16 @@ def private_server() -> Iterator[Callable[..., Server]]:
             return server
 
         yield start
+
+
+@contextmanager
+def a_cluster() -> Iterator[redis_servers.Cluster]:
+    """Give a cluster of three servers."""
+    try:
+        with redis_servers.cluster() as cluster:
+            yield cluster
+    except ServerMissing as missing:
+        do_without("redis", missing)
 
 
 def do_without(kind: str, missing: ServerMissing) -> NoReturn:

@@ -9,8 +9,6 @@ from itertools import count as numbers
 from typing import Any
 
 import pytest
-from django.conf import settings
-from django.test import override_settings
 
 from django_tasks.backends.base import Queues
 from django_tasks.backends.database.wakers import POLL_MOST
@@ -21,12 +19,11 @@ from django_tasks.backends.redis.leases import ORPHANS_EVERY
 from django_tasks.backends.redis.wakers import PATIENCE
 from django_tasks.exceptions import OperationalError
 from tests import redis_servers
-from tests.backends.bench import Bench, RedisBench
+from tests.backends.bench import Bench, RedisBench, redis_bench
 from tests.backends.calls import LEASE, a_message, a_worker, claim, finish, ids, send, success
-from tests.conftest import do_without
+from tests.conftest import a_cluster
 from tests.databases import TestDatabase
 from tests.eventually import eventually
-from tests.servers import ServerMissing
 
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.timeout(120)]
 
@@ -40,21 +37,16 @@ _NUMBERS = numbers(1)
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[redis_servers.Cluster]:
     """Give a cluster of three servers."""
-    try:
-        with redis_servers.cluster() as cluster:
-            yield cluster
-    except ServerMissing as missing:
-        do_without("redis", missing)
+    with a_cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture
 def bench(database: TestDatabase, cluster: redis_servers.Cluster) -> Iterator[Bench]:
     """Give the cluster in front of the database under test."""
     url = f"{cluster.url}?prefix=waker{next(_NUMBERS)}"
-    with override_settings(DJANGO_TASKS={**settings.DJANGO_TASKS, "BROKER_URL": url}):
-        bench = RedisBench(database.alias, url)
+    with redis_bench(database.alias, url) as bench:
         yield bench
-        bench.close()
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ from django_tasks.backends.redis.claims import claim_of
 from django_tasks.backends.redis.sweeper import UNUSED
 from django_tasks.exceptions import OperationalError
 from django_tasks.models import Task
-from tests import redis_servers
 from tests.backends.bench import Bench, RedisBench, redis_bench
 from tests.backends.calls import ALL, LEASE, a_message, a_worker, claim, claim_one, finish, ids, send, success
 from tests.backends.contract import BrokerContract
@@ -33,10 +32,9 @@ from tests.backends.promises.control import Cancelling, Tidying, Watching
 from tests.backends.promises.finishing import Finishing, Returning
 from tests.backends.promises.leasing import Leasing, Slots
 from tests.backends.promises.sending import Sending
-from tests.conftest import do_without
+from tests.conftest import a_cluster
 from tests.databases import TestDatabase
 from tests.eventually import eventually
-from tests.servers import ServerMissing
 
 _NUMBERS = numbers(1)
 
@@ -767,11 +765,8 @@ class TestWithoutRows(
 @pytest.fixture(scope="module")
 def cluster_url() -> Iterator[str]:
     """Give a cluster of three servers."""
-    try:
-        with redis_servers.cluster() as cluster:
-            yield cluster.url
-    except ServerMissing as missing:
-        do_without("redis", missing)
+    with a_cluster() as cluster:
+        yield cluster.url
 
 
 @pytest.mark.databases("sqlite")

@@ -14,14 +14,13 @@ import pytest
 from django_tasks import control, states
 from django_tasks.exceptions import OperationalError, TaskRevokedError
 from tests import redis_servers
-from tests.conftest import do_without
+from tests.conftest import a_cluster
 from tests.databases import TestDatabase
 from tests.eventually import eventually
 from tests.integration.jobs import wait_at_gate, work
 from tests.integration.redis_site import RedisSite
 from tests.integration.site import PATIENCE
 from tests.integration.test_redis_idle import BEATS, FAST_BEATS, SOON
-from tests.servers import ServerMissing
 
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.timeout(240)]
 
@@ -32,11 +31,8 @@ ALL = 2
 @pytest.fixture
 def cluster() -> Iterator[redis_servers.Cluster]:
     """Give a cluster of three servers."""
-    try:
-        with redis_servers.cluster() as cluster:
-            yield cluster
-    except ServerMissing as missing:
-        do_without("redis", missing)
+    with a_cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture
