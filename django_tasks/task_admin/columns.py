@@ -32,6 +32,8 @@ _READY: Final = states.CLAIMABLE | {states.LIMITED, states.UNROUTABLE}
 class ListedCallAdmin(LiveList, CallAdmin):
     """A list of calls."""
 
+    if_chosen = frozenset({"workflow", "shown_id"})
+
     def all_columns(self, request: HttpRequest) -> Any:
         found = super().all_columns(request)
         return found if self.sees_payload(request) else [one for one in found if one != ARGUMENTS]

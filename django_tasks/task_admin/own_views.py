@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from urllib.parse import urlencode
 
 from django import forms
@@ -18,8 +18,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from ..changelists import COLUMNS, PLACE
-from ..conf import settings
 from ..models import SavedView
+from ..conf import settings
 from .base import ReadOnlyAdmin
 
 #: Views that a person keeps of a list, and characters of one.
@@ -38,6 +38,8 @@ class OwnViewsAdmin(ReadOnlyAdmin):
 
     #: What tells rows apart, so it cannot be left out.
     always: Final = "task_name"
+    #: What a list shows only to who chooses it: seldom wanted, and all of a list's time is that of its cells.
+    if_chosen: ClassVar[frozenset[str]] = frozenset()
 
     def get_urls(self) -> list[Any]:
         view: Callable[..., HttpResponse] = self.admin_site.admin_view(self.keep_view)
@@ -48,9 +50,11 @@ class OwnViewsAdmin(ReadOnlyAdmin):
         return self.list_display  # type: ignore[return-value]
 
     def get_list_display(self, request: HttpRequest) -> Any:
-        every = self.all_columns(request)
+        return [one for one in self.all_columns(request) if one == self.always or self._shows(request, one)]
+
+    def _shows(self, request: HttpRequest, column: str) -> bool:
         chosen = _columns(request.GET)
-        return [one for one in every if one in chosen or one == self.always] if chosen else every
+        return column in chosen if chosen else column not in self.if_chosen
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         chosen = request.GET.getlist("column")
@@ -110,13 +114,12 @@ class OwnViewsAdmin(ReadOnlyAdmin):
 
     def _told(self, request: HttpRequest) -> dict[str, Any]:
         """Return what the page of the list shows of this."""
-        chosen = _columns(request.GET)
         return {
-            "own_columns": bool(chosen),
+            "own_columns": bool(_columns(request.GET)),
             "views_url": self._url("views"),
             "present_view": _kept(request.GET),
             "columns": [
-                (name, label_for_field(name, self.model, self), not chosen or name in chosen)
+                (name, label_for_field(name, self.model, self), self._shows(request, name))
                 for name in self.all_columns(request)
                 if name != self.always
             ],

@@ -74,8 +74,12 @@ def test_views_have_names_and_are_not_too_many(root: Client) -> None:
 
 def test_columns_are_chosen_by_boxes_and_stay_on_the_way_through_the_list(root: Client) -> None:
     saved([waiting() for _ in range(101)])
-    everything = headers(read(root, list_url("task")))
-    assert {"priority", "created", "worker"} <= set(everything)
+    plain = read(root, list_url("task"))
+    assert {"priority", "created", "worker"} <= set(headers(plain))
+    assert not {"workflow", "shown_id"} & set(headers(plain)), "shown though nobody chose it"
+    assert '<input type="checkbox" name="column" value="priority" checked>' in plain
+    assert '<input type="checkbox" name="column" value="workflow">' in plain
+    assert "workflow" in headers(read(root, list_url("task") + "?columns=workflow"))
     answer = root.get(list_url("task") + "?q=queue:default&column=task_name&column=queue&column=nonsense&column=due")
     assert answer.headers["Location"] == f"{list_url('task')}?q=queue%3Adefault&columns=task_name%2Cqueue%2Cdue"
     page = read(root, answer.headers["Location"])

@@ -68,9 +68,10 @@ def test_lists_and_buttons_fit_the_window(pages: dict[str, str], chromium: Any, 
             assert frame.evaluate("one => one.scrollWidth - one.clientWidth") <= 0, path
     for path in ("task/", "taskresult/"):
         page.goto(site_url + path)
-        assert page.locator("td.field-shown_id").first.is_hidden()
-        page.goto(f"{site_url}{path}?columns=shown_state,shown_id,workflow")
-        assert page.locator("td.field-shown_id").first.is_visible(), "what somebody chose is left out"
+        assert page.locator("td.field-tries").first.is_hidden()
+        page.goto(f"{site_url}{path}?columns=shown_state,tries,shown_id,workflow")
+        for column in ("tries", "shown_id", "workflow"):
+            assert page.locator(f"td.field-{column}").first.is_visible(), "what somebody chose is left out"
     page.goto(site_url + pages["running task"])
     boxes = [one.bounding_box() for one in page.locator(".object-tools li > *").all()]
     assert len({box["height"] for box in boxes}) == 1, "the buttons are of different heights"
