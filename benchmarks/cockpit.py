@@ -1,76 +1,45 @@
 """What the admin's pages cost on full tables: ``python -m benchmarks.cockpit --rows 10000000``.
 
-A private PostgreSQL makes the rows itself, so ten million of them take minutes: a week of results of 200 tasks in five
-queues, a hundredth of it failed, a tenth of it in workflows of 20; tasks that wait; one workflow of 100,000; and the
-rollups and workers of a busy hour. Each page is opened as a superuser, and the best of five times is printed; then how
-long commands take, and how fast much is run again or deleted.
+A private PostgreSQL, MariaDB or SQLite makes the rows itself, so ten million of them take minutes: a week of results of
+200 tasks in five queues, a hundredth of it failed, a tenth of it in workflows of 20; tasks that wait; one workflow of
+100,000; and the rollups and workers of a busy hour. Each page is opened as a superuser, and the best of five times is
+printed; then how long commands take, and how fast much is run again or deleted.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import platform
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from benchmarks import servers
+from benchmarks.rows import ago, copy, id_of, settle, text_of, without_indexes
 
-#: Rows by one statement, so that a million show as progress.
-CHUNK: Final = 1_000_000
 #: Members of the one large workflow.
 LARGE: Final = 100_000
+#: Seconds that the results are of.
+WEEK: Final = 604_800.0
 #: Times that each page is opened; the best one counts.
 TIMES: Final = 5
 #: The session, who it is, and the time limit of lists: not what the budgets are about.
-BESIDE: Final = re.compile(r"django_session|auth_user|statement_timeout|^(SAVEPOINT|RELEASE|BEGIN|COMMIT|ROLLBACK)")
+BESIDE: Final = re.compile(
+    r"django_session|auth_user|statement_timeout|max_statement_time|^(SAVEPOINT|RELEASE|BEGIN|COMMIT|ROLLBACK)"
+)
 ROOT: Final = "00000000-0000-7000-8001-000000000001"
+DATABASES: Final = ("postgresql", "mariadb", "sqlite")
 #: The tabs of the two lists.
 TASK_STATES: Final = ("PENDING", "STARTED", "RETRY", "LIMITED", "WAITING", "UNROUTABLE")
 RESULT_STATES: Final = ("SUCCESS", "FAILURE", "REVOKED", "REJECTED", "IGNORED")
-
-_ID = "('00000000-0000-7000-8000-' || lpad(to_hex({n}), 12, '0'))::uuid"
-# Columns that are changed in copies of a row; %(rows)s is how many there will be, n counts them.
-_RESULTS = {
-    "id": _ID.format(n="n"),
-    "name": "'shop.tasks.number_' || n %% 200",
-    "queue": "'queue_' || n %% 5",
-    "state": "CASE WHEN n %% 100 = 7 THEN 'FAILURE' WHEN n %% 1000 = 8 THEN 'REVOKED' ELSE 'SUCCESS' END",
-    "exception": "CASE WHEN n %% 100 = 7 THEN 'ValueError: order ' || n ELSE '' END",
-    "root_id": "CASE WHEN n / 1000 %% 10 = 3 THEN " + _ID.format(n="n / 20 * 20 + 1") + " END",
-    **{
-        column: f"now() - (%(rows)s - n) * interval '1 week' / %(rows)s - interval '{before} seconds'"
-        for column, before in (("created_at", 3), ("due_at", 3), ("started_at", 2), ("finished_at", 1))
-    },
-    "runtime": "n %% 100 / 50.0",
-}
-_WAITING = {
-    "id": _ID.format(n="n"),
-    "name": "'shop.tasks.number_' || n %% 200",
-    "queue": "'queue_' || n %% 5",
-    "state": "CASE n %% 1000 WHEN 1 THEN 'RETRY' WHEN 2 THEN 'WAITING' WHEN 3 THEN 'LIMITED' ELSE 'PENDING' END",
-    "limit_key": "CASE n %% 1000 WHEN 3 THEN '' END",
-    "due_at": "now() - n * interval '0.1 seconds'",
-    "created_at": "now() - n * interval '0.1 seconds'",
-}
-_LARGE = {
-    "id": "('00000000-0000-7000-8001-' || lpad(to_hex(n), 12, '0'))::uuid",
-    "name": "'shop.tasks.transform'",
-    "root_id": f"'{ROOT}'::uuid",
-    "finished_at": "now() - n * interval '20 milliseconds'",
-}
-# Of a table, but for those that stand behind a constraint.
-_INDEXES = """
-    SELECT i.indexname, i.indexdef FROM pg_indexes i
-    WHERE i.tablename = %s AND NOT EXISTS (SELECT 1 FROM pg_constraint c WHERE c.conname = i.indexname)
-"""
 
 
 class Page(NamedTuple):
@@ -98,56 +67,62 @@ class Cost(NamedTuple):
     characters: int
 
 
-def copied(table: str, columns: Sequence[str], key: Any, changed: dict[str, str], rows: int, total: int) -> None:
-    """Insert copies of the row with this key, numbered from 1."""
-    from django.db import connection
-
-    values = ", ".join(changed.get(name, name) for name in columns)
-    query = (
-        f"INSERT INTO {table} ({', '.join(columns)}) SELECT {values}"  # noqa: S608 - names of our own models only
-        f" FROM (SELECT * FROM {table} WHERE id = %(key)s) AS model, generate_series(%(first)s, %(last)s) AS n"
-    )
-    for first in range(1, rows + 1, CHUNK):
-        with connection.cursor() as cursor:
-            last = min(first + CHUNK - 1, rows)
-            cursor.execute(query, {"key": str(key), "first": first, "last": last, "rows": total})
-        print(f"\r{table}: {last:,} of {rows:,} rows", end="", file=sys.stderr, flush=True)
-    print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
-
-
-@contextmanager
-def without_indexes(table: str) -> Iterator[None]:
-    """Take the indexes off while rows are made: afterwards all of one are made in a fraction of the time."""
-    from django.db import connection
-
-    with connection.cursor() as cursor:
-        cursor.execute(_INDEXES, [table])
-        indexes = cursor.fetchall()
-        for name, _definition in indexes:
-            cursor.execute(f"DROP INDEX {name}")
-    yield
-    with connection.cursor() as cursor:
-        for _name, definition in indexes:
-            cursor.execute(definition)
+def shop(rows: int) -> dict[str, dict[str, str]]:
+    """Return what differs in the copies of a row, so many results among them: SQL, in which n counts them."""
+    name = {"name": text_of("'shop.tasks.number_'", "n %% 200"), "queue": text_of("'queue_'", "n %% 5")}
+    before = {"created_at": 3, "due_at": 3, "started_at": 2, "finished_at": 1}
+    lost = text_of("'ValueError: order '", "n")
+    held = "WHEN 1 THEN 'RETRY' WHEN 2 THEN 'WAITING' WHEN 3 THEN 'LIMITED'"
+    return {
+        "results": {
+            **name,
+            "state": "CASE WHEN n %% 100 = 7 THEN 'FAILURE' WHEN n %% 1000 = 8 THEN 'REVOKED' ELSE 'SUCCESS' END",
+            "exception": f"CASE WHEN n %% 100 = 7 THEN {lost} ELSE '' END",
+            "root_id": f"CASE WHEN n %% 10000 BETWEEN 3000 AND 3999 THEN {id_of('(n - n %% 20 + 1)')} END",
+            "runtime": "n %% 100 / 50.0",
+            **{column: ago(f"({rows} - n) * {WEEK / rows} + {seconds}") for column, seconds in before.items()},
+        },
+        "waiting": {
+            **name,
+            "state": f"CASE n %% 1000 {held} ELSE 'PENDING' END",
+            "limit_key": "CASE n %% 1000 WHEN 3 THEN '' END",
+            "due_at": ago("n * 0.1"),
+            "created_at": ago("n * 0.1"),
+        },
+        "workflow": {
+            "id": id_of("n", "8001"),
+            "name": "'shop.tasks.transform'",
+            "root_id": id_of("1", "8001"),
+            "finished_at": ago("n * 0.02"),
+        },
+    }
 
 
 def fill(rows: int, waiting_rows: int, large: int = LARGE) -> None:
     """Make a site that has been busy for a week, with so many results, tasks that wait, and members of a workflow."""
-    from benchmarks.rows import settle
     from django_tasks.models import Task, TaskResult
     from tests.cockpit import site_rows
     from tests.rows import finished, saved, waiting
 
     site_rows.fill()
     [result], [task] = saved([finished()]), saved([waiting()])
-    columns = {model: [str(field.column) for field in model._meta.concrete_fields] for model in (Task, TaskResult)}
-    ledger, to_do = TaskResult._meta.db_table, Task._meta.db_table
-    with without_indexes(ledger):
-        copied(ledger, columns[TaskResult], result.pk, _RESULTS, rows, rows)
-        copied(ledger, columns[TaskResult], result.pk, _LARGE, large, large)
-    with without_indexes(to_do):
-        copied(to_do, columns[Task], task.pk, _WAITING, waiting_rows, rows)
+    changed = shop(rows)
+    with without_indexes(TaskResult):
+        copy(TaskResult, rows, changed["results"], result.pk, progress("results", rows))
+        copy(TaskResult, large, changed["workflow"], result.pk, progress("a workflow", large))
+    with without_indexes(Task):
+        copy(Task, waiting_rows, changed["waiting"], task.pk, progress("tasks that wait", waiting_rows))
     settle()
+
+
+def progress(what: str, rows: int) -> Callable[[int], None]:
+    """Return what tells on the screen how many rows there are by now."""
+
+    def tell(made: int) -> None:
+        end = "\n" if made == rows else ""
+        print(f"\r{what}: {made:,} of {rows:,}", end=end, file=sys.stderr, flush=True)
+
+    return tell
 
 
 def pages(rows: int, waiting_rows: int, large: int = LARGE) -> list[Page]:
@@ -253,12 +228,24 @@ def measure(client: Any, page: Page, *, unchanged: bool = False) -> Cost:
 
 
 def server_cpu() -> float:
-    """Return for how many milliseconds the server's process of our connection has worked."""
+    """Return for how many milliseconds the server's process or thread of our connection has worked; 0 without one."""
     from django.db import connection
 
     connection.ensure_connection()
-    raw: Any = connection.connection
-    return int(Path(f"/proc/{raw.info.backend_pid}/schedstat").read_text().split()[0]) / 1_000_000
+    served = thread_of(connection.connection, connection.vendor)
+    return int(Path(f"/proc/{served}/schedstat").read_text().split()[0]) / 1_000_000 if served else 0.0
+
+
+@functools.lru_cache(maxsize=1)
+def thread_of(raw: Any, vendor: str) -> int:
+    """Return the number that Linux knows the server's side of a connection by; 0 if there is none."""
+    if vendor == "postgresql":
+        return int(raw.info.backend_pid)
+    if vendor == "sqlite":
+        return 0
+    with raw.cursor() as cursor:
+        cursor.execute("SELECT tid FROM information_schema.processlist WHERE id = connection_id()")
+        return int(cursor.fetchone()[0])
 
 
 def opened(rows: int, waiting_rows: int) -> dict[str, tuple[Page, Cost]]:
@@ -327,6 +314,7 @@ def paces(seconds: float = 5.0) -> dict[str, tuple[float, str]]:
 def main() -> None:
     """Fill, open, print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cockpit", description=__doc__)
+    parser.add_argument("--broker", choices=DATABASES, default=DATABASES[0], help="where the tasks are")
     parser.add_argument("--rows", type=int, default=10_000_000, help="in the ledger")
     parser.add_argument("--waiting", type=int, help="in the to-do list; as many as in the ledger, a million at most")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there, too")
@@ -335,7 +323,7 @@ def main() -> None:
         parser.error("--rows: at least 1,000")
     waiting_rows = given.waiting or min(given.rows, 1_000_000)
     load = os.getloadavg()[0]
-    with servers.started("postgresql") as server:
+    with servers.started(given.broker) as server:
         os.environ |= {"DATABASE_URL": server.url, "DJANGO_SETTINGS_MODULE": "tests.settings"}
         import django
 
@@ -350,7 +338,7 @@ def main() -> None:
         found = opened(given.rows, waiting_rows)
         paced = paces()
         connections.close_all()
-    print(f"{given.rows:,} results and {waiting_rows:,} tasks that wait, made in {filled:.0f} s;")
+    print(f"{given.broker}: {given.rows:,} results and {waiting_rows:,} tasks that wait, made in {filled:.0f} s;")
     print(f"{os.cpu_count()} cores, {platform.machine()},", end=" ")
     print(f"Python {platform.python_version()}, load before {load:.2f}; best of {TIMES}\n")
     print(f"{'page':<28}{'ms':>8}{'budget':>8}{'Python':>8}{'server':>8}{'queries':>9}{'budget':>8}{'kB':>7}")
@@ -369,7 +357,14 @@ def main() -> None:
         print(f"{name:<34}{number:>10,.0f} {unit}")
     if given.json:
         figures = {name: cost._asdict() for name, (_page, cost) in found.items()}
-        told = {"rows": given.rows, "waiting": waiting_rows, "load": load, "pages": figures, "paces": paced}
+        told = {
+            "broker": given.broker,
+            "rows": given.rows,
+            "waiting": waiting_rows,
+            "load": load,
+            "pages": figures,
+            "paces": paced,
+        }
         given.json.write_text(json.dumps(told, indent=1))
 
 

@@ -155,13 +155,13 @@ class Workbeat(Contestant):
         from django_tasks.models import TaskResult
 
         self.began = self._results.latest("finished_at").finished_at
-        rows.copy(TaskResult, count, "finished_at", "-n")
+        rows.copy(TaskResult, count, {"finished_at": rows.moved("finished_at", "-n")})
 
     def fill_tasks(self, count: int) -> None:
         """Add ``count`` copies of the newest waiting task, due in the second after it."""
         from django_tasks.models import Task
 
-        rows.copy(Task, count, "due_at", f"n * 1.0 / {max(count, 1)}")
+        rows.copy(Task, count, {"due_at": rows.moved("due_at", f"n * 1.0 / {max(count, 1)}")})
 
     def settle(self) -> None:
         """Let the database put its tables in order."""

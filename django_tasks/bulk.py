@@ -25,6 +25,7 @@ from . import access, actions, audit, client, dashboard, paging, states
 from .actions import Action
 from .conf import settings
 from .models import BulkOperation, Limit, Task, TaskResult, TaskTag, Worker
+from .replica import reads_from
 from .search import Selection
 
 #: The task that works in the background.
@@ -97,8 +98,8 @@ def hindrance(operation: BulkOperation) -> Hindrance | None:
     online = _online()
     if not online:
         return Hindrance("offline")
-    tagged = TaskTag.objects.using(settings.DATABASE).filter(tag=_tag(operation))
-    rows = Task.objects.using(settings.DATABASE).filter(pk__in=tagged.values("task_id"))
+    tagged = TaskTag.objects.using(reads_from()).filter(tag=_tag(operation))
+    rows = Task.objects.using(reads_from()).filter(pk__in=tagged.values("task_id"))
     found = [_kept_back(queue, state, online) for queue, state in rows.values_list("queue", "state")]
     if not found:
         return Hindrance("gone")
@@ -227,7 +228,7 @@ def _online() -> list[Worker]:
 
 
 def _paused(kind: str, name: str) -> bool:
-    limit = Limit.objects.using(settings.DATABASE).filter(kind=kind, name=name).first()
+    limit = Limit.objects.using(reads_from()).filter(kind=kind, name=name).first()
     return limit is not None and limit.is_paused(dashboard.database_now())
 
 

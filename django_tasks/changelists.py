@@ -20,9 +20,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from . import access, dashboard, paging, states
-from .conf import QUEUE_NAME, settings
+from .conf import QUEUE_NAME
 from .models import Task, TaskResult
 from .registry import tasks
+from .replica import reads_from
 from .search import SearchError, Selection, is_class
 
 #: Never read for a list: a page of payloads may be a hundred megabytes.
@@ -164,14 +165,14 @@ class PagedChangeList(ChangeList):
         bookmark, walks = self.bookmark(request), self.walks(self.unfiltered)
         patient = FURTHER in request.GET or not walks
         try:
-            with paging.time_limit(settings.DATABASE, paging.PATIENCE if patient else QUICKLY):
+            with paging.time_limit(reads_from(), paging.PATIENCE if patient else QUICKLY):
                 rows = self.shown(self.queryset)
                 return paging.page(rows, self.keys, bookmark, self.branches(rows))
         except paging.TooSlow:
             if not walks:
                 raise
         self._is_slow = True
-        with paging.time_limit(settings.DATABASE):
+        with paging.time_limit(reads_from()):
             end = paging.reach(walks, self.keys, bookmark, rows=paging.REACH)
             rows = self.shown(self.queryset)
             return paging.page(rows, self.keys, bookmark, self.walks(rows), end=end)
@@ -179,7 +180,7 @@ class PagedChangeList(ChangeList):
     @property
     def unfiltered(self) -> QuerySet[Any]:
         """All rows of the table, which an index has in order."""
-        return self.model._default_manager.using(settings.DATABASE).all()
+        return self.model._default_manager.using(reads_from()).all()
 
     def bookmark(self, request: HttpRequest) -> paging.Bookmark | None:
         """Return where the page begins. Raises ``ValueError`` when the address was tampered with."""
@@ -216,7 +217,7 @@ class PagedChangeList(ChangeList):
             return f"{len(page.rows):,}"
         if self.is_counted() and not self._is_slow:
             try:
-                with paging.time_limit(settings.DATABASE):
+                with paging.time_limit(reads_from()):
                     count = paging.count(self.branches(self.queryset) or [self.queryset], self.count_order)
             except paging.TooSlow:
                 return ""
@@ -307,7 +308,7 @@ class CallChangeList(PagedChangeList):
     def _count_states(self) -> dict[str, str]:
         """Return how many rows there are in each state, in words; nothing if that takes long."""
         try:
-            with paging.time_limit(settings.DATABASE, COUNTING):
+            with paging.time_limit(reads_from(), COUNTING):
                 counts = paging.count_each({state: self.of_state(state) for state in self.tab_states}, self.count_order)
         except paging.TooSlow:
             return {}

@@ -5,7 +5,7 @@ They speak English, as those of Django; the page of health tells their sentences
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.apps import AppConfig
@@ -15,10 +15,10 @@ from django.core.cache import caches
 from django.core.cache.backends.dummy import DummyCache
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections
+from django.db import Error, connections
 from django.utils.translation import gettext_noop
 
-from . import access, addresses, backends, clash, extensions
+from . import access, addresses, backends, clash, extensions, task_names
 from .backends import stores
 from .conf import check_settings, settings
 from .context_hooks import OF_REQUEST
@@ -46,8 +46,8 @@ def check_clash(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
 
 @checks.register(TAG)
 def check_configuration(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
-    """E002: a setting is unknown or has a bad value. E003: the database cannot be a broker. W002: pickle is
-    accepted."""
+    """E002: a setting is unknown or has a bad value. E003: the database cannot be a broker. E007: ADMIN_READ_DB
+    is no replica of it. W002: pickle is accepted."""
     problems = check_settings() or [*check_formats(), *check_routes(), *access.check(), *extensions.check()]
     if problems:
         return [checks.Error(problem, id="django_tasks.E002") for problem in problems]
@@ -79,6 +79,23 @@ def check_configuration(app_configs: Sequence[AppConfig] | None, **kwargs: Any) 
                     )
                 ),
                 id="django_tasks.E003",
+            )
+        )
+    replica = settings.ADMIN_READ_DB
+    if replica is not None and connections[replica].vendor != vendor:
+        found.append(
+            checks.Error(
+                Sentence(
+                    gettext_noop(
+                        "DJANGO_TASKS['ADMIN_READ_DB'] names %(alias)s, a %(other)s database; tasks are kept in "
+                        "%(vendor)s."
+                    ),
+                    alias=repr(replica),
+                    other=connections[replica].vendor,
+                    vendor=vendor,
+                ),
+                hint=Sentence(gettext_noop("Name a replica of the database that holds the tasks, or None.")),
+                id="django_tasks.E007",
             )
         )
     if settings.ALLOW_UNSAFE_PICKLE and "pickle" in settings.ACCEPT_CONTENT:
@@ -177,7 +194,16 @@ def check_periodic(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     """E004: a declaration of a periodic task cannot be kept."""
     if check_settings():
         return []  # check_configuration tells
-    return [checks.Error(problem, id="django_tasks.E004") for problem in entries.problems()]
+    return [checks.Error(problem, id="django_tasks.E004") for problem in entries.problems(_known_to_workers)]
+
+
+def _known_to_workers() -> Iterable[str]:
+    if settings.DATABASE not in connections:
+        return ()  # check_configuration tells
+    try:
+        return task_names.of_workers().workers
+    except (Error, ImproperlyConfigured):  # it is away, has no tables yet, or is none
+        return ()
 
 
 @checks.register(TAG, deploy=True)

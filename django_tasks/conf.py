@@ -335,6 +335,11 @@ class Settings:
         None,
         "What says which tasks and results a person sees, and can act on, in the admin: it returns a QuerySet.",
     )
+    ADMIN_READ_DB = Setting(
+        kinds.optional(kinds.Kind("an alias of DATABASES", kinds.database), "the database of the tasks"),
+        None,
+        "The alias of a replica of that database, from which the admin's pages read that only show.",
+    )
     ADMIN_PANELS = Setting(
         kinds.several(kinds.DOTTED_NAME, f"a list of {', '.join(PANELS)} and dotted paths of classes of panels"),
         PANELS,

@@ -8,16 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from django.db import connections
 from django.db.models import Count, Min, Q, QuerySet
 
-from . import paging, states
+from . import distinct, paging, states
 from .backends import get_broker
 from .conf import settings
 from .models import Task, TaskResult, TaskTag, Worker
 from .registry import tasks
+from .replica import reads_from
 
 #: Most names or rows of anything that is listed whole.
 MOST: Final = 1_000
@@ -27,16 +28,8 @@ RECENTLY: Final = timedelta(hours=1)
 _CLAIMABLE: Final = Q(state__in=sorted(states.CLAIMABLE))
 #: The same as the claim index spells it.
 _SPELLED_CLAIMABLE: Final = "state IN ('PENDING', 'RETRY')"
-
-#: One look-up in the claim index for each queue, however much waits in it.
-_QUEUES = f"""
-WITH RECURSIVE q (name) AS (
-    SELECT MIN(queue) FROM {{table}} WHERE {{claimable}}
-    UNION ALL
-    SELECT (SELECT MIN(t.queue) FROM {{table}} t WHERE {{claimable}} AND t.queue > q.name) FROM q
-    WHERE q.name IS NOT NULL
-) SELECT name FROM q WHERE name IS NOT NULL LIMIT {MOST}
-"""  # noqa: S608 - constants only, here and below
+#: Where the claim index has the queues.
+_QUEUES: Final[Any] = {"table": Task._meta.db_table, "column": "queue", "where": _SPELLED_CLAIMABLE, "most": MOST}
 #: What else is chosen from, each a walk along an index, or over a small table.
 _CHOICES: Final = {
     "workers": f"SELECT name FROM {Worker._meta.db_table} WHERE stopped_at IS NULL AND lost_at IS NULL",  # noqa: S608
@@ -46,18 +39,6 @@ _CHOICES: Final = {
 }
 #: How many of the newest of these are looked at.
 NEWEST: Final = 300
-#: The same along the ledger's index by name.
-_NAMES = f"""
-WITH RECURSIVE n (name) AS (
-    SELECT MIN(name) FROM {{table}}
-    UNION ALL
-    SELECT (SELECT MIN(t.name) FROM {{table}} t WHERE t.name > n.name) FROM n WHERE n.name IS NOT NULL
-) SELECT name FROM n WHERE name IS NOT NULL LIMIT {MOST}
-"""  # noqa: S608
-
-
-#: The same by a statement for each name: MariaDB and MySQL would walk over the whole index for each row of the above.
-_NEXT: Final = "SELECT {column} FROM {table} WHERE {column} > %s ORDER BY {column} LIMIT 1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +98,7 @@ def stats() -> Stats:
 def database_now() -> datetime:
     """Return the clock by which everything here is judged."""
     dialect = get_broker().dialect
-    with connections[settings.DATABASE].cursor() as cursor:
+    with connections[reads_from()].cursor() as cursor:
         cursor.execute(f"SELECT {dialect.epoch(dialect.now)}", [])
         return datetime.fromtimestamp(float(cursor.fetchone()[0]), UTC)
 
@@ -162,7 +143,7 @@ def finished_since(moment: datetime) -> dict[str, int]:
 
 def current_workers() -> list[Worker]:
     """Return the workers that did not stop, newest first: online, draining, or lost."""
-    return list(Worker.objects.using(settings.DATABASE).filter(stopped_at=None).order_by("-pk")[:MOST])
+    return list(Worker.objects.using(reads_from()).filter(stopped_at=None).order_by("-pk")[:MOST])
 
 
 class Taken(NamedTuple):
@@ -182,7 +163,7 @@ def taken(worker: Worker, by_process: Iterable[int]) -> Taken:
 
 def worker_names(pks: Iterable[int]) -> dict[int, str]:
     """Return the names of workers by their ids."""
-    return dict(Worker.objects.using(settings.DATABASE).filter(pk__in=pks).values_list("pk", "name"))
+    return dict(Worker.objects.using(reads_from()).filter(pk__in=pks).values_list("pk", "name"))
 
 
 def consumes(worker: Worker, queue: str) -> bool:
@@ -193,16 +174,12 @@ def consumes(worker: Worker, queue: str) -> bool:
 
 def waiting_queues() -> list[str]:
     """Return the names of the queues in which something waits; on MariaDB and MySQL, in which there is anything."""
-    if _looks_up_one_by_one():
-        return _one_by_one(Task._meta.db_table, "queue")
-    return _names(_waiting_queues())
+    return distinct.values_of(reads_from(), **_QUEUES)
 
 
 def finished_names() -> list[str]:
-    """Return the names of all tasks in the ledger, by one look-up in its index for each."""
-    if _looks_up_one_by_one():
-        return _one_by_one(TaskResult._meta.db_table, "name")
-    return _names(_NAMES.format(table=TaskResult._meta.db_table))
+    """Return the names of all tasks in the ledger."""
+    return distinct.values_of(reads_from(), TaskResult._meta.db_table, "name", most=MOST)
 
 
 def known_queues() -> list[str]:
@@ -214,16 +191,16 @@ def known(kinds: Iterable[str]) -> dict[str, list[str]]:
     """Return what people may want to choose from: ``queues`` as :func:`known_queues` has them, and of these ``kinds``
     the names of running ``workers``, and the ``tags`` and the classes of ``exceptions`` of late.
 
-    One query, on MariaDB and MySQL one more for each queue.
+    One query, on MariaDB and MySQL two (see :mod:`.distinct` for those of many queues).
     """
-    connection = connections[settings.DATABASE]
+    connection = connections[reads_from()]
     text = connection.ops.cast_char_field_without_max_length  # columns have collations of their own
     heads = {kind: f"{_CHOICES[kind]} LIMIT {NEWEST}" for kind in kinds}
     found: dict[str, set[str]] = {kind: set() for kind in ("queues", *heads)}
-    if _looks_up_one_by_one():
+    if connection.vendor == "mysql":
         found["queues"].update(waiting_queues())
     else:
-        heads["queues"] = _waiting_queues()
+        heads["queues"] = f"SELECT value AS name FROM ({distinct.sql_of(**_QUEUES)}) AS q"  # noqa: S608
     parts = [
         f"SELECT DISTINCT '{kind}', CAST(name AS {text}) FROM ({head}) AS {kind}"  # noqa: S608
         for kind, head in heads.items()
@@ -241,30 +218,6 @@ def _with_declared(queues: Iterable[str]) -> list[str]:
     return sorted({settings.TASK_DEFAULT_QUEUE, *declared, *queues})
 
 
-def _waiting_queues() -> str:
-    return _QUEUES.format(table=Task._meta.db_table, claimable=_SPELLED_CLAIMABLE)
-
-
-def _looks_up_one_by_one() -> bool:
-    return connections[settings.DATABASE].vendor == "mysql"
-
-
-def _one_by_one(table: str, column: str) -> list[str]:
-    """Return the different values of a column that leads an index, :data:`MOST` of them at most."""
-    found: list[str] = []
-    sql = _NEXT.format(table=table, column=column)
-    with connections[settings.DATABASE].cursor() as cursor:
-        while len(found) < MOST and cursor.execute(sql, [found[-1] if found else ""]):
-            found += [name for (name,) in cursor.fetchall()]
-    return found
-
-
-def _names(sql: str) -> list[str]:
-    with connections[settings.DATABASE].cursor() as cursor:
-        cursor.execute(sql)
-        return [name for (name,) in cursor.fetchall()]
-
-
 def _numbers(worker: Worker, now: datetime) -> WorkerNumbers:
     return WorkerNumbers(
         id=worker.pk,
@@ -279,8 +232,8 @@ def _numbers(worker: Worker, now: datetime) -> WorkerNumbers:
 
 
 def _to_do() -> QuerySet[Task]:
-    return Task.objects.using(settings.DATABASE)
+    return Task.objects.using(reads_from())
 
 
 def _ledger() -> QuerySet[TaskResult]:
-    return TaskResult.objects.using(settings.DATABASE)
+    return TaskResult.objects.using(reads_from())

@@ -18,21 +18,23 @@ from typing import Final
 from django.conf import settings as django_settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError, connections
+from django.db import DatabaseError, Error, connections
 from django.db.migrations.executor import MigrationExecutor
-from django.db.models import Count
+from django.db.models import Count, Max
 from django.db.models.functions import Length
 from django.utils import formats
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from . import backends, dashboard, paging
+from . import backends, dashboard, paging, task_names
 from .checks import TAG
 from .conf import check_settings, settings
 from .exceptions import OperationalError
 from .looks import look
 from .models import Beat, PeriodicTask, Task, TaskResult, Worker
 from .querysets import TaskQuerySet
+from .registry import tasks
+from .replica import LAG, replica
 from .sentences import told
 from .utils.log import escape
 
@@ -54,7 +56,7 @@ class Problem:
     """Something that is wrong."""
 
     #: Which look found it: ``settings``, ``broker``, ``database``, ``migrations``, ``sqlite``, ``clock``, ``workers``,
-    #: ``beats``, ``rescue``, ``queues``, ``names`` or ``payloads``.
+    #: ``beats``, ``rescue``, ``queues``, ``names``, ``payloads`` or ``replica``.
     check: str
     #: ``error``: tasks do not run as they should; ``warning``: they may not tomorrow.
     level: str
@@ -77,7 +79,7 @@ def examine(*, full: bool = True) -> list[Problem]:
     found = list(_settings())
     if check_settings() or settings.DATABASE not in connections:
         return found
-    of_rows = (_clock, _workers, partial(_beats, full), _rescue, _queues, _names, _payloads)
+    of_rows = (_clock, _workers, partial(_beats, full), _scheduled_names, _rescue, _queues, _names, _payloads, _replica)
     found += list(_broker())
     steps: tuple[tuple[Callable[[], Iterator[Problem]], ...], ...] = ((_database,), (_migrations, _sqlite), of_rows)
     for looks in steps:
@@ -248,6 +250,27 @@ def of_beats(beats: Iterable[Beat], now: datetime, *, enabled: int, overdue: int
         yield Problem("beats", "error", text, _("The log of runbeat tells why; restart it."))
 
 
+def _scheduled_names() -> Iterator[Problem]:
+    """Judge the names of enabled periodic tasks; without a worker that tells what it knows nothing can be said."""
+    rows = PeriodicTask.objects.filter(enabled=True).order_by("name").values_list("name", "task")
+    unknown = [row for row in rows if row[1] not in tasks]
+    known = task_names.of_workers() if unknown else None
+    if known is None or not known.certain:
+        return
+    lost = [row for row in unknown if row[1] not in known.workers][: dashboard.MOST]
+    meant = {task: task_names.close_to(task, known) for task in {task for _name, task in lost}}
+    for name, task in lost:
+        text = _(
+            "Periodic task %(name)s names the task %(task)s, which neither this site nor a running worker knows: what "
+            "it sends waits."
+        ) % {"name": escape(name), "task": escape(task)}
+        if close := meant[task]:
+            hint = _("Did you mean %s?") % escape(close)
+            text = f"{text} {hint}"
+        cure = _("Correct the name, or start a worker of a release that declares it: manage.py runworker")
+        yield Problem("beats", "warning", text, cure, name)
+
+
 def _rescue() -> Iterator[Problem]:
     """Tasks held by a worker that is gone go back to their queues within a lease and a look; any longer is a defect."""
     now = dashboard.database_now()
@@ -407,6 +430,43 @@ def _number(value: float, places: int = 0) -> str:
     if not django_settings.USE_I18N:  # sentences are English then, and get_format() would go by LANGUAGE_CODE
         return f"{value:,.{places}f}"
     return formats.number_format(f"{value:.{places}f}", use_l10n=True, force_grouping=True)
+
+
+def of_replica(error: Exception | str) -> Problem:
+    """Say that pages cannot read from the replica."""
+    facts = {"database": repr(settings.ADMIN_READ_DB), "error": escape(str(error).strip())}
+    text = _("The database %(database)s, from which pages of the admin read (ADMIN_READ_DB), cannot be used: %(error)s")
+    cure = _("See to its server; without DJANGO_TASKS['ADMIN_READ_DB'] they read from %(database)s.")
+    return Problem("replica", "error", text % facts, cure % {"database": repr(settings.DATABASE)})
+
+
+def _replica() -> Iterator[Problem]:
+    """Whoever replicates, heartbeats arrive there as often as workers send them."""
+    alias = replica()
+    if alias is None:
+        return
+    newest = _newest_heartbeat(settings.DATABASE)
+    try:
+        copied = _newest_heartbeat(alias)
+    except Error as error:
+        yield of_replica(error)
+        return
+    fair = timedelta(seconds=LAG + 2 * settings.WORKER_HEARTBEAT_INTERVAL)
+    if newest is None or (copied is not None and newest - copied <= fair):
+        return
+    facts = {"replica": repr(alias), "database": repr(settings.DATABASE)}
+    if copied is None:
+        text = _("The database %(replica)s (ADMIN_READ_DB) has no worker of those in %(database)s.") % facts
+    else:
+        text = _("The database %(replica)s (ADMIN_READ_DB) is %(seconds)s s behind %(database)s.") % {
+            **facts,
+            "seconds": _number((newest - copied).total_seconds()),
+        }
+    yield Problem("replica", "warning", text, _("See to the replication: pages of the admin show what was."))
+
+
+def _newest_heartbeat(alias: str) -> datetime | None:
+    return Worker.objects.using(alias).aggregate(newest=Max("beat_at"))["newest"]  # type: ignore[no-any-return]
 
 
 def _option() -> str:

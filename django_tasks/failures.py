@@ -16,6 +16,7 @@ from . import own_code, paging
 from .backends import get_broker
 from .conf import settings
 from .models import FailureMark, TaskResult
+from .replica import reads_from
 
 #: Failures that are looked at: the newest ones.
 LOOKED_AT: Final = 10_000
@@ -90,7 +91,7 @@ def grouped(rows: QuerySet[TaskResult], since: datetime, now: datetime, most: in
     """Return which of these results failed between two moments, the newest ``most`` of them; one query, along an
     index."""
     failed = rows.filter(state="FAILURE", finished_at__gte=since).order_by("-finished_at")
-    marks = FailureMark.objects.using(settings.DATABASE)
+    marks = FailureMark.objects.using(reads_from())
     nothing, head = Value(""), Substr("result", 1, own_code.HEAD)
     found = paging.together(
         [

@@ -20,6 +20,7 @@ from .backends import get_broker
 from .conf import settings
 from .exceptions import OperationalError
 from .models import Limit, LimitState, Task
+from .replica import reads_from
 from .routing import validate_queue
 
 #: What a limit says when it says nothing.
@@ -186,7 +187,7 @@ class Use(NamedTuple):
 def uses() -> dict[tuple[str, str], Use]:
     """Return what the limits of queues and tasks have let through and hold back, by kind and name; one that does
     neither is left out. One query, over all that limits count."""
-    counted = Task.objects.using(settings.DATABASE).filter(limit_key__isnull=False).order_by()
+    counted = Task.objects.using(reads_from()).filter(limit_key__isnull=False).order_by()
     found: Counter[tuple[str, str, str]] = Counter()
     for queue, name, state, count in counted.values_list("queue", "name", "state").annotate(Count("pk")):
         found[Limit.QUEUE, queue, state] += count
@@ -198,7 +199,7 @@ def uses() -> dict[tuple[str, str], Use]:
 def next_starts() -> dict[tuple[str, str], datetime]:
     """Return from when on the next may start of what has a rate, by kind and name; of a rate per key nothing is said,
     nor of one that nothing used for long. One query."""
-    rows = LimitState.objects.using(settings.DATABASE).filter(kind__in=(Limit.QUEUE, Limit.TASK), limit_key="")
+    rows = LimitState.objects.using(reads_from()).filter(kind__in=(Limit.QUEUE, Limit.TASK), limit_key="")
     return {(row.kind, row.name): datetime.fromtimestamp(row.moment, UTC) for row in rows}
 
 

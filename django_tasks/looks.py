@@ -14,6 +14,7 @@ from .backends.database.dialect import CLAIMABLE, HELD_BACK, TASK
 from .dashboard import QueueNumbers, consumes
 from .models import Worker
 from .paging import COUNT_LIMIT
+from .replica import reads_from
 
 #: Most queues and priorities that are looked at.
 MOST: Final = 200
@@ -49,7 +50,7 @@ class Look:
 
 def look(workers: Iterable[Worker]) -> Look:
     """Look at every queue that holds something; two queries (on SQLite and MySQL one more for each priority)."""
-    broker = get_broker()
+    broker = get_broker(reads_from())
     dialect = broker.dialect
     bands = dialect.bands(broker.engine, None)[:MOST]
     parts = [f"SELECT 'now' AS kind, '' AS queue, {dialect.epoch(dialect.now)} AS n"]

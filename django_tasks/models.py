@@ -253,6 +253,8 @@ class Worker(models.Model):
     #: When its lease ran out and its tasks were taken from it.
     lost_at = UTCDateTimeField(_("lost"), null=True, blank=True)
     processed = models.BigIntegerField(_("processed"), default=0)
+    #: Which tasks it knows: the id of the row of ``TaskNames``. NULL: it does not tell; earlier releases do not.
+    task_names = NameField(_("task names"), max_length=32, null=True, blank=True)
 
     objects = WorkerQuerySet.as_manager()
 
@@ -281,6 +283,28 @@ class Worker(models.Model):
         held = Task.objects.using(self._state.db).filter(worker_id=models.OuterRef("pk"))
         rows = Worker.objects.using(self._state.db).filter(gone, ~models.Exists(held), pk=self.pk)
         return bool(rows.delete()[0])
+
+
+class TaskNames(models.Model):
+    """The names of the tasks that a worker knows: one row for all workers that know the same, written when they start.
+
+    They are not in the worker's own row, which each heartbeat writes anew.
+    """
+
+    #: A hash of the names.
+    id = NameField(_("id"), max_length=32, primary_key=True)
+    #: A JSON list.
+    names = models.TextField(_("names"))
+    #: When a worker that knows them started last; a day later the row may be deleted, if no worker is of it.
+    told_at = UTCDateTimeField(_("told"))
+
+    class Meta:
+        verbose_name = _("names of tasks")
+        verbose_name_plural = _("names of tasks")
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return str(self.id)
 
 
 class Limit(models.Model):

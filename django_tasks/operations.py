@@ -29,6 +29,7 @@ from .models import Edge, Task, TaskLog, TaskResult, TaskTag
 from .querysets import DatabaseNow, TaskQuerySet, TaskResultQuerySet
 from .redaction import REDACTED
 from .registry import tasks
+from .replica import reads_from
 from .revival import Revival, before, moved, responsible, taken_along, was_not_run
 from .routing import validate_priority, validate_queue
 
@@ -492,11 +493,11 @@ def _why_left(batch: Mapping[str, str]) -> dict[str, str]:
 
 
 def _to_do() -> TaskQuerySet[Task]:
-    return Task.objects.using(settings.DATABASE)
+    return Task.objects.using(reads_from())
 
 
 def _ledger() -> TaskResultQuerySet[TaskResult]:
-    return TaskResult.objects.using(settings.DATABASE)
+    return TaskResult.objects.using(reads_from())
 
 
 def _named(queues: Sequence[str]) -> list[str]:
@@ -515,7 +516,7 @@ def _marked(keys: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     rest = iter(keys)
     while marks := [_mark(key) for key in islice(rest, BATCH)]:
-        rows = TaskTag.objects.using(settings.DATABASE).filter(tag__in=marks)
+        rows = TaskTag.objects.using(reads_from()).filter(tag__in=marks)
         found |= {str(copy): tag.removeprefix(_mark("")) for copy, tag in rows.values_list("task_id", "tag")}
     return found
 

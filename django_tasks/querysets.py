@@ -25,6 +25,13 @@ class SpelledIn(Lookup):
         spelled = ", ".join(f"'{word}'" for word in self.rhs)
         return f"{left} IN ({spelled})", params
 
+    def as_mysql(self, compiler: Any, connection: Any) -> Any:
+        """Keep it from choosing an index: MariaDB and MySQL have no partial ones, and would walk past the tasks of all
+        other queues in one that begins with the state, rather than look up those of a queue."""
+        sql, params = self.as_sql(compiler, connection)
+        left, _in, words = sql.partition(" IN ")
+        return f"COALESCE({left}) IN {words}", params
+
 
 def one_of(*names: str) -> Q:
     """Return the condition that the state is one of these."""

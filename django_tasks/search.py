@@ -14,19 +14,21 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, Q, QuerySet, UUIDField, Value
+from django.db.models.functions import Coalesce
+from django.db.models.lookups import GreaterThan
 from django.utils import timezone
 from django.utils.text import format_lazy
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from . import dashboard, ids, own_code, states
-from .conf import settings
 from .failures import Kind
 from .models import PeriodicRun, Task, TaskResult, TaskTag, Worker
 from .querysets import FREE, IMPLIED
 from .redaction import hides_some, is_secret, secret_names
 from .registry import tasks
+from .replica import reads_from
 
 #: What no index finds is looked for in so many of the newest rows.
 SCANNED: Final = 100_000
@@ -173,7 +175,7 @@ class Selection:
         if self._scans:
             self.floor = self._floor() if self.floor is None else self.floor
             if self.floor != _FIRST:
-                self.condition &= Q(pk__gt=self.floor)
+                self.condition &= _behind(self.floor) if self.is_ledger else Q(pk__gt=self.floor)
         self.notes += _notes(self._scans)
         if self._passes_over_secrets:
             self.notes.append(_("What has hidden values was left out."))
@@ -242,8 +244,15 @@ class Selection:
         self.names = sorted(set(names) if self.names is None else set(names).intersection(self.names))
 
     def _floor(self) -> str:
-        newest = self.model.objects.using(settings.DATABASE).order_by("-pk")
+        newest = self.model.objects.using(reads_from()).order_by("-pk")
         return str(newest.values_list("pk", flat=True)[SCANNED : SCANNED + 1].first() or _FIRST)
+
+
+def _behind(key: str) -> Q:
+    """Return the condition that a row comes behind a key, but not as the bound of a walk: the ledger's are by time, and
+    of two bounds MariaDB takes neither."""
+    pk = Coalesce(F("pk"), F("pk"), output_field=UUIDField())
+    return Q(GreaterThan(pk, Value(UUID(key), output_field=UUIDField())))
 
 
 def _notes(scans: bool) -> list[str]:
@@ -320,7 +329,7 @@ def _state(chosen: Selection, word: Word) -> Q:
 def _worker(chosen: Selection, word: Word) -> Q:
     if chosen.is_ledger:
         return Q(worker=word.value)
-    found = Worker.objects.using(settings.DATABASE).filter(_by_then(chosen, "started_at"), name=word.value)
+    found = Worker.objects.using(reads_from()).filter(_by_then(chosen, "started_at"), name=word.value)
     found = found.order_by("-pk")
     return Q(worker_id__in=list(found.values_list("pk", flat=True)[:MOST_IDS]))
 
@@ -340,7 +349,7 @@ def _place(chosen: Selection, word: Word) -> Q:
 
 
 def _tag(chosen: Selection, word: Word) -> Q:
-    return Q(pk__in=TaskTag.objects.using(settings.DATABASE).filter(tag=word.value).values("task_id"))
+    return Q(pk__in=TaskTag.objects.using(reads_from()).filter(tag=word.value).values("task_id"))
 
 
 def _root(chosen: Selection, word: Word) -> Q:
@@ -374,7 +383,7 @@ def _group(chosen: Selection, word: Word) -> Q:
 
 
 def _periodic(chosen: Selection, word: Word) -> Q:
-    runs = PeriodicRun.objects.using(settings.DATABASE).filter(_by_then(chosen, "created_at"), task_id__isnull=False)
+    runs = PeriodicRun.objects.using(reads_from()).filter(_by_then(chosen, "created_at"), task_id__isnull=False)
     runs = runs.filter(periodic_task__name=word.value)
     return Q(pk__in=list(runs.order_by("-pk").values_list("task_id", flat=True)[:MOST_IDS]))
 

@@ -210,6 +210,10 @@ class PostgreSQL(Server):
     def create(self) -> None:
         if self.user and not readable_by(self.user, self.programs):
             self.programs = self._accessible_copy()
+        self.fill()
+
+    def fill(self) -> None:
+        """Write the data directory with programs that the server's user can run."""
         options = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
         self._run(self.programs / "initdb", *options, "-D", self.data)
 
@@ -236,6 +240,38 @@ class PostgreSQL(Server):
         }
         program = [str(self.programs / "postgres"), "-D", str(self.data), "-p", str(self.port)]
         return program + [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+
+
+class Standby(PostgreSQL):
+    """A replica of another one, which follows it within milliseconds."""
+
+    def __init__(self, primary: Server) -> None:
+        self.primary = primary
+        super().__init__()
+        if not (self.programs / "pg_basebackup").exists():
+            raise ServerMissing(f"no replica of PostgreSQL: {self.programs} has no pg_basebackup")
+
+    def fill(self) -> None:
+        place = ["-h", "127.0.0.1", "-p", str(self.primary.port), "-U", "postgres"]
+        options = ["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]
+        self._run(self.programs / "pg_basebackup", *place, *options, "-D", self.data)
+
+    def catch_up(self) -> None:
+        """Return once all is there that the primary has committed so far."""
+        [(place,)] = execute(self.primary.url, "SELECT pg_current_wal_lsn()::text")
+        self._wait(f"SELECT pg_last_wal_replay_lsn() >= '{place}'::pg_lsn")
+
+    def fall_behind(self) -> None:
+        """Stay as it is from now on."""
+        execute(self.url, "SELECT pg_wal_replay_pause()")
+        self._wait("SELECT pg_get_wal_replay_pause_state() = 'paused'")
+
+    def _wait(self, question: str) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while execute(self.url, question) != [(True,)]:
+            if time.monotonic() > deadline:
+                raise ServerFailed(f"not so after {PATIENCE:g} s: {question}")
+            time.sleep(0.01)
 
 
 class MariaDB(Server):

@@ -44,6 +44,9 @@ class WorkerInfo(NamedTuple):
     queues: Queues
     version: str
     lease: float
+    #: The id of the row of :class:`~django_tasks.models.TaskNames` that says which tasks it knows; ``None``: it does
+    #: not tell.
+    task_names: str | None = None
 
 
 class Held(NamedTuple):

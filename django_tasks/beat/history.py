@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from ..conf import settings
 from ..models import Beat, PeriodicRun, Task, TaskResult
+from ..replica import reads_from
 
 #: Most rows of which the latest runs are read at a time.
 MOST: Final = 100
@@ -52,7 +52,7 @@ def outcomes(runs: Iterable[PeriodicRun]) -> list[Outcome]:
     # What is done last: a task moves from the to-do list to the ledger, so none is missed.
     for model, place in ((Task, "task"), (TaskResult, "taskresult")):
         for start in range(0, len(keys), 500):
-            rows = model._default_manager.using(settings.DATABASE).filter(pk__in=keys[start : start + 500])
+            rows = model._default_manager.using(reads_from()).filter(pk__in=keys[start : start + 500])
             places |= {key: (state, place) for key, state in rows.values_list("pk", "state")}
     return [Outcome(run, *places.get(run.task_id, ("", ""))) for run in runs]
 

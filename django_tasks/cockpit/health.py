@@ -12,6 +12,8 @@ from .pages import PageAdmin
 class HealthAdmin(PageAdmin):
     """What is wrong, and how it is cured."""
 
+    never_behind = frozenset({"changelist"})  # it tells of the replica, too
+
     def index(self, request: HttpRequest) -> HttpResponse:
         problems = doctor.examine(full=request.user.has_perm("django_tasks.view_payload"))
         return self.page(request, "health.html", _("Health"), problems=problems)

@@ -16,8 +16,10 @@ from .. import access, dashboard, limits, paging, rates
 from ..audit import Audited
 from ..conf import settings
 from ..display import moment
+from ..replica import reads_from
 from . import overview, words
 from .pausing import PauseForm
+from .showing import FORMS, ShowingAdmin
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -28,9 +30,10 @@ else:
 PATIENCE: Final = 0.5
 
 
-class LimitAdmin(Audited, ModelAdmin):
+class LimitAdmin(ShowingAdmin, Audited, ModelAdmin):
     """What may start: rows are people's to change, and workers obey within about a second."""
 
+    never_behind = FORMS
     change_list_template = "admin/django_tasks/change_list.html"
     change_form_template = "admin/django_tasks/change_form.html"
     list_display = (
@@ -59,9 +62,6 @@ class LimitAdmin(Audited, ModelAdmin):
 
     class Media:
         css: ClassVar = {"all": ("django_tasks/admin.css",)}
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return super().get_queryset(request).using(settings.DATABASE)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return self.fields if obj is None else (*self.fields, self.at_present)
@@ -173,7 +173,7 @@ def _looked_at(rows: list[Any]) -> list[Any]:
     online = sum(worker.status(now) == "online" for worker in dashboard.current_workers())
     starts = {key: start for key, start in limits.next_starts().items() if start > now}
     try:
-        with paging.time_limit(settings.DATABASE, PATIENCE):
+        with paging.time_limit(reads_from(), PATIENCE):
             uses = limits.uses()
     except paging.TooSlow:
         uses = None

@@ -17,11 +17,12 @@ from django.db import connections
 from django.db.models import QuerySet
 from django.db.models.functions import Left
 
-from .. import operations, paging, states
+from .. import distinct, operations, paging, states
 from ..backends.message import AFTER, CHORD, JOIN_TASK
 from ..conf import settings
 from ..models import Edge, Task, TaskResult
 from ..place import waited_for
+from ..replica import reads_from
 
 #: Members that are read from the beginning of a workflow, and from its end, of the to-do list and of the ledger each.
 FIRST, LAST = 1_000, 200
@@ -127,14 +128,13 @@ def members(root: str, narrow: Narrow) -> Members:
         found |= rows
     if root not in found:  # a task that stands alone has no root; what it sent has it
         for model in (TaskResult, Task):
-            alone = narrow(model._default_manager.using(settings.DATABASE).filter(pk=root))
+            alone = narrow(model._default_manager.using(reads_from()).filter(pk=root))
             found |= {one.key: one for one in _read(alone, model)}
             if root in found:
                 break
     if is_cut:
         counted = [
-            _of(model, root, narrow).exclude(name=JOIN_TASK).order_by("root_id", "parent_id")
-            for model in (Task, TaskResult)
+            _of(model, root, narrow).exclude(name=JOIN_TASK).order_by("parent_id") for model in (Task, TaskResult)
         ]
         counts = {state: count for (state,), count in paging.count_by(counted, ["state"]).items()}
     else:
@@ -150,7 +150,7 @@ def hides_any(root: str, narrow: Narrow) -> bool:
     if settings.ADMIN_TASK_FILTER is None:
         return False
     for model in (Task, TaskResult):
-        rows = model._default_manager.using(settings.DATABASE).filter(root_id=root)
+        rows = model._default_manager.using(reads_from()).filter(root_id=root)
         if rows.exclude(pk__in=narrow(rows).values("pk")).exists():
             return True
     return False
@@ -177,7 +177,7 @@ class Summary:
 
 def newest(narrow: Narrow, before: str | None = None) -> tuple[list[Summary], str | None]:
     """Return the workflows that began last, those before ``before`` if given, and where the next page begins. Five
-    queries."""
+    queries; on MariaDB and MySQL nine."""
     roots: set[str] = set()
     for model in (Task, TaskResult):
         roots |= set(_roots(model, before))
@@ -187,16 +187,16 @@ def newest(narrow: Narrow, before: str | None = None) -> tuple[list[Summary], st
         return [], None
     found = {root: Summary(root) for root in page}
     heads = [
-        narrow(model._default_manager.using(settings.DATABASE).filter(root_id=root))
+        narrow(model._default_manager.using(reads_from()).filter(root_id=root))
         .exclude(name=JOIN_TASK)
-        .order_by("root_id", "parent_id")
+        .order_by("parent_id")
         for model in (Task, TaskResult)
         for root in page
     ]
     for (root, state), count in paging.count_by(heads, ["root_id", "state"], limit=FEW).items():
         found[str(root)].counts[state] = count
     for model in (Task, TaskResult):
-        rows = narrow(model._default_manager.using(settings.DATABASE).filter(pk__in=page))
+        rows = narrow(model._default_manager.using(reads_from()).filter(pk__in=page))
         for pk, name, created in rows.values_list("pk", "name", "created_at"):
             found[str(pk)].name, found[str(pk)].created = name, created
     shown = [one for one in found.values() if one.counts]
@@ -205,41 +205,33 @@ def newest(narrow: Narrow, before: str | None = None) -> tuple[list[Summary], st
 
 def _roots(model: type[Task] | type[TaskResult], before: str | None) -> list[str]:
     """Return the newest roots of a table, by one look-up in its index for each."""
-    connection = connections[settings.DATABASE]
-    table, key = model._meta.db_table, model._meta.get_field("root_id")
-    # MAX() of a uuid came with PostgreSQL 18, and LIMIT is not everywhere allowed within a recursion.
-    if connection.vendor == "mysql":
-        next_ = f"SELECT MAX(t.root_id) FROM {table} t WHERE t.root_id IS NOT NULL"  # noqa: S608 - our own SQL
-        tail = ""
-    else:
-        next_ = f"SELECT t.root_id FROM {table} t WHERE t.root_id IS NOT NULL"  # noqa: S608
-        tail = " ORDER BY t.root_id DESC LIMIT 1"
-    first, params = next_, []
-    if before is not None:
-        first, params = f"{next_} AND t.root_id < %s", [key.get_db_prep_value(UUID(before), connection)]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"WITH RECURSIVE r (id) AS (SELECT * FROM ({first}{tail}) f"  # noqa: S608
-            f" UNION ALL SELECT ({next_} AND t.root_id < r.id{tail}) FROM r WHERE r.id IS NOT NULL)"
-            f" SELECT id FROM r WHERE id IS NOT NULL LIMIT {PAGE + 1}",
-            params,
-        )
-        return [str(key.to_python(id_)) for (id_,) in cursor.fetchall()]
+    connection = connections[reads_from()]
+    key = model._meta.get_field("root_id")
+    values = distinct.values_of(
+        connection.alias,
+        model._meta.db_table,
+        "root_id",
+        where="root_id IS NOT NULL",
+        descending=True,
+        behind=None if before is None else key.get_db_prep_value(UUID(before), connection),
+        most=PAGE + 1,
+    )
+    return [str(key.to_python(value)) for value in values]
 
 
 # Inside --------------------------------------------------------------------------------------------------------------
 
 
 def _of(model: type[Task] | type[TaskResult], root: str, narrow: Narrow) -> QuerySet[Any]:
-    return narrow(model._default_manager.using(settings.DATABASE).filter(root_id=root))
+    return narrow(model._default_manager.using(reads_from()).filter(root_id=root))
 
 
 def _some(rows: QuerySet[Any], model: type[Task] | type[TaskResult]) -> tuple[dict[str, Member], bool]:
     """Return the first and the last of these rows, as the index has them, and whether there are more."""
-    first = _read(rows.order_by("root_id", "parent_id")[: FIRST + 1], model)
+    first = _read(rows.order_by("parent_id")[: FIRST + 1], model)
     if len(first) <= FIRST:
         return {one.key: one for one in first}, False
-    last = _read(rows.order_by("-root_id", "-parent_id")[:LAST], model)
+    last = _read(rows.order_by("-parent_id")[:LAST], model)
     return {one.key: one for one in (*first[:FIRST], *last)}, True
 
 
@@ -287,7 +279,7 @@ def _waits(found: Mapping[str, Member], *, is_cut: bool) -> dict[str, Waits]:
             known[one.key] = Waits(left, len(one.inputs))
     kinds: dict[str, QuerySet[Any]] = {}
     for key in unknown[:COUNTED]:
-        edges = Edge.objects.using(settings.DATABASE).filter(after_id=key).exclude(kind=AFTER)
+        edges = Edge.objects.using(reads_from()).filter(after_id=key).exclude(kind=AFTER)
         kinds[f"{key} open"], kinds[f"{key} all"] = edges.filter(outcome__isnull=True), edges
     counts = paging.count_each(kinds, "after_id") if kinds else {}
     counted = {key: Waits(counts[f"{key} open"], counts[f"{key} all"]) for key in unknown[:COUNTED]}

@@ -9,10 +9,10 @@ from typing import Any, Final
 from django.db import connections
 from django.db.models import F, Max
 
-from ..conf import settings
 from ..metrics.histogram import SIZE, quantile
 from ..metrics.rows import DAY, EVER, HOUR, MINUTE, OUTCOMES, RUNS, SECONDS, WAITS
 from ..models import QueueSample, Rollup
+from ..replica import reads_from
 
 #: Most queues or tasks of one page.
 MOST: Final = 200
@@ -151,9 +151,7 @@ def depths(span: Span, now: float, *, queue: str | None = None) -> dict[str, dic
     """Return what queues held in the buckets in which somebody looked, by name; ``""`` is all together, which is there
     in any case. What held nothing is left out. One query."""
     buckets = span.buckets(now)
-    rows = QueueSample.objects.using(settings.DATABASE).filter(
-        moment__gte=buckets[0], moment__lt=buckets[-1] + span.step
-    )
+    rows = QueueSample.objects.using(reads_from()).filter(moment__gte=buckets[0], moment__lt=buckets[-1] + span.step)
     if queue is not None:
         rows = rows.filter(queue__in=["", queue])
     found: dict[str, dict[int, Depth]] = {"": {}}
@@ -193,7 +191,7 @@ def _sums(keys: Sequence[str], **only: int | str | None) -> Iterator[tuple[Seque
     """
     given = {name: value for name, value in only.items() if value is not None}
     order = ", ".join(str(place) for place in range(1, len(keys) + 1))
-    with connections[settings.DATABASE].cursor() as cursor:
+    with connections[reads_from()].cursor() as cursor:
         cursor.execute(
             f"SELECT {', '.join(keys)}, {_SUMMED} FROM {Rollup._meta.db_table}"  # noqa: S608 - our own SQL
             f" WHERE {' AND '.join(_ONLY[name] for name in given)} GROUP BY {order} ORDER BY {order}",

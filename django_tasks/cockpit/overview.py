@@ -14,13 +14,13 @@ from django.utils.translation import get_language, ngettext
 from django.utils.translation import gettext as _
 
 from .. import dashboard, looks
-from ..conf import settings
 from ..dashboard import QueueNumbers, Taken
 from ..doctor import OVERDUE, Problem, of_beats, of_broken, of_queues, of_workers
 from ..failures import Failures, grouped
 from ..looks import Look, look
 from ..models import Beat, Limit, PeriodicTask, Task, TaskResult, Worker
 from ..paging import COUNT_LIMIT
+from ..replica import reads_from
 from ..utils.log import escape
 from . import numbers, words
 from .numbers import Depth, Numbers, Span
@@ -129,14 +129,14 @@ class Overview:
         return sorted(ran, key=lambda pair: pair[1].run_seconds, reverse=True)[:LINES]
 
 
-_lock = threading.Lock()
+_locks: dict[str, threading.Lock] = {}
 _kept: dict[tuple[str, str, str], tuple[float, Overview]] = {}
 
 
 def overview(span: Span) -> Overview:
     """Return how everything is, at most :data:`KEPT_FOR` seconds old; what is wrong is told in the active language."""
-    key = (settings.DATABASE, span.name, get_language() or "")
-    with _lock:  # who comes while somebody gathers waits for that
+    key = (reads_from(), span.name, get_language() or "")
+    with _lock():  # who comes while somebody gathers waits for that
         until, found = _kept.get(key, (0.0, None))
         if found is None or time.monotonic() >= until:
             found = gather(span)
@@ -146,8 +146,13 @@ def overview(span: Span) -> Overview:
 
 def forget() -> None:
     """Have the next one who asks see what is true now: somebody changed something."""
-    with _lock:
+    with _lock():
         _kept.clear()
+
+
+def _lock() -> threading.Lock:
+    """Return the lock of the database that is read: one that does not answer keeps nobody from another."""
+    return _locks.setdefault(reads_from(), threading.Lock())
 
 
 def gather(span: Span) -> Overview:
@@ -159,7 +164,7 @@ def gather(span: Span) -> Overview:
     parts = numbers.by_task(span, now)
     depths = numbers.depths(span, now)
     held = _held(workers)
-    ended = TaskResult.objects.using(settings.DATABASE)
+    ended = TaskResult.objects.using(reads_from())
     failures = grouped(ended, seen.now - timedelta(seconds=span.seconds), seen.now, FAILURES)
     periodic = _periodic(seen.now)
     rows = [_worker(worker, seen.now, held.get(worker.pk, [])) for worker in workers]
@@ -219,7 +224,7 @@ def queue_rows(
 
 def paused(kind: str, name: str | None = None) -> list[Limit]:
     """Return the limits of a kind, or the one of that name, that somebody paused; the pause of some may be over."""
-    found = Limit.objects.using(settings.DATABASE).filter(kind=kind, paused_at__isnull=False)
+    found = Limit.objects.using(reads_from()).filter(kind=kind, paused_at__isnull=False)
     return list((found if name is None else found.filter(name=name))[: numbers.MOST])
 
 
@@ -249,7 +254,7 @@ def _periodic(now: datetime) -> _Periodic:
 def releases(buckets: Iterable[int], span: Span) -> dict[int, str]:
     """Return where workers began to run another version of this package or of the project."""
     places = {bucket: place for place, bucket in enumerate(buckets)}
-    starts = Worker.objects.using(settings.DATABASE).exclude(version="").order_by("-pk")
+    starts = Worker.objects.using(reads_from()).exclude(version="").order_by("-pk")
     found: dict[int, str] = {}
     before = ""
     for started, version in list(starts.values_list("started_at", "version")[:STARTS])[::-1]:
@@ -263,7 +268,7 @@ def releases(buckets: Iterable[int], span: Span) -> dict[int, str]:
 def _held(workers: Sequence[Worker]) -> dict[int, list[tuple[str, datetime | None, int]]]:
     """Return for each process of a worker that has tasks the name of one that runs there, since when, if that is told,
     and how many it has."""
-    claimed = Task.objects.using(settings.DATABASE).filter(worker_id__in=[worker.pk for worker in workers])
+    claimed = Task.objects.using(reads_from()).filter(worker_id__in=[worker.pk for worker in workers])
     begun = Max("name", filter=Q(started_at__isnull=False))
     by_place = claimed.order_by("worker_id").values("worker_id", "slot")
     places = by_place.annotate(begun=begun, since=Min("started_at"), count=Count("pk"))

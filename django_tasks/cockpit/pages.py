@@ -29,6 +29,7 @@ from .json_numbers import overview_json
 from .numbers import SPANS, Span, span_called
 from .overview import Overview, overview
 from .prometheus import metrics
+from .showing import ShowingAdmin
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -43,7 +44,7 @@ EVERY: Final = (5, 2, 15)
 MOST_KEPT: Final = 64
 
 
-class PageAdmin(Audited, ModelAdmin):
+class PageAdmin(ShowingAdmin, Audited, ModelAdmin):
     """Has a place in the admin's index, and permissions, and nothing to add, change or delete."""
 
     page_template: ClassVar[str]
@@ -113,6 +114,8 @@ class PageAdmin(Audited, ModelAdmin):
 
 class OverviewAdmin(PageAdmin):
     """Is it working? What waits, and how long? What fails?"""
+
+    never_behind = frozenset({"metrics"})  # they raise alarms
 
     def get_urls(self) -> list[Any]:
         # Who scrapes is nobody that could log in: the view itself says who may see it.

@@ -19,10 +19,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from .. import access, client, dashboard, display, failures, limits, paging
-from ..conf import PRIORITIES, QUEUE_NAME, settings
+from ..conf import PRIORITIES, QUEUE_NAME
 from ..exceptions import TaskError
 from ..models import Limit, TaskResult, TaskType
 from ..registry import tasks
+from ..replica import reads_from
 from ..search import words_for_failures
 from . import numbers, overview, panels
 from .arguments_form import ArgumentsForm, signature_text
@@ -187,7 +188,7 @@ class TaskTypeAdmin(PageAdmin):
 
 def _is_known(name: str, done: Numbers) -> bool:
     """Does this process know a task, or did one of that name run, lately or as far as the ledger goes back?"""
-    return name in tasks or bool(done.ended) or name in dashboard.finished_names()
+    return name in tasks or bool(done.ended) or TaskResult.objects.using(reads_from()).filter(name=name).exists()
 
 
 def _runs(request: HttpRequest, name: str, span: Span) -> dict[str, Any]:
@@ -196,10 +197,10 @@ def _runs(request: HttpRequest, name: str, span: Span) -> dict[str, Any]:
         return {}
     now = timezone.now()
     full = request.user.has_perm("django_tasks.view_payload")
-    rows = access.visible(request, TaskResult.objects.using(settings.DATABASE).filter(name=name))
+    rows = access.visible(request, TaskResult.objects.using(reads_from()).filter(name=name))
     light = rows.only("state", "runtime", "finished_at", "worker", "exception", "custom_id", "name")
     try:
-        with paging.time_limit(settings.DATABASE, PATIENCE):
+        with paging.time_limit(reads_from(), PATIENCE):
             last = list(light.order_by("-finished_at")[:RECENT])
             found = failures.grouped(rows, now - timedelta(seconds=span.seconds), now, failures.LOOKED_AT)
     except paging.TooSlow:

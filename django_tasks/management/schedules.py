@@ -12,6 +12,7 @@ from django.db import connections
 from ..beat import copying, sync
 from ..periodic.entries import problems
 from ..registry import autodiscover
+from ..task_names import of_workers
 from ..utils.log import escape
 
 #: Exit codes.
@@ -53,7 +54,7 @@ class ScheduleVerbs:
         verb.add_argument("--dry-run", action="store_true", help="Only say what would be done.")
 
     def do_sync_schedules(self, given: Namespace) -> int:
-        if wrong := problems():
+        if wrong := problems(lambda: of_workers().workers):
             raise CommandError("\n".join(map(escape, wrong)), returncode=PROBLEM)
         found = sync.sync(dry_run=given.dry_run)
         texts = _FOUND | (_WOULD if given.dry_run else _DONE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -26,7 +26,7 @@ STORABLE: Final = (schedules.schedule, schedules.crontab, schedules.cron, schedu
 #: What an entry may say beside ``task`` and ``schedule``, as in Celery, and the columns of a row that are ours.
 KEYS: Final = frozenset(
     [
-        *("task", "schedule", "args", "kwargs", "options", "relative"),
+        *("task", "schedule", "args", "kwargs", "options", "relative", "by_name"),
         *("enabled", "description", "one_off", "start_time", "end_time", "max_runs"),
         *("overlap", "missed", "missed_limit", "grace_seconds", "jitter"),
     ]
@@ -45,6 +45,8 @@ class Entry:
     schedule: schedules.BaseSchedule
     #: The columns of its row, as values of JSON.
     fields: Mapping[str, Any]
+    #: Is the task to be sent although this process may not know it?
+    by_name: bool = False
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -69,27 +71,40 @@ def declared_entries() -> list[Entry]:
     return found
 
 
-def problems() -> list[str]:
-    """Return what is wrong with the declarations of this process, a sentence each."""
+def problems(known_elsewhere: Callable[[], Iterable[str]]) -> list[str]:
+    """Return what is wrong with the declarations of this process, a sentence each.
+
+    ``known_elsewhere`` returns the tasks that others know; it is asked only if this process does not know one.
+    """
     try:
         found = declared_entries()
     except (TypeError, ValueError) as error:
         return [str(error) if str(error).endswith("?") else f"{error}."]
-    wrong = []
+    unknown = [entry for entry in found if entry.fields["task"] not in tasks and not entry.by_name]
+    wrong = _unknown_names(unknown, set(known_elsewhere())) if unknown else []
     for entry in found:
         task = tasks.get(entry.fields["task"])
         if task is None:
-            close = difflib.get_close_matches(entry.fields["task"], tasks, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            wrong.append(
-                f"Periodic task {entry.name!r} names the task {entry.fields['task']!r}, which is unknown.{hint}"
-            )
             continue
         try:
             task._checked(*(typed_json.untag(json.loads(entry.fields[name])) for name in ("args", "kwargs")))
         except (TypeError, ValueError) as error:
             wrong.append(f"Periodic task {entry.name!r}: {error}.")
     return wrong
+
+
+def _unknown_names(entries: Iterable[Entry], elsewhere: Set[str]) -> list[str]:
+    found = []
+    for entry in entries:
+        task = entry.fields["task"]
+        if task not in elsewhere:
+            close = difflib.get_close_matches(task, {*tasks, *elsewhere}, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            found.append(
+                f"Periodic task {entry.name!r} names the task {task!r}, which neither this process nor a running "
+                f"worker knows.{hint} If only workers have its code, say so in the entry: 'by_name': True."
+            )
+    return found
 
 
 def entries_of_setting(value: Mapping[str, Any]) -> list[Entry]:
@@ -114,8 +129,9 @@ def entries_of_task(task: str, value: Any) -> list[Entry]:
             if len(several) > 1:
                 raise ValueError("periodic has several entries, of which each needs a name: {'name': …, 'schedule': …}")
             name = task
-        if "task" in said:
-            raise ValueError("periodic says 'task', which is the one that declares it")
+        for key in ("task", "by_name"):
+            if key in said:
+                raise ValueError(f"periodic says {key!r}, but the task is the one that declares it")
         found.append(_entry(name, {**said, "task": task}, "periodic"))
     return found
 
@@ -163,7 +179,8 @@ def _read(name: Any, given: Any) -> Entry:
     for key in ("task", "schedule"):
         if given.get(key) is None:
             raise ValueError(f"{key} is missing")
-    return Entry(name, _schedule(given), {**_columns(given), **_delivery(options)})
+    by_name = _checked(given, "by_name", False, lambda value: isinstance(value, bool), "True or False")
+    return Entry(name, _schedule(given), {**_columns(given), **_delivery(options)}, by_name)
 
 
 def _schedule(given: Mapping[str, Any]) -> schedules.BaseSchedule:

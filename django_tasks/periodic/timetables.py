@@ -17,6 +17,7 @@ from django.utils.translation import ngettext_lazy
 from .. import schedules
 from ..conf import settings
 from ..fields import UTCDateTimeField
+from ..replica import reads_from
 from .fields import ZoneField, default_zone_name
 from .words import in_words
 
@@ -78,10 +79,10 @@ _UNITS = {
 
 
 class TaskDatabaseManager(models.Manager[Any]):
-    """Looks into the database that holds the tasks, unless told otherwise."""
+    """Looks into the database from which tasks are read, unless told otherwise."""
 
     def get_queryset(self) -> models.QuerySet[Any]:
-        return super().get_queryset().using(self._db or settings.DATABASE)
+        return super().get_queryset().using(self._db or reads_from())
 
 
 class Timetable(models.Model):

@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from django.utils.dates import MONTHS, WEEKDAYS
+from django.utils.translation import get_language, ngettext, override, pgettext
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext, override, pgettext
 
 from ..schedules import crontab
 
@@ -16,6 +16,8 @@ __all__ = ["in_words"]
 
 #: Most times of a day that are listed one by one.
 MOST_TIMES: Final = 6
+#: Languages that write days and months small inside a sentence, though Django has them large.
+_SMALL: Final = ("pt", "ru")
 
 
 def in_words(schedule: crontab) -> str:
@@ -38,7 +40,7 @@ def _told(schedule: crontab) -> str:
         parts.append(_("only if it is %s") % _or(days) if len(of_month) < 31 else _and(days))
     if len(schedule.month_of_year) < 12:
         parts.append(pgettext("months", "in %s") % _and(_parts(schedule.month_of_year, _month)))
-    return ", ".join(parts)
+    return _parted(*parts)
 
 
 def _times(minutes: Collection[int], hours: Collection[int]) -> str:
@@ -58,7 +60,7 @@ def _times(minutes: Collection[int], hours: Collection[int]) -> str:
     else:
         text = ngettext("At minute %(minutes)s past the hour", "At minutes %(minutes)s past the hour", len(minutes))
         often = text % {"minutes": _and(_parts(minutes, str))}
-    return often if len(hours) == 24 else f"{often}, {_('in %s') % _hours(hours)}"
+    return often if len(hours) == 24 else _parted(often, _("in %s") % _hours(hours))
 
 
 def _hours(hours: Collection[int]) -> str:
@@ -67,11 +69,16 @@ def _hours(hours: Collection[int]) -> str:
 
 
 def _weekday(day: int) -> str:
-    return str(WEEKDAYS[(day - 1) % 7])  # Django counts from Monday
+    return _inside(str(WEEKDAYS[(day - 1) % 7]))  # Django counts from Monday
 
 
 def _month(month: int) -> str:
-    return str(MONTHS[month])
+    return _inside(str(MONTHS[month]))
+
+
+def _inside(name: str) -> str:
+    """Return the name of a day or a month as it stands in a sentence."""
+    return name.lower() if (get_language() or "").startswith(_SMALL) else name
 
 
 def _step(numbers: Collection[int], count: int) -> int:
@@ -95,13 +102,21 @@ def _parts(numbers: Collection[int], name: Callable[[int], str]) -> list[str]:
     return parts
 
 
+def _parted(*parts: str) -> str:
+    return pgettext("between parts of a schedule", ", ").join(parts)
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return pgettext("between things of a list", ", ").join(parts)
+
+
 def _and(parts: Sequence[str]) -> str:
     if len(parts) == 1:
         return parts[0]
-    return _("%(some)s and %(last)s") % {"some": ", ".join(parts[:-1]), "last": parts[-1]}
+    return _("%(some)s and %(last)s") % {"some": _listed(parts[:-1]), "last": parts[-1]}
 
 
 def _or(parts: Sequence[str]) -> str:
     if len(parts) == 1:
         return parts[0]
-    return _("%(some)s or %(last)s") % {"some": ", ".join(parts[:-1]), "last": parts[-1]}
+    return _("%(some)s or %(last)s") % {"some": _listed(parts[:-1]), "last": parts[-1]}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from zoneinfo import available_timezones
@@ -13,10 +12,11 @@ from django import forms
 from django.contrib.admin.widgets import AdminSplitDateTime
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.db import models
+from django.utils.functional import cached_property
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from .. import schedules, typed_json
+from .. import client, schedules, task_names, typed_json
 from ..models import PERIOD_CHOICES, SOLAR_SCHEDULES, PeriodicTask
 from ..periodic.fields import default_zone_name
 from ..periodic.rows import TIMETABLES, json_of
@@ -50,6 +50,13 @@ FIELDS_OF: Final[Mapping[str, tuple[str, ...]]] = {
 class PeriodicTaskForm(ModelForm):
     """A row and its schedule together. ``Preview`` checks everything and stores nothing."""
 
+    other_task = forms.CharField(
+        label=gettext_lazy("Another name"),
+        required=False,
+        max_length=200,
+        widget=forms.TextInput(attrs={"class": "vTextField"}),
+        help_text=gettext_lazy("Of a task that is not in the list. If one stands here, it counts."),
+    )
     kind = forms.ChoiceField(label=gettext_lazy("Runs"), choices=KINDS, widget=forms.RadioSelect, initial="interval")
     every = forms.IntegerField(label=gettext_lazy("Every"), required=False)
     period = forms.ChoiceField(label=gettext_lazy("Period"), choices=PERIOD_CHOICES, required=False, initial="minutes")
@@ -121,13 +128,14 @@ class PeriodicTaskForm(ModelForm):
         zones = [(name, name) for name in sorted(available_timezones())]
         self.fields["zone"].choices = zones  # type: ignore[attr-defined]
         self.fields["zone"].initial = default_zone_name()
+        #: The name that nobody knows, of which it is asked whether to keep it; empty: nothing is asked.
+        self.asked = ""
         if "task" in self.fields:  # those who may only look have a form without fields of the row
-            known = self.instance.task if self.instance.pk else ""
-            self.fields["task"] = forms.ChoiceField(
-                label=_("Task"),
-                choices=_task_choices(known),
-                error_messages={"invalid_choice": _("%(value)s is no task that this site knows.")},
-            )
+            self._known = task_names.of_workers()
+            chosen = {self.instance.task, self.data.get(self.add_prefix("task"), "")}
+            names = forms.Select(choices=_task_choices(chosen, self._known))
+            # As it stands in the row, blanks and all; whether anybody knows it is checked later.
+            self.fields["task"] = forms.CharField(label=_("Task"), strip=False, required=False, widget=names)
             for name in ("args", "kwargs", "headers"):
                 self.fields[name].widget.attrs |= {"rows": 3, "class": "vLargeTextField djt-json"}
         #: What is shown of columns in which something is hidden, and what stands there.
@@ -148,9 +156,15 @@ class PeriodicTaskForm(ModelForm):
 
     def clean(self) -> dict[str, Any]:
         values: dict[str, Any] = super().clean() or self.cleaned_data
+        self._check_name(values)
         self._check_call(values)
         self._check_schedule(values)
         return values
+
+    @cached_property
+    def changed_data(self) -> list[str]:
+        """As the history tells them: it is the task that changes, whichever field names it."""
+        return list(dict.fromkeys("task" if name == "other_task" else name for name in super().changed_data))
 
     def validate_unique(self) -> None:
         # That there is exactly one schedule is for this form to see to; its row may not be stored yet.
@@ -159,20 +173,51 @@ class PeriodicTaskForm(ModelForm):
         except ValidationError as error:
             self._update_errors(error)  # type: ignore[attr-defined] # as Django's own does
 
+    def _check_name(self, values: dict[str, Any]) -> None:
+        """Take the name that was chosen or written. One that nobody knows is kept if somebody says so, or if it was
+        there before."""
+        field = "other_task" if values.get("other_task") else "task"
+        name = values.get(field) or ""
+        if self.errors.keys() & {"task", "other_task"}:
+            return
+        if not name:
+            self.add_error("task", _("This field is required."))
+            return
+        values["task"] = name
+        if name in tasks or name in self._known.workers or name == self.initial.get("task"):
+            return
+        self.asked = name
+        if not self.is_kept:
+            told = [_("Neither this site nor a running worker says that it knows %s.") % name]
+            if close := task_names.close_to(name, self._known):
+                told.append(_("Did you mean %s?") % close)
+            self.add_error(field, told)
+
+    @property
+    def is_kept(self) -> bool:
+        """Was the question answered with yes? It was put for one name only."""
+        return bool(self.asked) and self.data.get("keep_unknown") == self.asked
+
     def _check_call(self, values: dict[str, Any]) -> None:
         parsed: dict[str, Any] = {}
         for name, kind in (("args", list), ("kwargs", dict), ("headers", dict)):
             if name in values:
-                values[name] = self._revealed(name, values[name])
+                given, values[name] = values[name], self._revealed(name, values[name])
+                if name != "headers" and values[name] != given and HIDDEN in given and self._is_of_another(values):
+                    self.add_error(name, _("What is hidden stays with its task: write it anew for another one."))
+                    continue
                 try:
                     parsed[name] = typed_json.untag(json_of(name, values[name], kind))
                     values[name] = values[name] or json.dumps(kind())
                 except (TypeError, ValueError) as error:
                     self.add_error(name, str(error))
-        task = tasks.get(values.get("task") or "")
-        if task is not None and {"args", "kwargs"} <= parsed.keys():
+        name = values.get("task") or ""
+        task = tasks.get(name)
+        if {"args", "kwargs"} <= parsed.keys():
             try:
-                task._checked(parsed["args"], parsed["kwargs"])
+                if task is not None:
+                    task._checked(parsed["args"], parsed["kwargs"])
+                client.encode(parsed["args"], parsed["kwargs"], None, None, task, name)
             except (TypeError, ValueError) as error:
                 self.add_error("kwargs" if parsed["kwargs"] else "args", str(error))
         for name in ("queue", "exchange", "routing_key"):
@@ -185,6 +230,11 @@ class PeriodicTaskForm(ModelForm):
             validate_limits(values.get("time_limit"), values.get("soft_time_limit"))
         except (TypeError, ValueError) as error:
             self.add_error("soft_time_limit" if "soft_time_limit" in str(error) else "time_limit", str(error))
+
+    def _is_of_another(self, values: Mapping[str, Any]) -> bool:
+        """Is the row to be of another task, which may not hide what the one before does?"""
+        before = self.initial.get("task")
+        return bool(values.get("task", before) != before)
 
     def _revealed(self, name: str, text: str | None) -> str | None:
         """Return the text of a column with the stored values where it was left hidden."""
@@ -241,16 +291,20 @@ def shown_call(row: PeriodicTask) -> dict[str, str]:
     return {name: json.dumps(shown) for name, (stored, shown) in columns.items() if shown != stored}
 
 
-def _task_choices(known: str) -> list[Any]:
-    """Return the registered tasks, by module; and the one that a row has already, whoever knows it."""
+def _task_choices(chosen: Iterable[str], known: task_names.Known) -> list[Any]:
+    """Return the registered tasks, by module; what only workers know, by these; and what is chosen already, whoever
+    knows it."""
     groups: dict[str, list[tuple[str, str]]] = {}
     for name in sorted(tasks):
         groups.setdefault(name.rpartition(".")[0] or _("others"), []).append((name, name))
+    for name in sorted(known.workers.keys() - tasks.keys()):
+        label = _("known to workers only: %s") % task_names.shown(known.workers[name])
+        groups.setdefault(label, []).append((name, name))
     choices: list[Any] = [("", "---------"), *groups.items()]
-    if known and known not in tasks:
-        close = difflib.get_close_matches(known, tasks, n=1)
-        hint = _("unknown to this site, close to %s") % close[0] if close else _("unknown to this site")
-        choices.append((known, f"{known} ({hint})"))
+    for name in sorted({*chosen} - {"", *tasks, *known.workers}):
+        close = task_names.close_to(name, known)
+        hint = _("unknown to this site, close to %s") % close if close else _("unknown to this site")
+        choices.append((name, f"{name} ({hint})"))
     return choices
 
 

@@ -19,19 +19,19 @@ from django.utils.timezone import localtime, now
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from .. import access, display, schedules
+from .. import access, display, schedules, task_names
 from ..audit import Audited
 from ..beat import history, sync
 from ..beat.engine import run_now
 from ..cockpit import words
-from ..conf import settings
+from ..cockpit.showing import FORMS, ShowingAdmin
 from ..dashboard import database_now
 from ..models import Beat, PeriodicRun, PeriodicTask
 from ..periodic.rows import TIMETABLES
 from ..redaction import hides_some, is_secret
 from ..registry import tasks
 from .form import PeriodicTaskForm, shown_call
-from .preview import preview_of_row
+from .preview import preview_of_row, unchecked
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[PeriodicTask]
@@ -48,9 +48,10 @@ PAYLOAD: Final = ("args", "kwargs", "headers")
 GLYPHS: Final = {"SUCCESS": "✔", "FAILURE": "✖", "REVOKED": "⊘", "": "–"}
 
 
-class PeriodicTaskAdmin(Audited, ModelAdmin):
+class PeriodicTaskAdmin(ShowingAdmin, Audited, ModelAdmin):
     """Periodic tasks: to make, to check, to run by hand, and what became of their runs."""
 
+    never_behind = FORMS
     form = PeriodicTaskForm
     change_form_template = "admin/django_tasks/periodictask/change_form.html"
     change_list_template = "admin/django_tasks/periodictask/change_list.html"
@@ -64,7 +65,8 @@ class PeriodicTaskAdmin(Audited, ModelAdmin):
     actions = ("enable_selected", "disable_selected", "run_selected", "duplicate_selected")
     fieldsets = (
         (None, {"fields": ("name", "enabled", "description")}),
-        (gettext_lazy("Task"), {"fields": ("task", "args", "kwargs")}),
+        (gettext_lazy("Task"), {"fields": ("task", "other_task")}),
+        (gettext_lazy("Arguments"), {"fields": ("args", "kwargs")}),
         (
             gettext_lazy("Schedule"),
             {
@@ -105,9 +107,6 @@ class PeriodicTaskAdmin(Audited, ModelAdmin):
     class Media:
         css: ClassVar = {"all": ("django_tasks/admin.css",)}
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[PeriodicTask]:
-        return super().get_queryset(request).using(settings.DATABASE)
-
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is not None and not self.has_change_permission(request, obj):
             payload = ("shown_args", "shown_kwargs") if request.user.has_perm("django_tasks.view_payload") else ()
@@ -142,9 +141,11 @@ class PeriodicTaskAdmin(Audited, ModelAdmin):
         rows = list(found.result_list)
         latest = history.latest([row.pk for row in rows], IN_LIST)
         full = self.sees_payload(request)
+        known = task_names.of_workers() if any(row.task not in tasks for row in rows) else None
         for row in rows:
             row.outcomes = latest.get(row.pk, [])
             row.shown_error = _error_of(row, full)
+            row.elsewhere = _elsewhere(row.task, known)
         found.result_list = rows
         return found
 
@@ -152,10 +153,11 @@ class PeriodicTaskAdmin(Audited, ModelAdmin):
         return super().changelist_view(request, {**beat_context(), **(extra_context or {})})
 
     @admin.display(description=gettext_lazy("task"), ordering="task")
-    def shown_task(self, row: PeriodicTask) -> SafeString | str:
-        if row.task in tasks:
+    def shown_task(self, row: Any) -> SafeString | str:
+        sign, told = row.elsewhere
+        if not told:
             return display.short(row.task)
-        return format_html("⚠ {} <em>{}</em>", display.short(row.task), _("unknown to this site"))
+        return format_html("{}{} <em>{}</em>", sign, display.short(row.task), told)
 
     @admin.display(description=gettext_lazy("schedule"))
     def words(self, row: PeriodicTask) -> str:
@@ -218,6 +220,8 @@ class PeriodicTaskAdmin(Audited, ModelAdmin):
         if isinstance(form.timetable, schedules.schedule):
             obj.relative = bool(form.cleaned_data["relative"])
         obj.save()
+        if told := unchecked(obj.task):
+            self.message_user(request, told, messages.WARNING)
 
     def response_post_save_add(self, request: HttpRequest, obj: PeriodicTask) -> Any:
         self._run_if_asked(request, obj)
@@ -242,6 +246,7 @@ class PeriodicTaskAdmin(Audited, ModelAdmin):
     ) -> Any:
         form = context["adminform"].form
         context["preview"] = getattr(form, "preview", None)
+        context["asked"], context["is_kept"] = getattr(form, "asked", ""), getattr(form, "is_kept", False)
         context["may_run"] = self.has_run_permission(request)
         if obj is not None:
             full = self.sees_payload(request, obj)
@@ -321,6 +326,15 @@ class PeriodicTaskAdmin(Audited, ModelAdmin):
             [outcome] = history.outcomes(PeriodicRun.objects.filter(task_id=task_id, periodic_task=row)[:1])
             text = _("%s is sent:") % row.name
             self.message_user(request, format_html("{} {}", text, self.link(outcome, task_id)), messages.SUCCESS)
+
+
+def _elsewhere(name: str, known: task_names.Known | None) -> tuple[str, str]:
+    """Return what is said of a name that this process does not know, and the sign before it."""
+    if name in tasks or known is None:
+        return "", ""
+    if name in known.workers:
+        return "", _("known to workers only")
+    return "⚠ ", _("unknown to this site and its workers") if known.certain else _("unknown to this site")
 
 
 def _error_of(row: PeriodicTask, full: bool) -> str:

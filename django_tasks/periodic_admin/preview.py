@@ -12,7 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils import dateformat, timezone
 from django.utils.translation import gettext as _
 
-from .. import display, schedules, typed_json
+from .. import display, schedules, task_names, typed_json
 from ..dashboard import database_now
 from ..models import PeriodicTask
 from ..periodic import planning
@@ -21,7 +21,7 @@ from ..periodic.rows import STORED_AS, json_of
 from ..redaction import is_secret
 from ..registry import tasks
 
-__all__ = ["Plan", "Preview", "preview_of", "preview_of_row", "words_of"]
+__all__ = ["Plan", "Preview", "preview_of", "preview_of_row", "unchecked", "words_of"]
 
 #: Runs that are shown.
 PREVIEWED: Final = 10
@@ -76,10 +76,22 @@ def preview_of(plan: Any, timetable: schedules.BaseSchedule, *, full: bool = Tru
     if not plan.enabled:
         warnings.append(_("It is switched off: no run is sent."))
     if task is None:
-        return Preview(words_of(timetable), shown, warnings, "", "")
+        return Preview(words_of(timetable), shown, [unchecked(plan.task), *warnings], "", "")
     warnings += _mismatches(task, plan.args, plan.kwargs, full)
     doc = (inspect.getdoc(task.run) or "").partition("\n")[0]
     return Preview(words_of(timetable), shown, warnings, f"{task.name}{_signature(task)}", doc)
+
+
+def unchecked(name: str) -> str:
+    """Return a sentence on why the arguments of a task are not checked here; empty if they are."""
+    if name in tasks:
+        return ""
+    knowing = task_names.of_workers().workers.get(name)
+    if knowing:
+        text = _("Only workers know %(task)s (%(workers)s): whether the arguments fit is not checked here.")
+        return text % {"task": name, "workers": task_names.shown(knowing)}
+    text = _("No running worker says that it knows %s, nor does this site: what is sent waits until a worker knows it.")
+    return text % name
 
 
 def preview_of_row(row: PeriodicTask, *, full: bool = True) -> Preview | None:

@@ -17,7 +17,7 @@ from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 
 from .. import access, changelists, display, states
-from ..conf import settings
+from ..cockpit.showing import ShowingAdmin
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -31,7 +31,7 @@ _BREAK: Final = re.compile(r"[._]+(?=\w)")
 Row = tuple[Any, Any]
 
 
-class ReadOnlyAdmin(ModelAdmin):
+class ReadOnlyAdmin(ShowingAdmin, ModelAdmin):
     """Shows rows of the database that holds the tasks, quickly and to be read only."""
 
     change_form_template = "admin/django_tasks/detail.html"
@@ -46,9 +46,6 @@ class ReadOnlyAdmin(ModelAdmin):
 
     class Media:
         css: ClassVar = {"all": ("django_tasks/admin.css", "django_tasks/tasks.css")}
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return super().get_queryset(request).using(settings.DATABASE)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[changelists.PagedChangeList]:
         return self.changelist_class

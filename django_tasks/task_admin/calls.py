@@ -23,10 +23,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from .. import access, display, extensions, ids, operations, states
-from ..conf import settings
 from ..display import moment
 from ..models import Call, Task, TaskResult
 from ..redaction import REDACTED
+from ..replica import reads_from
 from . import downloads, editing, likeness, logs, relations, timeline, tree
 from .acting import ActingAdmin
 from .base import Row, badge, breakable, seconds
@@ -45,6 +45,7 @@ _TEMPLATE: Final = re.compile(r"\w[\w.-]{0,199}")
 class CallAdmin(ActingAdmin):
     """What the to-do list and the ledger have in common."""
 
+    never_behind = frozenset({"edit"})
     search_fields = ("name",)  # for the search field to appear; django_tasks.search says what it does
     list_display_links = ("task_name",)
 
@@ -126,7 +127,7 @@ class CallAdmin(ActingAdmin):
             return None
         key = ids.key_of(task_id)
         for model in sorted((Task, TaskResult), key=lambda one: one is not self.model):  # most often it is here
-            rows: Any = model._default_manager.using(settings.DATABASE).filter(pk=key)
+            rows: Any = model._default_manager.using(reads_from()).filter(pk=key)
             if access.visible(request, rows).exists():
                 return str(model._meta.model_name), key
         return None

@@ -23,6 +23,7 @@ from ..cockpit import overview
 from ..conf import settings
 from ..display import moment, short
 from ..models import TaskResult
+from ..replica import reads_from
 from ..search import words_for_failures
 from .base import breakable
 
@@ -100,7 +101,7 @@ def _found(admin: TaskResultAdmin, request: HttpRequest, rows: QuerySet[TaskResu
     """Return what of these results failed; nothing, and say so, if that takes too long."""
     now = datetime.now(UTC)
     try:
-        with paging.time_limit(settings.DATABASE):
+        with paging.time_limit(reads_from()):
             return failures.grouped(rows, now - SPANS[span][0], now, failures.LOOKED_AT)
     except paging.TooSlow:
         text = _("This took too long and was broken off: narrow it by task, state or time.")

@@ -16,9 +16,9 @@ from django.utils.translation import gettext as _
 
 from .. import access, paging, states
 from ..cockpit import numbers
-from ..conf import settings
 from ..metrics.rows import DAY, HOUR
 from ..models import Call, TaskResult
+from ..replica import reads_from
 from .base import seconds
 
 #: Runs that are looked at: the last ones.
@@ -52,10 +52,10 @@ def last_runs(request: HttpRequest, call: Call) -> list[Run]:
     """Return the last runs of the task of this name, newest first, as far as this person may see them. One query."""
     if not request.user.has_perm("django_tasks.view_taskresult"):
         return []
-    rows: Any = access.visible(request, TaskResult.objects.using(settings.DATABASE).filter(name=call.name))
+    rows: Any = access.visible(request, TaskResult.objects.using(reads_from()).filter(name=call.name))
     columns = ("id", "state", "runtime", "finished_at")
     try:
-        with paging.time_limit(settings.DATABASE, PATIENCE):
+        with paging.time_limit(reads_from(), PATIENCE):
             return [Run(*row) for row in rows.order_by("-finished_at").values_list(*columns)[:LAST]]
     except paging.TooSlow:
         return []
@@ -67,7 +67,7 @@ def of_a_day(request: HttpRequest, call: Call) -> dict[str, str | int] | None:
     if not request.user.has_perm("django_tasks.view_tasktype"):
         return None
     try:
-        with paging.time_limit(settings.DATABASE, PATIENCE):
+        with paging.time_limit(reads_from(), PATIENCE):
             done = numbers.total(numbers.by_bucket(A_DAY, time.time(), name=call.name).values())
     except paging.TooSlow:
         return None

@@ -14,8 +14,8 @@ from django.http import HttpRequest
 from django.utils.http import urlencode
 
 from .. import display
-from ..conf import settings
 from ..models import Call, TaskLog
+from ..replica import reads_from
 
 #: Levels that can be chosen; the first one is the choice of who does not choose.
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -57,7 +57,7 @@ class Log:
 
 def log_of(request: HttpRequest, call: Call, *, full: bool) -> Log | None:
     """Return what a task said, as the address asks; ``None`` if nothing is kept. One query."""
-    rows = TaskLog.objects.using(settings.DATABASE).filter(task_id=call.pk)
+    rows = TaskLog.objects.using(reads_from()).filter(task_id=call.pk)
     asked = request.GET.get("attempt", "")
     chosen: Any = int(asked) if asked.isdecimal() and len(asked) < 10 else None
     last = Subquery(rows.order_by("-attempt").values("attempt")[:1])

@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy
 
 from ..changelists import COLUMNS, PLACE
 from ..models import SavedView
-from ..conf import settings
+from ..replica import reads_from
 from .base import ReadOnlyAdmin
 
 #: Views that a person keeps of a list, and characters of one.
@@ -105,7 +105,7 @@ class OwnViewsAdmin(ReadOnlyAdmin):
         return TemplateResponse(request, "admin/django_tasks/saved_views.html", context)
 
     def _mine(self, request: HttpRequest) -> Any:
-        rows = SavedView.objects.using(settings.DATABASE)
+        rows = SavedView.objects.using(reads_from())
         return rows.filter(user_id=str(request.user.pk), page=self.opts.model_name)
 
     def _url(self, page: str) -> str:

@@ -10,8 +10,8 @@ from django.db.models import Q, Value
 from django.http import HttpRequest
 
 from .. import access, paging
-from ..conf import settings
 from ..models import Call, PeriodicRun, Task, TaskResult
+from ..replica import reads_from
 
 #: Tasks, or lines of history, that are listed.
 MOST: Final = 50
@@ -35,7 +35,7 @@ def sent_by(request: HttpRequest, call: Call) -> list[Relative] | None:
     long. One query."""
     where = Q(root_id=call.root_id or call.pk, parent_id=call.pk)
     try:
-        with paging.time_limit(settings.DATABASE, PATIENCE):
+        with paging.time_limit(reads_from(), PATIENCE):
             return [Relative(*row) for row in _relatives(request, where).order_by("-pk")[:MOST]]
     except paging.TooSlow:
         return None
@@ -53,7 +53,7 @@ def ancestors(request: HttpRequest, call: Call) -> dict[UUID, Relative]:
 def _relatives(request: HttpRequest, where: Q) -> Any:
     """Return what is to be known of the tasks and results that fit, as far as this person may see them."""
     todo, done = (
-        access.visible(request, model._default_manager.using(settings.DATABASE).filter(where))
+        access.visible(request, model._default_manager.using(reads_from()).filter(where))
         .order_by()
         .values_list("pk", Value(str(model._meta.model_name)), "name", "custom_id", "state")
         for model in (Task, TaskResult)

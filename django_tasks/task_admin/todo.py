@@ -15,9 +15,9 @@ from django.utils.translation import gettext_lazy
 
 from .. import access, changelists, dashboard, display, ids, states
 from ..cockpit.pages import live_answer, new_fragment, render_fragment
-from ..conf import settings
 from ..display import moment
 from ..models import Task, TaskResult
+from ..replica import reads_from
 from ..search import help_text
 from . import logs, timeline
 from .base import Row, badge, seconds
@@ -106,7 +106,7 @@ class TaskAdmin(ListedCallAdmin):
         row: Task | TaskResult | None = self.get_object(request, object_id)
         done_url = ""
         if row is None:
-            ended: Any = TaskResult.objects.using(settings.DATABASE).filter(pk=ids.key_of(object_id))
+            ended: Any = TaskResult.objects.using(reads_from()).filter(pk=ids.key_of(object_id))
             row = access.visible(request, ended).first()
             if row is None:
                 raise Http404

@@ -18,10 +18,10 @@ from .. import access, changelists, dashboard, display
 from ..cockpit import words
 from ..cockpit.desk import WorkerDesk
 from ..cockpit.pages import EVERY, live_answer, new_fragment, render_fragment
-from ..conf import settings
 from ..dashboard import Taken, taken
 from ..display import moment
 from ..models import Task, Worker
+from ..replica import reads_from
 from .base import ReadOnlyAdmin, Row, badge, seconds
 from .live_lists import LiveList
 
@@ -148,9 +148,7 @@ class WorkerAdmin(WorkerDesk, LiveList, ReadOnlyAdmin):
         """Return what a worker has taken, the longest at work first, as far as this person may see it."""
         if not request.user.has_perm("django_tasks.view_task"):
             return []
-        tasks = access.visible(request, Task.objects.using(settings.DATABASE).of_worker(obj.pk)).defer(
-            "body", "history"
-        )
+        tasks = access.visible(request, Task.objects.using(reads_from()).of_worker(obj.pk)).defer("body", "history")
         found = []
         for task in sorted(tasks[:MOST], key=lambda one: (one.started_at is None, one.started_at or one.due_at)):
             ran = None if task.started_at is None else max(0.0, (now - task.started_at).total_seconds())
@@ -169,7 +167,7 @@ class WorkerAdmin(WorkerDesk, LiveList, ReadOnlyAdmin):
 
 def _taken(workers: Sequence[Worker]) -> dict[int, Taken]:
     """Return what each of these workers has taken; one query."""
-    claimed = Task.objects.using(settings.DATABASE).filter(worker_id__in=[row.pk for row in workers]).order_by()
+    claimed = Task.objects.using(reads_from()).filter(worker_id__in=[row.pk for row in workers]).order_by()
     found: dict[int | None, list[int]] = {}
     for pk, _slot, count in claimed.values_list("worker_id", "slot").annotate(Count("pk")):
         found.setdefault(pk, []).append(count)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
-from .. import limits, signals
+from .. import limits, signals, task_names
 from ..backends import get_broker
 from ..backends.base import Queues, Waker, WorkerInfo
 from ..backends.message import Claim, Holder, Outcome, Survey
@@ -152,7 +152,7 @@ class Steward:
 
         def begin() -> None:
             limits.declare(tasks.values())
-            self._lease.begin(self.info)
+            self._lease.begin(self.info._replace(task_names=task_names.declare(tasks)))
 
         return patiently(begin, ended, wait)
 

@@ -29,7 +29,7 @@ def read(client: Client, url: str) -> str:
 def ids_in(page: str) -> list[str]:
     """Return the ids of the rows of a list, in order."""
     return re.findall(r'name="_selected_action" value="([^"]+)"', page) or re.findall(
-        r'class="djt-id" title="([0-9a-f-]{36})"', page
+        r'field-task_name"[^>]*><a href="[^"]*/([0-9a-f-]{36})/change/', page
     )
 
 

@@ -12,11 +12,14 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import translation
 
-from django_tasks import shared_task
+from django_tasks import shared_task, task_names
+from django_tasks.backends import get_broker
+from django_tasks.backends.base import Queues, WorkerInfo
 from django_tasks.beat.engine import run_now
 from django_tasks.beat.sync import sync
 from django_tasks.dashboard import database_now
 from django_tasks.models import Beat, CrontabSchedule, PeriodicRun, PeriodicTask, Task
+from django_tasks.models import Worker as WorkerRow
 from django_tasks.registry import tasks
 from django_tasks.schedules import cron, crontab, schedule
 from tests.admin.conftest import Browser
@@ -107,7 +110,12 @@ def test_a_row_is_changed_on_the_same_page(root: Client) -> None:
         ({"kind": "crontab", "zone": "Mars/Olympus"}, "zone", "Mars/Olympus"),
         ({"every": "-5"}, "every", "every is -5; allowed: a whole number from 1"),
         ({"every": ""}, "every", "required"),
-        ({"task": "tests.app.tasks.nop"}, "task", "tests.app.tasks.nop is no task that this site knows."),
+        ({"task": ""}, "task", "required"),
+        ({"task": "tests.app.tasks.nop"}, "task", "Did you mean tests.app.tasks.noop?"),
+        ({"task": "", "other_task": "x" * 201}, "other_task", "at most 200 characters"),
+        ({"task": "x" * 201, "keep_unknown": "x" * 201}, "task", "at most 200 characters"),
+        ({"task": "x\0y", "keep_unknown": "x\0y"}, "task", "Null characters are not allowed"),
+        ({"args": f'["{"x" * 1_100_000}"]'}, "kwargs", "DJANGO_TASKS['PAYLOAD_LIMIT'] allows"),
         ({"args": "[1,\n 2"}, "args", "args is no JSON, line 2, column 3"),
         ({"args": '{"x": 1}'}, "args", "allowed: a JSON list"),
         ({"args": "[1, 2, 3]", "kwargs": "{}"}, "args", "too many positional arguments"),
@@ -127,6 +135,134 @@ def test_what_cannot_be_kept_is_told_in_one_sentence_and_stores_nothing(
     assert set(found) == {field}
     assert words in found[field]
     assert not PeriodicTask.objects.exists()
+
+
+ELSEWHERE = "forecasts.tasks.train"
+
+
+def started(*names: str, tells: bool = True) -> None:
+    """Start the lease of a worker that knows these tasks, and those of this process."""
+    told = task_names.declare([*tasks, *names]) if tells else None
+    get_broker().register(WorkerInfo("gpu@h", "h", 1, "prefork", 2, Queues(), "1", 3600.0, told))
+
+
+def test_what_only_workers_know_can_be_chosen(root: Client) -> None:
+    started(ELSEWHERE)
+    choices = dict(root.get(ADD).context["adminform"].form.fields["task"].widget.choices)
+    assert choices["known to workers only: gpu@h"] == [(ELSEWHERE, ELSEWHERE)]
+    assert ("tests.app.tasks.add", "tests.app.tasks.add") in choices["tests.app.tasks"]
+    told = f"Only workers know {ELSEWHERE} (gpu@h): whether the arguments fit is not checked here."
+    form = {**FORM, "task": ELSEWHERE, "args": '[{"epochs": 3}]', "queue": "gpu"}
+    preview = root.post(ADD, {**form, "_preview": "1"}).context["preview"]
+    assert preview.warnings == [told]
+    text = text_of(root.post(ADD, form, follow=True).content.decode())
+    assert told in text
+    assert re.search(r"train\s+known to workers only", text)
+    assert f"⚠ {ELSEWHERE}" not in text
+    found = PeriodicTask.objects.get()
+    assert (found.task, found.queue, found.arguments()) == (ELSEWHERE, "gpu", ([{"epochs": 3}], {"y": 2}))
+    assert told in text_of(read(root, page_url("periodictask", found.pk)))
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"args": "[1,"}, "args"),
+        ({"kwargs": "[]"}, "kwargs"),
+        ({"queue": "no such"}, "queue"),
+        ({"args": f'["{"x" * 1_100_000}"]'}, "kwargs"),
+    ],
+)
+def test_what_can_be_checked_of_what_only_workers_know_is(root: Client, fields: dict[str, str], field: str) -> None:
+    started(ELSEWHERE)
+    assert set(errors(root.post(ADD, {**FORM, "task": ELSEWHERE, **fields}))) == {field}
+
+
+def test_a_name_that_nobody_knows_is_kept_only_after_a_yes(root: Client) -> None:
+    started(ELSEWHERE)
+    form = {**FORM, "task": "", "other_task": "forecasts.tasks.trian"}
+    response = root.post(ADD, form)
+    assert errors(response)["other_task"] == (
+        "Neither this site nor a running worker says that it knows forecasts.tasks.trian. "
+        "Did you mean forecasts.tasks.train?"
+    )
+    assert not PeriodicTask.objects.exists()
+    page = response.content.decode()
+    assert "Keep forecasts.tasks.trian although nothing that runs knows it" in text_of(page)
+    boxes = [one for tag, one in Tags(page).seen if one.get("name") == "keep_unknown"]
+    assert [(one["value"], "checked" in one) for one in boxes] == [("forecasts.tasks.trian", False)]
+    # The yes is to that name, and to no other.
+    assert "other_task" in errors(root.post(ADD, {**form, "other_task": "x.y", "keep_unknown": boxes[0]["value"]}))
+    response = root.post(ADD, {**form, "args": "[1", "keep_unknown": boxes[0]["value"]})
+    assert set(errors(response)) == {"args"}
+    [box] = [one for tag, one in Tags(response.content.decode()).seen if one.get("name") == "keep_unknown"]
+    assert "checked" in box
+    response = root.post(ADD, {**form, "keep_unknown": boxes[0]["value"]}, follow=True)
+    text = text_of(response.content.decode())
+    assert "No running worker says that it knows forecasts.tasks.trian, nor does this site" in text
+    assert re.search(r"⚠ forecasts\.tasks\.trian\s+unknown to this site and its workers", text)
+    found = PeriodicTask.objects.get()
+    assert found.task == "forecasts.tasks.trian"
+    # It was said once; a change of something else does not ask again.
+    page_of_row = form_of(found, root)
+    assert page_of_row["task"] == "forecasts.tasks.trian"
+    assert root.post(page_url("periodictask", found.pk), {**page_of_row, "jitter": "5"}).status_code == 302
+    # Another name may take its place, whatever is chosen in the list.
+    assert root.post(page_url("periodictask", found.pk), {**page_of_row, "other_task": ELSEWHERE}).status_code == 302
+    found.refresh_from_db()
+    assert found.task == ELSEWHERE
+
+
+def test_what_was_chosen_while_a_worker_knew_it_is_not_lost_when_that_stops(root: Client) -> None:
+    started(ELSEWHERE)
+    WorkerRow.objects.update(stopped_at=database_now())
+    response = root.post(ADD, {**FORM, "task": ELSEWHERE})
+    assert "Neither this site nor a running worker" in errors(response)["task"]
+    assert f'<option value="{ELSEWHERE}" selected>' in response.content.decode()
+    assert root.post(ADD, {**FORM, "task": ELSEWHERE, "keep_unknown": ELSEWHERE}).status_code == 302
+
+
+def test_another_name_that_this_site_knows_is_checked_like_any(root: Client) -> None:
+    form = {**FORM, "task": "", "other_task": " tests.app.tasks.add "}
+    assert "kwargs" in errors(root.post(ADD, {**form, "kwargs": '{"z": 1}'}))
+    assert root.post(ADD, form).status_code == 302
+    assert PeriodicTask.objects.get().task == "tests.app.tasks.add"
+
+
+def test_what_is_hidden_is_not_brought_to_light_by_another_name(root: Client) -> None:
+    @shared_task(name="tests.periodic.charge", sensitive=["card"])
+    def charge(card: str, y: int = 0) -> None: ...
+
+    try:
+        found = row(60, name="Nightly", task=charge.name, args='["4111"]')
+        shown = form_of(found, root)
+        assert "4111" not in shown["args"]
+        url = page_url("periodictask", found.pk)
+        other = {**shown, "other_task": "x.y", "keep_unknown": "x.y"}
+        assert errors(root.post(url, other)) == {
+            "args": "What is hidden stays with its task: write it anew for another one."
+        }
+        assert "args" in errors(root.post(url, {**other, "other_task": "tests.app.tasks.add", "kwargs": '{"y": 1}'}))
+        assert root.post(url, {**other, "args": '["5500"]'}).status_code == 302
+        found.refresh_from_db()
+        assert (found.task, found.args) == ("x.y", '["5500"]')
+    finally:
+        del tasks[charge.name]
+
+
+def test_the_history_says_that_the_task_was_changed_whichever_field_names_it(root: Client) -> None:
+    found = row(60, name="Nightly")
+    change = {**form_of(found, root), "other_task": "tests.app.tasks.add", "args": "[1, 2]"}
+    assert root.post(page_url("periodictask", found.pk), change).status_code == 302
+    assert LogEntry.objects.get().get_change_message() == "Changed Task and Positional arguments."
+
+
+def test_beside_a_worker_of_a_release_that_does_not_tell_only_the_site_is_spoken_of(root: Client) -> None:
+    started(tells=False)
+    row(60, name="Lost", task="shop.gone")
+    text = text_of(read(root, list_url("periodictask")))
+    assert "unknown to this site" in text
+    assert "and its workers" not in text
 
 
 def test_a_preview_tells_what_would_run_and_stores_nothing(root: Client) -> None:
@@ -211,11 +347,11 @@ def test_the_list_tells_schedule_times_and_outcomes_at_a_fixed_cost(
     Worker().drain()
     row(60, name="Lost", task="shop.gone")
     read(root, list_url("periodictask"))
-    with django_assert_num_queries(11):
+    with django_assert_num_queries(12):
         text = text_of(read(root, list_url("periodictask")))
     for number in range(3, 30):
         run_now(row(crontab(30, 2, tz="Europe/Berlin"), name=f"Row {number}"))
-    with django_assert_num_queries(11):
+    with django_assert_num_queries(12):
         read(root, list_url("periodictask"))
     assert "At 02:30 (Europe/Berlin)" in text
     assert "✔" in text

@@ -227,10 +227,10 @@ def test_sqlite_searches_by_index_only(database: TestDatabase, broker: DatabaseB
 
     hot = [sql for sql in statements if sql.split()[0] in {"SELECT", "UPDATE", "DELETE", "INSERT"}]
     lines = [row[3] for sql in hot for row in raw.execute(f"EXPLAIN QUERY PLAN {sql}")]
-    # All outcomes of a batch are read, all limits, of which there are few, and all workers, states of limits and marks
-    # of failures when some are to be forgotten.
+    # All outcomes of a batch are read, all limits, of which there are few, and all workers, sets of names, states of
+    # limits and marks of failures when some are to be forgotten.
     scanned = {line for line in lines if line.startswith("SCAN")}
-    small = {f"SCAN django_tasks_{table}" for table in ("worker", "limit", "limitstate", "failuremark")}
+    small = {f"SCAN django_tasks_{name}" for name in ("worker", "tasknames", "limit", "limitstate", "failuremark")}
     asked_for_one = ("SCAN django_tasks_tasktag", "SCAN django_tasks_edge")  # is there any?
     scanned = {line for line in scanned if not line.startswith(asked_for_one)}
     assert scanned <= {"SCAN j VIRTUAL TABLE INDEX 1:", *small}

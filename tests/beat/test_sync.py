@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
+from io import StringIO
 from typing import Any
 
 import pytest
@@ -12,13 +13,17 @@ from dateutil import tz as dateutil_zones
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
+from django.db import connections
 from django.test import override_settings
 
-from django_tasks import shared_task
+from django_tasks import shared_task, task_names
+from django_tasks.backends import get_broker
+from django_tasks.backends.base import Queues, WorkerInfo
 from django_tasks.beat import DatabaseScheduler
 from django_tasks.beat.sync import drift, sync
 from django_tasks.checks import check_periodic
-from django_tasks.models import PeriodicTask
+from django_tasks.dashboard import database_now
+from django_tasks.models import PeriodicTask, Worker
 from django_tasks.registry import tasks
 from django_tasks.schedules import BaseSchedule, clocked, cron, crontab, schedule, solar
 from tests.databases import TestDatabase
@@ -185,7 +190,9 @@ def test_a_task_declares_its_own_schedule(database: TestDatabase) -> None:
         ({"schedule": 5, "overlap": "never"}, "overlap is 'never'; allowed: 'allow', 'skip', 'queue'"),
         ({"schedule": 5, "missed_limit": 0}, "missed_limit is 0; allowed: a whole number from 1 to 1000"),
         ({"schedule": 5, "args": [object()]}, "Cannot serialize value"),
-        ({"schedule": 5, "task": "tests.app.tasks.nop"}, "is unknown. Did you mean 'tests.app.tasks.noop'?"),
+        ({"schedule": 5, "task": "tests.app.tasks.nop"}, "worker knows. Did you mean 'tests.app.tasks.noop'? If only"),
+        ({"schedule": 5, "by_name": 1}, "by_name is 1; allowed: True or False"),
+        ({"schedule": 5, "task": "tests.app.tasks.add", "by_name": True}, "missing a required argument: 'x'"),
         ({"schedule": 5, "task": "tests.app.tasks.add"}, "missing a required argument: 'x'"),
     ],
 )
@@ -203,12 +210,46 @@ def test_a_bad_entry_is_told_by_the_checks_and_changes_nothing(
     assert not PeriodicTask.objects.exists()
 
 
+def test_a_task_that_only_workers_know_is_declared_by_its_name(database: TestDatabase) -> None:
+    with declared(train={"task": "forecasts.train", "schedule": 60}):
+        [problem] = check_periodic(None)
+        assert "neither this process nor a running worker knows" in problem.msg
+        told = task_names.declare(["forecasts.train"])
+        get_broker().register(WorkerInfo("gpu@h", "h", 1, "prefork", 2, Queues(), "1", 20.0, told))
+        assert check_periodic(None) == []
+        call_command("tasks", "sync-schedules", stdout=StringIO())
+        Worker.objects.update(stopped_at=database_now())
+        assert len(check_periodic(None)) == 1
+    with declared(train={"task": "forecasts.train", "schedule": 60, "by_name": True}):
+        assert check_periodic(None) == []
+        assert kinds() == {}, "it is nothing that a row keeps"
+    assert PeriodicTask.objects.get().task == "forecasts.train"
+
+
+def test_a_name_is_an_error_while_nobody_can_be_asked(database: TestDatabase) -> None:
+    """As where code is built, and before the first migrate."""
+    call_command("migrate", "django_tasks", "zero", verbosity=0, interactive=False)
+    with declared(train={"task": "forecasts.train", "schedule": 60}):
+        assert [one.id for one in check_periodic(None)] == ["django_tasks.E004"]
+
+
+def test_a_name_is_an_error_where_no_database_is_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That there is none is for another check to tell."""
+    dummy = {**connections.settings["default"], "ENGINE": "django.db.backends.dummy"}
+    monkeypatch.setitem(connections.settings, "none", dummy)
+    with override_settings(
+        DJANGO_TASKS={"DATABASE": "none", "BEAT_SCHEDULE": {"train": {"task": "forecasts.train", "schedule": 60}}}
+    ):
+        assert [one.id for one in check_periodic(None)] == ["django_tasks.E004"]
+
+
 @pytest.mark.parametrize(
     ("periodic", "words"),
     [
         (lambda: 0, "run_every is 0"),
         (lambda: [60, 120], "each needs a name"),
         (lambda: {"task": "x", "schedule": 5}, "periodic says 'task'"),
+        (lambda: {"by_name": True, "schedule": 5}, "periodic says 'by_name'"),
         (lambda: type("own", (schedule,), {})(5), "which no row can hold"),
     ],
 )

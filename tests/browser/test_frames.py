@@ -15,6 +15,7 @@ import pytest
 
 from tests.browser import served
 from tests.browser.rows import furnish
+from tests.browser.test_names import ask, say_yes
 from tests.databases import TestDatabase
 from tests.rows import saved, waiting
 
@@ -124,4 +125,14 @@ def test_no_script_fails_in_another_frame(pages: dict[str, str], frame: str, loo
     page.locator("#action-toggle, .action-toggle").first.check()
     assert page.locator("tr.selected").count() == 2, "what came is not chosen with all"
     assert "2 of 2 selected" in page.inner_text("div.actions")
+    assert not complaints
+
+
+def test_what_is_asked_of_a_name_stands_in_another_frame(
+    pages: dict[str, str], frame: str, looked_at: tuple[Any, str]
+) -> None:
+    browser, site_url = looked_at
+    page, complaints = served.log_in(browser, site_url)
+    ask(page, site_url, frame)
+    say_yes(page, frame)
     assert not complaints

@@ -49,7 +49,7 @@ def said(language: str) -> list[doctor.Problem]:
 
 
 @pytest.mark.parametrize("nobody_works", [True, False], ids=["nobody works", "somebody works"])
-@pytest.mark.parametrize("language", ["de", "es", "fr"])
+@pytest.mark.parametrize("language", ["de", "es", "fr", "pt-br", "ru", "zh-hans"])
 def test_the_doctor_speaks_other_languages(language: str, nobody_works: bool, root: Client) -> None:
     """Each sentence, and of the same things as in English."""
     break_much(nobody_works=nobody_works)

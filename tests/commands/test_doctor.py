@@ -15,13 +15,13 @@ from django.db import connection
 from django.test import override_settings
 from django.utils import translation
 
-from django_tasks import doctor, states
+from django_tasks import doctor, states, task_names
 from django_tasks.backends import get_broker
 from django_tasks.backends.base import Queues, WorkerInfo
 from django_tasks.models import Beat, PeriodicTask, Task, Worker
 from tests.commands.conftest import Command, Said
 from tests.databases import TestDatabase
-from tests.rows import UNKNOWN, ago, saved, waiting
+from tests.rows import KNOWN, UNKNOWN, ago, saved, waiting
 
 SQLITE = pytest.mark.databases("sqlite")
 
@@ -89,6 +89,33 @@ def test_a_name_that_no_worker_knows_is_a_problem(database: TestDatabase, tasks:
     cure = problem.cure.partition("manage.py tasks ")[2].split()
     assert tasks(*cure).code == 0
     assert found("names") == []
+
+
+def test_a_periodic_task_of_a_name_that_nobody_knows_is_a_problem(database: TestDatabase) -> None:
+    for name, columns in {"Known": {}, "Off": {"enabled": False}, "Lost": {}, "Elsewhere": {}}.items():
+        task = {"Known": KNOWN, "Elsewhere": "forecasts.train"}.get(name, "forecasts.trian")
+        row = PeriodicTask(name=name, task=task, **columns)
+        row.set_schedule(3600)
+        row.save()
+
+    def told() -> list[doctor.Problem]:
+        return [one for one in found("beats") if "neither this site" in one.problem]
+
+    assert told() == [], "who knows what is not certain while no worker runs"
+    worker = get_broker().register(
+        WorkerInfo("gpu@h", "h", 1, "prefork", 2, Queues(), "1", 20.0, task_names.declare(["forecasts.train"]))
+    )
+    [problem] = told()
+    assert (problem.level, problem.about) == ("warning", "Lost")
+    assert problem.problem == (
+        "Periodic task Lost names the task forecasts.trian, which neither this site nor a running worker knows: what "
+        "it sends waits. Did you mean forecasts.train?"
+    )
+    assert problem.cure.endswith("start a worker of a release that declares it: manage.py runworker")
+    Worker.objects.filter(pk=worker).update(task_names=task_names.declare(["forecasts.train", "forecasts.trian"]))
+    assert told() == []
+    Worker.objects.filter(pk=worker).update(task_names=None)
+    assert told() == [], "a worker of an earlier release does not tell what it knows"
 
 
 def test_what_waits_behind_a_name_that_no_worker_knows_is_counted(database: TestDatabase) -> None:

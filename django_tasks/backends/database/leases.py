@@ -52,10 +52,11 @@ class DatabaseLeases(Broker, ABC):
 
         def work(cursor: Any) -> int:
             cursor.execute(
-                f"INSERT INTO {WORKER} (name, hostname, pid, pool, concurrency, queues, version, lease, started_at,"
-                f" beat_at, idle, draining, processed) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, {now}, {now}, %s, %s, 0)"
+                f"INSERT INTO {WORKER} (name, hostname, pid, pool, concurrency, queues, version, lease, task_names,"
+                " started_at, beat_at, idle, draining, processed)"
+                f" VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, {now}, {now}, %s, %s, 0)"
                 + (" RETURNING id" if isinstance(self.dialect, PostgreSQL) else ""),
-                [*worker[:5], str(worker.queues), worker.version, worker.lease, False, False],
+                [*worker[:5], str(worker.queues), worker.version, worker.lease, worker.task_names, False, False],
             )
             return int(cursor.fetchone()[0] if isinstance(self.dialect, PostgreSQL) else cursor.lastrowid)
 

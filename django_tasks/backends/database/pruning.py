@@ -26,6 +26,7 @@ FORGET_STATES = 3_600.0
 FORGET_MARKS = 31 * 86_400.0
 
 MARK = "django_tasks_failuremark"
+NAMES = "django_tasks_tasknames"
 
 
 class DatabasePruning(Broker, ABC):
@@ -67,6 +68,11 @@ class DatabasePruning(Broker, ABC):
         self.engine.execute(
             f"DELETE FROM {WORKER} WHERE coalesce(stopped_at, lost_at) < {self.dialect.later}"
             f" AND NOT EXISTS (SELECT 1 FROM {TASK} t WHERE t.worker_id = {WORKER}.id)",
+            [-FORGET_WORKERS],
+        )
+        self.engine.execute(  # one that starts now has just told its names
+            f"DELETE FROM {NAMES} WHERE told_at < {self.dialect.later}"
+            f" AND NOT EXISTS (SELECT 1 FROM {WORKER} WHERE task_names = {NAMES}.id)",
             [-FORGET_WORKERS],
         )
         self.engine.execute(f"DELETE FROM {PERIOD} WHERE until_at < {self.dialect.now}")
