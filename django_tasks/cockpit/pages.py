@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final
+from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
@@ -24,6 +25,8 @@ from django.utils.translation import gettext as _
 
 from .. import access
 from ..audit import Audited
+from ..models import Limit
+from ..replica import reads_from
 from . import board, panels
 from .json_numbers import overview_json
 from .numbers import SPANS, Span, span_called
@@ -88,6 +91,16 @@ class PageAdmin(ShowingAdmin, Audited, ModelAdmin):
         """Return the address of a page of ours on this site, as ``queue_changelist``."""
         quoted = [quote(arg) for arg in args]
         return reverse(f"admin:django_tasks_{view}", args=quoted, current_app=self.admin_site.name)
+
+    def limit_url(self, request: HttpRequest, kind: str, name: str) -> str:
+        """Return where the rate and the concurrency of a queue or a task are, or are set for the first time; ``""`` for
+        who may not see that."""
+        key = Limit.objects.using(reads_from()).filter(kind=kind, name=name).values_list("pk", flat=True).first()
+        if key is None:
+            query = urlencode({"kind": kind, "name": name})
+            return f"{self.url('limit_add')}?{query}" if self.may(request, "add_limit") else ""
+        may = request.user.has_perm("django_tasks.view_limit") or request.user.has_perm("django_tasks.change_limit")
+        return self.url("limit_change", key) if may else ""
 
     def audit(self, request: HttpRequest, obj: Any, sentence: str) -> None:
         """Write into the history of what ``obj`` stands for, and into the log, what this person did."""

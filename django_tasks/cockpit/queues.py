@@ -111,6 +111,7 @@ class QueueAdmin(PageAdmin):
             every=EVERY,
             trail=[(self.url("queue_changelist"), _("Queues"))],
             pause=row.pause,
+            limit_url=self.limit_url(request, Limit.QUEUE, name),
             may={action: self.may(request, permission) for action, (_act, permission) in self._actions().items()},
             pause_form=bound.get("pause") or PauseForm(),
             move_form=bound.get("move") or MoveForm(),

@@ -140,6 +140,7 @@ class TaskTypeAdmin(PageAdmin):
             arguments_form=arguments,
             send_form=sending,
             pause=next((one for one in paused(Limit.TASK, name) if one.is_paused(moment)), None),
+            limit_url=self.limit_url(request, Limit.TASK, name),
             may_pause=self.may(request, "pause_limit"),
             pause_form=pause_form or PauseForm(),
             history=self.history_of(name),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +12,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.test import Client, override_settings
 
-from django_tasks import paging
+from django_tasks import limits, paging
 from django_tasks.cockpit import numbers, queues
 from django_tasks.models import Limit, Task
 from tests.admin.conftest import Browser
@@ -51,6 +53,23 @@ def test_a_queue_is_paused_with_a_reason_and_resumed(root: Client) -> None:
     assert "Resumed." in act(root, "mail", "resume")
     assert not Limit.objects.filter(name="mail", paused_at__isnull=False).exists()
     assert "It was not paused." in act(root, "mail", "resume")
+
+
+def test_the_page_leads_to_the_rate_and_the_concurrency(root: Client, browser: Browser) -> None:
+    [new] = re.findall(r'<a href="([^"]+)">Rate and concurrency', read(root, url("mail")))
+    form = read(root, html.unescape(new))
+    assert '<option value="queue" selected>' in form
+    assert 'name="name" value="mail"' in form
+    limit = limits.change("queue", "mail", rate="5/s")
+    there = f'<a href="/admin/django_tasks/limit/{limit.pk}/change/">Rate and concurrency'
+    reader = browser("view_queue", "view_limit")
+    for client in (root, reader):
+        assert there in read(client, url("mail"))
+    assert "Rate and concurrency" not in read(reader, url("default")), "there is nothing to read"
+    assert "Rate and concurrency" not in read(browser("view_queue"), url("mail"))
+    task = limits.change("task", "tests.app.tasks.add", concurrency=2)
+    page = read(root, "/admin/django_tasks/tasktype/tests.app.tasks.add/change/")
+    assert f'/limit/{task.pk}/change/">Rate and concurrency' in page
 
 
 def test_a_pause_may_end_by_itself(root: Client) -> None:
