@@ -40,8 +40,10 @@ def one_of(*names: str) -> Q:
 
 #: What a state of the to-do list says of other columns, or of itself: the partial indexes serve only who asks for both.
 IMPLIED: Final = {
-    states.STARTED: Q(worker_id__isnull=False, worker_id__gt=0),  # SQLite prefers an index that a bound narrows
+    # SQLite prefers an index that a bound narrows.
+    states.STARTED: Q(worker_id__isnull=False, worker_id__gt=0),
     states.LIMITED: Q(limit_key__isnull=False),
+    states.UNROUTABLE: one_of(states.UNROUTABLE) & Q(name__gt=""),
     **dict.fromkeys((states.RETRY, states.WAITING), one_of(states.RETRY, states.WAITING)),
 }
 #: The condition of the claim index.

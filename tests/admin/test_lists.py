@@ -259,14 +259,21 @@ def test_no_page_of_the_ledger_reads_the_whole_table(
 
 
 @pytest.mark.databases("sqlite")
-@pytest.mark.parametrize("state", ["STARTED", "RETRY", "WAITING"])
-def test_states_of_few_tasks_are_found_along_their_index_on_sqlite(root: Client, state: str) -> None:
+@pytest.mark.parametrize(
+    ("state", "index"),
+    [
+        ("STARTED", "djt_task_worker"),
+        ("RETRY", "djt_task_aside"),
+        ("WAITING", "djt_task_aside"),
+        ("UNROUTABLE", "djt_task_unroutable"),
+    ],
+)
+def test_states_of_few_tasks_are_found_along_their_index_on_sqlite(root: Client, state: str, index: str) -> None:
     saved(waiting() for _ in range(50))
     with CaptureQueriesContext(connection) as captured:
         read(root, f"{list_url(TASKS)}?state={state}")
     asked = [one["sql"] for one in captured.captured_queries if f"= '{state}'" in one["sql"]]
     assert len(asked) == 2, "the rows, and how many there are in each state"
-    index = "djt_task_worker" if state == "STARTED" else "djt_task_aside"
     for sql in asked:
         with connection.cursor() as cursor:
             cursor.execute(f"EXPLAIN QUERY PLAN {sql}".replace("%", "%%"), [])
