@@ -5,6 +5,7 @@ The to-do list is small and may be grouped; the ledger is only ever counted alon
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,11 +26,13 @@ MOST: Final = 1_000
 #: How far back finished tasks are counted.
 RECENTLY: Final = timedelta(hours=1)
 
-_CLAIMABLE: Final = Q(state__in=sorted(states.CLAIMABLE))
-#: The same as the claim index spells it.
-_SPELLED_CLAIMABLE: Final = "state IN ('PENDING', 'RETRY')"
-#: Where the claim index has the queues.
-_QUEUES: Final[Any] = {"table": Task._meta.db_table, "column": "queue", "where": _SPELLED_CLAIMABLE, "most": MOST}
+#: Where the claim index has the queues, its condition word for word.
+_QUEUES: Final[Any] = {
+    "table": Task._meta.db_table,
+    "column": "queue",
+    "where": "state IN ('PENDING', 'RETRY')",
+    "most": MOST,
+}
 #: What else is chosen from, each a walk along an index, or over a small table.
 _CHOICES: Final = {
     "workers": f"SELECT name FROM {Worker._meta.db_table} WHERE stopped_at IS NULL AND lost_at IS NULL",  # noqa: S608
@@ -106,32 +109,33 @@ def database_now() -> datetime:
 def queue_numbers(now: datetime, workers: Iterable[Worker]) -> list[QueueNumbers]:
     """Return the numbers of every queue that has something in it."""
     online = [worker for worker in workers if worker.status(now) == "online"]
-    due, later = Q(_CLAIMABLE, due_at__lte=now), Q(_CLAIMABLE, due_at__gt=now)
-    found = (
-        _to_do()
-        .order_by("queue")
-        .values("queue")
-        .annotate(
-            waiting=Count("pk", filter=due),
-            scheduled=Count("pk", filter=later),
-            running=Count("pk", filter=Q(state=states.STARTED)),
-            unroutable=Count("pk", filter=Q(state=states.UNROUTABLE)),
-            limited=Count("pk", filter=Q(state=states.LIMITED)),
-            oldest=Min("due_at", filter=due),
-        )
-    )
+    # By state, too: what is asked then stands in one index of MariaDB and MySQL.
+    rows = _to_do().order_by().values("queue", "state")
+    counted = rows.annotate(number=Count("pk"), due=Count("pk", filter=Q(due_at__lte=now)), first=Min("due_at"))
+    found: dict[str, Counter[str]] = {}
+    oldest: dict[str, datetime] = {}
+    for row in counted:
+        queue, state, number, due = row["queue"], row["state"], row["number"], row["due"]
+        counts = found.setdefault(queue, Counter())
+        if state not in states.CLAIMABLE:
+            counts[state] += number
+            continue
+        counts["waiting"] += due
+        counts["scheduled"] += number - due
+        if due:
+            oldest[queue] = min(oldest.get(queue, now), row["first"])
     return [
         QueueNumbers(
-            name=row["queue"],
-            waiting=row["waiting"],
-            scheduled=row["scheduled"],
-            running=row["running"],
-            unroutable=row["unroutable"],
-            limited=row["limited"],
-            oldest_wait=(now - row["oldest"]).total_seconds() if row["oldest"] else None,
-            workers=sum(consumes(worker, row["queue"]) for worker in online),
+            name=queue,
+            waiting=counts["waiting"],
+            scheduled=counts["scheduled"],
+            running=counts[states.STARTED],
+            unroutable=counts[states.UNROUTABLE],
+            limited=counts[states.LIMITED],
+            oldest_wait=(now - oldest[queue]).total_seconds() if queue in oldest else None,
+            workers=sum(consumes(worker, queue) for worker in online),
         )
-        for row in found
+        for queue, counts in sorted(found.items())
     ]
 
 
