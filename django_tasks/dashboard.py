@@ -195,25 +195,25 @@ def known(kinds: Iterable[str]) -> dict[str, list[str]]:
     """Return what people may want to choose from: ``queues`` as :func:`known_queues` has them, and of these ``kinds``
     the names of running ``workers``, and the ``tags`` and the classes of ``exceptions`` of late.
 
-    One query, on MariaDB and MySQL two (see :mod:`.distinct` for those of many queues).
+    One query; on MariaDB and MySQL more if there are many queues (see :mod:`.distinct`).
     """
-    connection = connections[reads_from()]
+    alias = reads_from()
+    connection = connections[alias]
     text = connection.ops.cast_char_field_without_max_length  # columns have collations of their own
     heads = {kind: f"{_CHOICES[kind]} LIMIT {NEWEST}" for kind in kinds}
     found: dict[str, set[str]] = {kind: set() for kind in ("queues", *heads)}
-    if connection.vendor == "mysql":
-        found["queues"].update(waiting_queues())
-    else:
-        heads["queues"] = f"SELECT value AS name FROM ({distinct.sql_of(**_QUEUES)}) AS q"  # noqa: S608
+    queues = distinct.sql_of(alias, **_QUEUES)
+    heads["queues"] = f"SELECT value AS name FROM ({queues}) AS q WHERE value IS NOT NULL"  # noqa: S608
     parts = [
         f"SELECT DISTINCT '{kind}', CAST(name AS {text}) FROM ({head}) AS {kind}"  # noqa: S608
         for kind, head in heads.items()
     ]
-    if parts:
-        with connection.cursor() as cursor:
-            cursor.execute(" UNION ALL ".join(parts))
-            for kind, name in cursor.fetchall():
-                found[kind].add(name.partition(":")[0] if kind == "exceptions" else name)
+    with connection.cursor() as cursor:
+        cursor.execute(" UNION ALL ".join(parts))
+        for kind, name in cursor.fetchall():
+            found[kind].add(name.partition(":")[0] if kind == "exceptions" else name)
+    if connection.vendor == "mysql" and len(found["queues"]) == distinct.STEPS:
+        found["queues"].update(distinct.values_of(alias, **_QUEUES, behind=max(found["queues"])))
     return {**{kind: sorted(names) for kind, names in found.items()}, "queues": _with_declared(found["queues"])}
 
 

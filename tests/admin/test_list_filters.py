@@ -93,6 +93,17 @@ def test_there_is_to_choose_from_what_there_was_lately(database: TestDatabase, r
         assert f'href="?{query}"' in page, query
 
 
+@pytest.mark.parametrize("more", [-1, 0, 1, 2 * STEPS])
+def test_all_queues_are_offered_however_many_there_are(database: TestDatabase, more: int) -> None:
+    names = [f"queue_{n:02}" for n in range(STEPS + more)]
+    saved(waiting(queue=name) for name in names for _ in range(2))
+    with CaptureQueriesContext(connection) as captured:
+        found = dashboard.known([])["queues"]
+    assert found == dashboard.known_queues()
+    assert set(names) <= set(found)
+    assert len(captured) == 1 + (more // STEPS + 1 if database.kind == "mariadb" else 0)
+
+
 @pytest.mark.databases("mariadb")
 def test_names_are_looked_up_at_the_same_cost_however_many_rows_have_them(database: TestDatabase) -> None:
     saved(waiting(queue=f"q{n % 3}") for n in range(900))

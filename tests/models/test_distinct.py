@@ -49,5 +49,5 @@ def test_rows_can_be_left_out(database: TestDatabase) -> None:
     expected = [name for name in NAMES if name != "shop.01"]
     assert names(database, where=where) == expected
     with database.connection.cursor() as cursor:
-        cursor.execute(sql_of(table, "name", where=where, most=1_000))
+        cursor.execute(sql_of(database.connection.alias, table, "name", where=where, most=1_000))
         assert [value for (value,) in cursor.fetchall()] == expected
