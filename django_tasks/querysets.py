@@ -20,17 +20,14 @@ class SpelledIn(Lookup):
 
     prepare_rhs = False
 
-    def as_sql(self, compiler: Any, connection: Any) -> Any:
+    def as_sql(self, compiler: Any, connection: Any, template: str = "{} IN ({})") -> Any:
         left, params = self.process_lhs(compiler, connection)
-        spelled = ", ".join(f"'{word}'" for word in self.rhs)
-        return f"{left} IN ({spelled})", params
+        return template.format(left, ", ".join(f"'{word}'" for word in self.rhs)), params
 
     def as_mysql(self, compiler: Any, connection: Any) -> Any:
         """Keep it from choosing an index: MariaDB and MySQL have no partial ones, and would walk past the tasks of all
         other queues in one that begins with the state, rather than look up those of a queue."""
-        sql, params = self.as_sql(compiler, connection)
-        left, _in, words = sql.partition(" IN ")
-        return f"COALESCE({left}) IN {words}", params
+        return self.as_sql(compiler, connection, template="COALESCE({}) IN ({})")
 
 
 def one_of(*names: str) -> Q:

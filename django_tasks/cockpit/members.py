@@ -177,7 +177,7 @@ class Summary:
 
 def newest(narrow: Narrow, before: str | None = None) -> tuple[list[Summary], str | None]:
     """Return the workflows that began last, those before ``before`` if given, and where the next page begins. Five
-    queries; on MariaDB and MySQL nine."""
+    queries; on MariaDB and MySQL up to nine."""
     roots: set[str] = set()
     for model in (Task, TaskResult):
         roots |= set(_roots(model, before))

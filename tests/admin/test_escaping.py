@@ -21,6 +21,7 @@ from django_tasks.models import (
     PeriodicTask,
     SavedView,
     TaskLog,
+    TaskNames,
     Worker,
 )
 from tests.admin.pages import Tags, list_url, page_url, read
@@ -183,3 +184,23 @@ def test_no_other_page_lets_what_is_stored_become_markup(root: Client, rows: lis
     links = [link for link in re.findall(r'href="([^"]*)"', read(root, list_url("tasktype"))) if "xss" in link]
     for link in links:
         check(read(root, html.unescape(link)))
+
+
+def test_no_name_that_workers_tell_or_people_write_becomes_markup(
+    root: Client, rows: list[Any], others: dict[str, Any]
+) -> None:
+    """S10: what workers know is offered, and what nobody knows is asked about, and told of."""
+    names = TaskNames.objects.create(id="1", names=json.dumps([CANARY]), told_at=ago(1))
+    Worker.objects.update(task_names=names.pk)
+    form = {"name": "a", "other_task": f"{CANARY}!", "kind": "interval", "every": 1, "period": "hours", "_preview": "1"}
+    asked = root.post(list_url("periodictask") + "add/", form).content.decode()
+    assert "Did you mean" in asked
+    assert 'name="keep_unknown"' in asked
+    known = read(root, page_url("periodictask", others["periodictask"]))
+    assert "known to workers only" in known
+    TaskNames.objects.update(names="[]")
+    missed = read(root, list_url("health"))
+    assert "which neither this site nor a running worker knows" in missed
+    for page in (asked, known, missed, read(root, list_url("periodictask"))):
+        assert "&lt;xss" in page
+        check(page)
